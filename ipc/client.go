@@ -1,0 +1,304 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// A client is what the client's endpoint has besides the shared memory: the
+// connection, and the token, which it holds by existing.
+type client struct {
+	e     *Endpoint
+	conn  *conn
+	token int
+}
+
+// errNoServer says that nobody listens yet.
+var errNoServer = errors.New("no server listens")
+
+// dial is Dial: it tries until there is a server, or ctx ends.
+func dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		e, err := dialOnce(ctx, path, o)
+		if err == nil || !worthWaiting(err, o) {
+			return e, err
+		}
+		if ctx.Err() != nil || pause(ctx, wait) != nil {
+			return nil, fmt.Errorf("ipc: dial %s: %w: %w", path, ctx.Err(), err)
+		}
+	}
+}
+
+// worthWaiting reports whether what failed may work a little later.
+func worthWaiting(err error, o *Options) bool {
+	return errors.Is(err, errNoServer) || errors.Is(err, ErrClientRunning) && o.get().Wait
+}
+
+// dialOnce makes one attempt.
+func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err error) {
+	e := newEndpoint(RoleClient, path, o)
+	e.hook(step.DialBegun, 0)
+	c := &client{e: e, token: -1}
+	e.life = c
+	if c.conn, err = connect(path); err != nil {
+		return nil, err
+	}
+	e.hook(step.Connected, 0)
+	stop := context.AfterFunc(ctx, c.conn.wake)
+	err = c.attach(path)
+	if !stop() && err == nil {
+		_ = c.close() // wake has been called, or is about to be
+		c.release()
+		return nil, fmt.Errorf("ipc: dial %s: %w", path, ctx.Err())
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("ipc: dial %s: %w", path, ctx.Err())
+		}
+		closeAll([]int{c.token})
+		c.conn.hangUp()
+		return nil, err
+	}
+	e.attachedTo()
+	e.workers.Add(2)
+	go e.pulse()
+	go c.watch()
+	return e, nil
+}
+
+// connect connects to the path.
+func connect(path string) (*conn, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("ipc: make a socket: %w", err)
+	}
+	c := &conn{fd: fd}
+	_ = c.setDeadline(time.Second) // a full backlog
+	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
+	if err == nil {
+		return c, nil
+	}
+	c.hangUp()
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		if missing := checkDirectory(path); missing != nil {
+			return nil, missing
+		}
+		return nil, errNoServer
+	case errors.Is(err, unix.ECONNREFUSED):
+		var stat unix.Stat_t
+		if unix.Lstat(path, &stat) == nil && stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
+			return nil, fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
+		}
+		return nil, errNoServer
+	case errors.Is(err, unix.EAGAIN):
+		return nil, fmt.Errorf("%w: its backlog is full", errNoServer)
+	case errors.Is(err, unix.EPROTOTYPE):
+		return nil, fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return nil, fmt.Errorf("%w: connect to %s: %w: the server must list this user in AllowUIDs, and the directory must let it in", ErrRefused, path, err)
+	}
+	return nil, fmt.Errorf("ipc: connect to %s: %w", path, err)
+}
+
+// checkDirectory says whether waiting for the path makes sense.
+func checkDirectory(path string) error {
+	directory := directoryOf(path)
+	var stat unix.Stat_t
+	if err := unix.Stat(directory, &stat); err != nil {
+		return fmt.Errorf("ipc: the directory of %s: %w: create it first", path, err)
+	}
+	return nil
+}
+
+// attach is the client's part of the handshake.
+func (c *client) attach(path string) error {
+	e := c.e
+	if err := c.conn.setDeadline(e.options.handshakeTimeout()); err != nil {
+		return fmt.Errorf("ipc: set the deadline of the handshake: %w", err)
+	}
+	// A server that is gone before it reads the hello has still told why.
+	sendErr := c.conn.send(newPacket(packetHello))
+	e.hook(step.HelloSent, 0)
+	p, files, err := c.conn.receive(3)
+	switch {
+	case timedOut(err):
+		return fmt.Errorf("%w: it accepts connections and does not answer", errNoServer)
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("ipc: attach to %s: %w", path, err)
+	case errors.Is(err, errNotOurs):
+		return fmt.Errorf("%w: %s: %w", ErrForeign, path, err)
+	case err != nil:
+		return fmt.Errorf("%w: it ended the handshake (%w)", errNoServer, errors.Join(err, sendErr))
+	}
+	if err := c.grant(p, path, len(files)); err != nil {
+		closeAll(files)
+		return err
+	}
+	e.hook(step.GrantReceived, p.Attachment)
+	c.token = files[2]
+	own, peer, err := openPair(p, files[0], files[1])
+	closeAll(files[:2]) // the mappings keep the memory
+	if err != nil {
+		return err
+	}
+	e.generation = p.Generation
+	e.attachment.Store(p.Attachment)
+	e.peerPID = int(p.PID)
+	e.join(own, peer)
+	e.hook(step.SegmentsMapped, 0)
+
+	// The predecessor waits no more. Nothing else is stored before it is used,
+	// so that a death here changes nothing.
+	own.control.dataWaitFor.Store(0)
+	own.control.spaceWaitFor.Store(0)
+	e.hook(step.WaitsCleared, 0)
+	if err := c.conn.send(newPacket(packetReady)); err != nil {
+		_ = own.detach()
+		c.release()
+		return fmt.Errorf("%w: it went away during the handshake (%w)", errNoServer, err)
+	}
+	e.hook(step.ReadySent, 0)
+	_ = c.conn.setDeadline(0)
+	return nil
+}
+
+// grant checks the server's answer.
+func (c *client) grant(p packet, path string, files int) error {
+	version := p.compatible()
+	switch {
+	case p.Type == packetGrant && version == nil && files == 3:
+		return nil
+	case version != nil:
+		return version
+	case p.Type != packetRefuse:
+		return fmt.Errorf("%w: %s: packet %d with %d descriptors", ErrForeign, path, p.Type, files)
+	}
+	switch p.Reason {
+	case reasonUser:
+		return fmt.Errorf("%w: %s: uid %d: see Options.AllowUIDs", ErrRefused, path, unix.Geteuid())
+	case reasonClientRunning:
+		return &RunningError{Path: path, PID: int(p.PID), Err: ErrClientRunning}
+	case reasonClosing:
+		return fmt.Errorf("%w: it is closing", errNoServer)
+	}
+	return fmt.Errorf("ipc: the server on %s could not serve this client (reason %d): see its own log", path, p.Reason)
+}
+
+// openPair maps both memories and checks that they fit each other.
+func openPair(p packet, serverFile, clientFile int) (own, peer *segment, err error) {
+	for _, size := range []uint64{p.ToServerSize, p.ToClientSize} {
+		if size < uint64(controlSize()) || size > MaxRingSize || size&(size-1) != 0 {
+			return nil, nil, &CorruptError{"I0", fmt.Sprintf("the grant names a ring of %d bytes", size)}
+		}
+	}
+	if peer, err = openSegment(serverFile, RoleServer, p.Generation, p.ToClientSize); err != nil {
+		return nil, nil, err
+	}
+	if own, err = openSegment(clientFile, RoleClient, p.Generation, p.ToServerSize); err != nil {
+		peer.release()
+		return nil, nil, err
+	}
+	if err = checkPair(own, peer); err != nil {
+		own.release()
+		peer.release()
+		return nil, nil, err
+	}
+	return own, peer, nil
+}
+
+// release gives up memory that was joined and never used.
+func (c *client) release() {
+	c.e.out.peer.release()
+	c.e.in.peer.release()
+	c.e.peer.release()
+	c.e.own.release()
+}
+
+// watch waits for the end of the server, and says what it was.
+func (c *client) watch() {
+	defer c.e.workers.Done()
+	dropped := false
+	for {
+		p, files, err := c.conn.receive(0)
+		closeAll(files)
+		if err != nil {
+			break
+		}
+		dropped = dropped || p.Type == packetRefuse
+	}
+	if c.e.closing.Load() {
+		return
+	}
+	c.e.hook(step.EndSeen, 0)
+	verdict, kind, state := ErrPeerClosed, EventClosed, PeerClosed
+	switch {
+	case dropped:
+		verdict = fmt.Errorf("%w: it found this client's memory corrupt and dropped it", ErrPeerClosed)
+	case c.e.goodbyeFrom(c.e.generation):
+	case c.proveDeath():
+		verdict, kind, state = ErrPeerDied, EventDied, PeerDied
+	default:
+		verdict = fmt.Errorf("%w: it lives and ended the connection without a word", ErrPeerClosed)
+	}
+	c.e.hook(step.EndProven, 0)
+	c.e.serverEnded(verdict, kind, state)
+}
+
+// proveDeath waits for the kernel's word: the server lock, byte 0, is free. No
+// other server can hold it, because this client's token keeps it from starting.
+func (c *client) proveDeath() bool {
+	deadline := time.Now().Add(c.e.options.handshakeTimeout())
+	for wait := 20 * time.Microsecond; time.Now().Before(deadline); wait = min(2*wait, 5*time.Millisecond) {
+		if locked, err := isLocked(c.token, serverByte); err == nil && !locked {
+			return true
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-c.e.closed:
+			timer.Stop()
+			return false
+		}
+	}
+	return false
+}
+
+// expel implements life: a client that finds its server corrupt only stops.
+func (c *client) expel(error) {}
+
+// kill implements life.
+func (c *client) kill() error { return errors.New("ipc: a client does not kill its server") }
+
+// look implements life.
+func (c *client) look() {}
+
+// close implements life, in the order of C1: when the token is free the server
+// may admit the next client, so this one must be unable to write by then.
+func (c *client) close() error {
+	e := c.e
+	c.conn.wake()
+	e.workers.Wait()
+	e.own.control.goodbye.Store(e.attachment.Load()) // pairs: goodbye
+	e.hook(step.GoodbyeSaid, e.attachment.Load())
+	err := e.own.detach()
+	if err != nil {
+		// Without it this process could still write: keep the token, and let
+		// the end of the process free it.
+		return err
+	}
+	e.hook(step.SegmentUnmapped, 0)
+	_ = unix.Close(c.token)
+	e.hook(step.TokenClosed, 0)
+	c.conn.hangUp()
+	e.hook(step.ConnectionClosed, 0)
+	return nil
+}

@@ -1,0 +1,370 @@
+package ipc
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// A consumer is this process's end of the direction that it receives on. Its
+// ring lies in the peer's segment, mapped read-only.
+type consumer struct {
+	e    *Endpoint
+	gate gate // guards the fields up to wait
+	ring ring
+	own  *control // readPos, deliveredPos, dataWaitFor
+	peer *segment // writePos, spaceWaitFor
+
+	cursor       uint64 // end of what this process has taken
+	deliveredPos uint64 // what the own word holds
+	wait         waiter
+	received     counter
+
+	writePos seenPos // the peer's
+
+	// attention is set when something but the peer's position must be looked
+	// at: the end of an attachment, a new peer segment.
+	attention atomic.Bool
+
+	// held counts the views not yet out of the way; while it is 0 only the
+	// holder of the gate moves readPos.
+	held  atomic.Int64
+	views views
+}
+
+// lock takes the gate and looks at what has happened meanwhile.
+func (c *consumer) lock(ctx context.Context) error {
+	if err := c.gate.lock(ctx, c.e.closed); err != nil {
+		return err
+	}
+	if c.e.closing.Load() {
+		c.gate.unlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+// A record is a message seen but not yet taken.
+type record struct {
+	kind uint32
+	size int
+	pos  uint64
+	next uint64
+}
+
+// look implements end: it samples the peer's position, then what has ended. A
+// message of the next client cannot be seen before the end of the former is
+// told, because that end was recorded before the next was admitted.
+func (c *consumer) look() (bool, error) {
+	seen, frozen := c.writePos.get()
+	writePos := seen
+	if !frozen {
+		writePos = c.peer.control.writePos.Load() // pairs: message-committed
+	}
+	if c.attention.Load() {
+		return c.attend()
+	}
+	if err := c.ring.checkWritePos(writePos, seen, c.views.readPosOf(c)); err != nil {
+		return false, c.e.expel(err, true)
+	}
+	if c.cursor == writePos {
+		return false, c.starving()
+	}
+	return c.writePos.advance(seen, writePos), nil
+}
+
+// attend is look when an attachment has ended or the peer's memory was replaced.
+// What the ended one committed comes first (M5), its end after that, once.
+func (c *consumer) attend() (bool, error) {
+	now := c.e.attendConsumer(c.cursor)
+	if now.peer != nil {
+		c.views.replace(c.peer, now.peer)
+		c.peer, c.ring = now.peer, now.peer.ring
+		c.writePos.thaw()
+	}
+	if now.err != nil {
+		return false, now.err
+	}
+	seen, frozen := c.writePos.get()
+	if frozen {
+		return c.cursor != seen, nil
+	}
+	limit := now.limit
+	if !now.limited {
+		limit = c.peer.control.writePos.Load() // pairs: message-committed
+	}
+	if err := c.ring.checkWritePos(limit, seen, c.views.readPosOf(c)); err != nil {
+		return false, c.e.expel(err, true)
+	}
+	return c.writePos.advance(seen, limit) && c.cursor != limit, nil
+}
+
+// starving reports that the peer waits for space which only views held here
+// take up, with nothing left to receive (W8).
+func (c *consumer) starving() error {
+	if c.held.Load() == 0 {
+		return nil
+	}
+	readPos := c.views.readPosOf(c)
+	if crosses(readPos, c.cursor, c.peer.control.spaceWaitFor.Load()) { // pairs: waiting
+		return ErrViewsHeld
+	}
+	return nil
+}
+
+// watching implements end.
+func (c *consumer) watching() (word *atomic.Uint64, value uint64, waitFor *atomic.Uint64, target uint64) {
+	seen, frozen := c.writePos.get()
+	if frozen {
+		return &c.e.never, 0, &c.own.dataWaitFor, c.cursor + 1
+	}
+	return &c.peer.control.writePos, seen, &c.own.dataWaitFor, c.cursor + 1
+}
+
+// settle implements end.
+func (c *consumer) settle() { c.received.settle() }
+
+// available makes sure that a record stands at the cursor.
+func (c *consumer) available(ctx context.Context) error {
+	if c.cursor != c.limit() {
+		return nil
+	}
+	if ready, err := c.look(); ready || err != nil {
+		return err
+	}
+	return c.e.await(ctx, &c.wait, c)
+}
+
+// availableNow is available for the calls that do not wait.
+func (c *consumer) availableNow() error {
+	if c.cursor != c.limit() {
+		return nil
+	}
+	ready, err := c.look()
+	if err == nil && !ready || err == ErrViewsHeld {
+		err = ErrEmpty
+	}
+	return err
+}
+
+// limit is the end of what is known to be committed.
+func (c *consumer) limit() uint64 {
+	pos, _ := c.writePos.get()
+	return pos
+}
+
+// peek reads and checks the record at pos.
+func (c *consumer) peek(pos uint64) (record, error) {
+	kind, size, next, err := c.ring.peek(pos, c.limit())
+	if err != nil {
+		return record{}, err
+	}
+	c.e.hook(step.Peeked, pos)
+	return record{kind, size, pos, next}, nil
+}
+
+// reject drops a peer whose record at the cursor is not one, with everything
+// that it says it has committed.
+func (c *consumer) reject(err error) error {
+	err = c.e.expel(err, true)
+	if limit := c.limit(); c.cursor != limit {
+		c.deliver(limit)
+		c.cursor = limit
+		_ = c.release(c.views.push(c, limit)) // a view that nobody else knows
+	}
+	return err
+}
+
+// deliver marks everything up to next as handed out. The mark only ever grows
+// (W7), and it is stored before the caller sees the message.
+func (c *consumer) deliver(next uint64) {
+	if int64(next-c.deliveredPos) > 0 {
+		c.own.deliveredPos.Store(next) // pairs: message-delivered
+		c.deliveredPos = next
+	}
+	c.e.hook(step.Delivered, next)
+}
+
+// message describes a record, as the view that it is.
+func (c *consumer) message(r record) Message {
+	return Message{
+		Data:        c.ring.payload(r.pos, r.size),
+		Kind:        r.kind,
+		Redelivered: int64(c.deliveredPos-r.pos) > 0,
+	}
+}
+
+// store moves readPos from old to new: a release.
+//
+// Preconditions: the caller holds the gate with no view held, or views' mutex.
+func (c *consumer) store(old, new uint64) {
+	c.own.readPos.Store(new) // pairs: message-released
+	c.e.hook(step.Released, new)
+	c.e.bell.notify(&c.own.readPos, old, new, &c.views.peer.control.spaceWaitFor)
+	c.e.hook(step.ReleaseNotified, new)
+}
+
+// takeView takes the record at the cursor as a view.
+func (c *consumer) takeView() (Message, error) {
+	r, err := c.peek(c.cursor)
+	if err != nil {
+		return Message{}, c.reject(err)
+	}
+	m := c.message(r)
+	c.deliver(r.next)
+	c.cursor = r.next
+	m.from, m.seq = c, c.views.push(c, r.next)
+	c.received.count(1)
+	return m, nil
+}
+
+// takeCopy copies the record at the cursor into buf and releases it.
+func (c *consumer) takeCopy(buf []byte) (Message, error) {
+	r, err := c.peek(c.cursor)
+	if err != nil {
+		return Message{}, c.reject(err)
+	}
+	if r.size > len(buf) {
+		return Message{}, fmt.Errorf("%w: it has %d bytes", ErrShortBuffer, r.size)
+	}
+	m := c.message(r)
+	c.deliver(r.next)
+	m.Data = buf[:copy(buf, m.Data)]
+	c.cursor = r.next
+	if c.held.Load() == 0 {
+		c.views.advance(c, r.next)
+	} else if err := c.release(c.views.push(c, r.next)); err != nil {
+		return Message{}, err
+	}
+	c.received.count(1)
+	return m, nil
+}
+
+// receive waits for a record and takes it with one of the two forms.
+func (c *consumer) receive(ctx context.Context, buf []byte, view bool) (Message, error) {
+	if err := c.lock(ctx); err != nil {
+		return Message{}, err
+	}
+	defer c.gate.unlock()
+	if err := c.available(ctx); err != nil {
+		return Message{}, err
+	}
+	if view {
+		return c.takeView()
+	}
+	return c.takeCopy(buf)
+}
+
+// tryReceive is receive without waiting.
+func (c *consumer) tryReceive(buf []byte, view bool) (Message, error) {
+	if !c.gate.tryLock() {
+		return Message{}, ErrEmpty
+	}
+	defer c.gate.unlock()
+	if c.e.closing.Load() {
+		return Message{}, ErrClosed
+	}
+	if err := c.availableNow(); err != nil {
+		return Message{}, err
+	}
+	if view {
+		return c.takeView()
+	}
+	return c.takeCopy(buf)
+}
+
+// takeViews takes records as views, as many as wait and fit, marked delivered
+// with one store.
+func (c *consumer) takeViews(into []Message) (int, error) {
+	n, end := 0, c.cursor
+	for limit := c.limit(); n < len(into) && end != limit; n++ {
+		r, err := c.peek(end)
+		if err != nil && n == 0 {
+			return 0, c.reject(err)
+		}
+		if err != nil {
+			break // told by the next call, which begins here
+		}
+		into[n] = c.message(r)
+		into[n].from = c
+		end = r.next
+	}
+	c.deliver(end)
+	c.views.pushAll(c, into[:n])
+	c.cursor = end
+	c.received.count(n)
+	return n, nil
+}
+
+// takeCopies copies records into buf, one behind the other, as many as wait and
+// fit, and releases each.
+func (c *consumer) takeCopies(buf []byte, into []Message) (int, error) {
+	for n := range into {
+		if c.cursor == c.limit() {
+			return n, nil
+		}
+		m, err := c.takeCopy(buf)
+		if err != nil && n > 0 {
+			return n, nil // told by the next call, which begins here
+		}
+		if err != nil {
+			return 0, err
+		}
+		into[n] = m
+		buf = buf[len(m.Data):]
+	}
+	return len(into), nil
+}
+
+// receiveBatch is receive for several.
+func (c *consumer) receiveBatch(ctx context.Context, buf []byte, into []Message, view bool) (int, error) {
+	if len(into) == 0 {
+		return 0, nil
+	}
+	if err := c.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer c.gate.unlock()
+	if err := c.available(ctx); err != nil {
+		return 0, err
+	}
+	if view {
+		return c.takeViews(into)
+	}
+	return c.takeCopies(buf, into)
+}
+
+// tryReceiveBatch is receiveBatch without waiting.
+func (c *consumer) tryReceiveBatch(buf []byte, into []Message, view bool) (int, error) {
+	if len(into) == 0 {
+		return 0, nil
+	}
+	if !c.gate.tryLock() {
+		return 0, ErrEmpty
+	}
+	defer c.gate.unlock()
+	if c.e.closing.Load() {
+		return 0, ErrClosed
+	}
+	if err := c.availableNow(); err != nil {
+		return 0, err
+	}
+	if view {
+		return c.takeViews(into)
+	}
+	return c.takeCopies(buf, into)
+}
+
+// retire ends receiving for good: it returns when no goroutine reads the peer's
+// memory any more, apart from the views that callers still hold.
+//
+// Preconditions: closing is set, and waiters were interrupted.
+func (c *consumer) retire() {
+	for !c.gate.tryLock() {
+		yieldProcessor()
+	}
+	c.wait.forget()
+	c.views.close(c.peer)
+}

@@ -1,0 +1,224 @@
+package ipc
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// A doorbell is how the goroutines of one endpoint wait for the peer and are
+// woken. A waiter spins for a while and then sleeps on two words: the peer's
+// position, and this endpoint's interrupt counter.
+type doorbell struct {
+	// interrupts counts what a waiter must look at besides the peer's
+	// position: the end of the peer, a cancelled context, Close (W3).
+	interrupts atomic.Uint32
+
+	// asleep holds the words that waiters sleep on, for kernels on which an
+	// interrupt cannot end a sleep by itself.
+	asleep [2]atomic.Pointer[atomic.Uint32]
+
+	sleeps, wakes atomic.Uint64
+}
+
+// interrupt makes every waiter look again.
+//
+// Preconditions: what they are to see is stored already (W3).
+func (d *doorbell) interrupt() {
+	d.interrupts.Add(1) // pairs: interrupt
+	futexWakePrivate(&d.interrupts)
+	if !needsRepeatedWake() {
+		return
+	}
+	for i := range d.asleep {
+		for word := d.asleep[i].Load(); word != nil && d.asleep[i].Load() == word; time.Sleep(50 * time.Microsecond) {
+			futexWakeShared(word)
+		}
+	}
+}
+
+// notify wakes the peer if it waits for a position in (old, new], where own is
+// the position that moved (W1). The store of own came before, with a fence.
+func (d *doorbell) notify(own *atomic.Uint64, old, new uint64, peerWaitFor *atomic.Uint64) {
+	if crosses(old, new, peerWaitFor.Load()) { // pairs: waiting
+		d.wakes.Add(1)
+		futexWakeShared(lowHalf(own))
+	}
+}
+
+// A waiter is one end of one direction while it may have to wait. Its fields are
+// guarded by that end's gate.
+type waiter struct {
+	which   int // index into doorbell.asleep
+	armed   step.ID
+	budget  time.Duration // how long the next spin may take
+	misses  int           // waits in a row that spinning did not end
+	watched <-chan struct{}
+	unwatch func() bool
+}
+
+// The bounds between which an adaptive spin moves, and how it moves: about the
+// cost of waking a halted virtual processor, and next to nothing.
+const (
+	maxSpin    = 50 * time.Microsecond
+	minSpin    = 2 * time.Microsecond
+	probeEvery = 64 // after this many misses, try a full spin again
+)
+
+// An end is what await needs to know of a producer or a consumer.
+type end interface {
+	// look samples the peer's position and says whether there is what the
+	// call waits for. It reads flags that concern this end behind the position.
+	look() (ready bool, err error)
+	// settle brings the counter up to date before a rest.
+	settle()
+	// watching returns the peer's position word, the value that look decided
+	// on, one's own waiting word, and the position to wait for.
+	watching() (word *atomic.Uint64, value uint64, waitFor *atomic.Uint64, target uint64)
+}
+
+// await is the one wait loop (W2). It returns nil once t.look says ready.
+//
+// Preconditions: the caller holds the end's gate, and holds back neither a
+// message nor a release (W8).
+func (e *Endpoint) await(ctx context.Context, w *waiter, t end) error {
+	w.watch(ctx, e)
+	spun, armed := false, false
+	for {
+		n := e.bell.interrupts.Load() // pairs: interrupt. W2: the counter first,
+		stop := e.stopped(ctx)        // then the flags,
+		ready, err := t.look()        // then the position.
+		switch {
+		case err == nil && ready:
+			w.adapt(!armed)
+			return nil
+		case err == nil:
+			err = stop
+		}
+		word, value, waitFor, target := t.watching()
+		if err != nil {
+			if armed {
+				waitFor.Store(0) // nobody waits here any more
+				e.hook(step.Disarmed, target)
+			}
+			return err
+		}
+		if budget := e.spinBudget(w); !spun && budget > 0 {
+			spun = true
+			if e.bell.spin(word, value, n, budget) {
+				continue
+			}
+		}
+		waitFor.Store(target) // pairs: waiting. It fences: see layout and W4.
+		armed = true
+		e.hook(w.armed, target)
+		e.hook(step.Sleeping, value)
+		e.bell.sleeps.Add(1)
+		t.settle()
+		e.bell.asleep[w.which].Store(lowHalf(word))
+		futexSleep(lowHalf(word), uint32(value), &e.bell.interrupts, n, e.heartbeatInterval)
+		e.bell.asleep[w.which].Store(nil)
+		e.hook(step.Woken, value)
+	}
+}
+
+// stopped returns why a wait must end, apart from what the peer did.
+func (e *Endpoint) stopped(ctx context.Context) error {
+	if e.closing.Load() {
+		return ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if e.failOnHang && e.hung.Load() {
+		return ErrPeerHung
+	}
+	return nil
+}
+
+// watch sees to it that the end of ctx interrupts the endpoint. The registration
+// is kept, so that a loop that waits with one context pays for it once.
+func (w *waiter) watch(ctx context.Context, e *Endpoint) {
+	done := ctx.Done()
+	if done == w.watched {
+		return
+	}
+	w.forget()
+	if done != nil {
+		w.watched = done
+		w.unwatch = context.AfterFunc(ctx, e.bell.interrupt)
+	}
+}
+
+// forget gives up the watched context.
+func (w *waiter) forget() {
+	if w.unwatch != nil {
+		w.unwatch()
+	}
+	w.watched, w.unwatch = nil, nil
+}
+
+// spinBudget is how long a wait may spin now.
+func (e *Endpoint) spinBudget(w *waiter) time.Duration {
+	switch {
+	case e.spinOption > 0:
+		return e.spinOption
+	case e.spinOption < 0 || runtime.NumCPU() == 1:
+		return 0
+	case w.misses%probeEvery == probeEvery-1:
+		return maxSpin
+	case w.budget == 0:
+		return maxSpin
+	default:
+		return w.budget
+	}
+}
+
+// adapt learns from a wait that spinning ended, or did not.
+func (w *waiter) adapt(hit bool) {
+	if hit {
+		w.misses, w.budget = 0, maxSpin
+		return
+	}
+	w.misses++
+	w.budget = max(minSpin, orDefault(w.budget, maxSpin)/2)
+}
+
+// How a spin goes about it: looks between two looks at the clock, and when it
+// begins to let other goroutines and other processes run in between. With more
+// runnable threads than processors, a spin that never yields holds up the very
+// process that it waits for.
+const (
+	looksPerRound = 50
+	goschedAfter  = 2 * time.Microsecond
+	yieldAfter    = 5 * time.Microsecond
+)
+
+// spin watches word until it differs from value, an interrupt comes (n is the
+// counter as the caller read it), or the budget is spent, which gives false.
+func (d *doorbell) spin(word *atomic.Uint64, value uint64, n uint32, budget time.Duration) bool {
+	start := time.Now()
+	for {
+		for range looksPerRound {
+			if word.Load() != value {
+				return true
+			}
+		}
+		if d.interrupts.Load() != n {
+			return true
+		}
+		spent := time.Since(start)
+		if spent >= budget {
+			return false
+		}
+		if spent > yieldAfter {
+			yieldProcessor()
+		}
+		if spent > goschedAfter {
+			runtime.Gosched()
+		}
+	}
+}

@@ -1,0 +1,495 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// A Role is one of the two sides.
+type Role uint8
+
+const (
+	RoleServer Role = iota + 1
+	RoleClient
+)
+
+func (r Role) String() string {
+	switch r {
+	case RoleServer:
+		return "server"
+	case RoleClient:
+		return "client"
+	}
+	return fmt.Sprintf("Role(%d)", uint8(r))
+}
+
+// A PeerState is the peer as this side sees it.
+type PeerState uint8
+
+const (
+	PeerAbsent   PeerState = iota // no client has attached yet, or none since the last one left
+	PeerAttached                  // it is there and beats
+	PeerHung                      // it is there and silent
+	PeerDied                      // its process died, on the kernel's word
+	PeerClosed                    // it left in good order
+)
+
+var peerStateNames = [...]string{"absent", "attached", "hung", "died", "closed"}
+
+func (s PeerState) String() string {
+	if int(s) < len(peerStateNames) {
+		return peerStateNames[s]
+	}
+	return "unknown"
+}
+
+// A Peer describes the other side.
+type Peer struct {
+	State      PeerState
+	PID        int    // 0 if unknown
+	UID        uint32 // of the process, as the kernel knows it
+	Attachment uint64 // of the client
+}
+
+// An Endpoint is one side of the pair: the server, from Listen, or the client,
+// from Dial. All its methods may be called from any goroutine at any time.
+//
+// The server's endpoint outlives its clients (L7). When one ends, Receive still
+// returns what that one committed (M5); then one call of Receive returns
+// ErrPeerDied, ErrPeerClosed or a *CorruptError, once; then it goes on with the
+// next client. Sending does not notice: the messages wait in the ring for the
+// next client, those that the former one may have seen being marked.
+//
+// The client's endpoint ends with its server: Receive returns what the server
+// committed, and then the error, for ever; sending returns the error at once.
+// Redial makes a new one.
+type Endpoint struct {
+	role       Role
+	path       string
+	options    *Options
+	generation uint64
+	attachment atomic.Uint64
+
+	heartbeatInterval time.Duration
+	hangTimeout       time.Duration
+	spinOption        time.Duration
+	failOnHang        bool
+	hookFunc          func(step.ID, uint64)
+
+	own                         *segment
+	firstWritePos, firstReadPos uint64 // where the positions stood at the start
+	out                         producer
+	in                          consumer
+	bell                        doorbell
+
+	// never is a position that does not move: what is watched while the
+	// peer's memory must not be believed.
+	never atomic.Uint64
+
+	closing  atomic.Bool   // Close has begun
+	closed   chan struct{} // closed at the same time, for those in a gate
+	hung     atomic.Bool   // the verdict on the attached peer
+	done     chan struct{} // closed when err is set
+	events   chan Event
+	life     life
+	closeOne sync.Once
+	closeErr error
+	workers  sync.WaitGroup
+
+	mu      sync.Mutex
+	err     error    // why the endpoint is finished
+	peer    *segment // for the heartbeat; replaced after corruption
+	state   PeerState
+	peerPID int
+	peerUID uint32
+	corrupt error // the peer was expelled for this and has not left yet
+	told    bool  // a Receive has returned corrupt
+	ends    []endMark
+	fresh   *segment // new peer memory that the producer has not taken over
+	missed  int
+	tally   tally
+}
+
+// An endMark is the end of one attachment in the stream of received messages.
+type endMark struct {
+	pos  uint64   // end of what that peer committed
+	err  error    // nil if it was told before
+	peer *segment // the memory to go on with, if it was replaced
+}
+
+// life is what differs between server and client.
+type life interface {
+	expel(reason error) // drop the corrupt peer, without waiting; e.mu is held
+	kill() error        // kill the peer's process
+	look()              // see that the path is still ours
+	close() error       // leave; sending and receiving have stopped
+}
+
+var (
+	errNoRoom       = errors.New("ipc: no room")
+	errNegativeSize = errors.New("ipc: the size of a reservation is negative")
+	errCommitSize   = errors.New("ipc: commit of more than was reserved")
+)
+
+// tooLarge explains ErrTooLarge.
+func (e *Endpoint) tooLarge(size int) error {
+	return fmt.Errorf("%w: %d bytes, and the ring holds at most %d in one message", ErrTooLarge, size, e.out.ring.maxPayload())
+}
+
+// hook reports a step to Options.Hook.
+func (e *Endpoint) hook(at step.ID, value uint64) {
+	if e.hookFunc != nil {
+		e.hookFunc(at, value)
+	}
+}
+
+// newEndpoint prepares the parts that need no memory yet.
+func newEndpoint(role Role, path string, o *Options) *Endpoint {
+	options := o.get()
+	e := &Endpoint{
+		role: role, path: path, options: &options,
+		heartbeatInterval: o.heartbeatInterval(), hangTimeout: o.hangTimeout(),
+		spinOption: options.Spin, failOnHang: options.FailOnHang, hookFunc: options.Hook,
+		closed: make(chan struct{}), done: make(chan struct{}), events: make(chan Event, 64),
+	}
+	e.out.e, e.in.e = e, e
+	e.out.gate, e.in.gate = newGate(), newGate()
+	e.out.wait = waiter{which: 0, armed: step.SpaceArmed}
+	e.in.wait = waiter{which: 1, armed: step.DataArmed}
+	return e
+}
+
+// join lays the two directions over the mapped memories, each continuing where
+// its positions stand: a fresh server's at 0, a client's where its predecessor
+// left them (L7).
+//
+// Preconditions: the positions were checked.
+func (e *Endpoint) join(own, peer *segment) {
+	e.own, e.peer = own, peer
+	peer.refs.Add(2) // heartbeat, producer, consumer
+	e.out.ring, e.out.own, e.out.peer = own.ring, own.control, peer
+	e.out.writePos = own.control.writePos.Load()
+	e.out.filled = e.out.writePos
+	e.out.readPos.set(peer.control.readPos.Load())
+	e.in.ring, e.in.own, e.in.peer = peer.ring, own.control, peer
+	e.in.cursor = own.control.readPos.Load()
+	e.in.deliveredPos = own.control.deliveredPos.Load()
+	e.in.writePos.set(e.in.cursor)
+	e.in.views.readPos, e.in.views.peer = e.in.cursor, peer
+	e.firstWritePos, e.firstReadPos = e.out.writePos, e.in.cursor
+}
+
+// attendProducer is the producer's look at what happened besides the ring.
+func (e *Endpoint) attendProducer() (*segment, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing.Load() {
+		return nil, ErrClosed
+	}
+	if e.role == RoleClient && e.err != nil {
+		return nil, e.err
+	}
+	peer := e.fresh
+	e.fresh = nil
+	if e.corrupt == nil {
+		e.out.attention.Store(false)
+	}
+	return peer, nil
+}
+
+// A notice is what the consumer finds besides the ring.
+type notice struct {
+	err     error
+	peer    *segment // to go on with
+	limit   uint64   // if limited, nothing behind it may be taken yet
+	limited bool
+}
+
+// attendConsumer is the consumer's look at what happened besides the ring.
+func (e *Endpoint) attendConsumer(cursor uint64) notice {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing.Load() {
+		return notice{err: ErrClosed}
+	}
+	if len(e.ends) == 0 {
+		if e.corrupt == nil {
+			e.in.attention.Store(false)
+		}
+		return notice{}
+	}
+	mark := e.ends[0]
+	if mark.pos != cursor {
+		return notice{limit: mark.pos, limited: true}
+	}
+	if e.role == RoleClient {
+		return notice{err: mark.err}
+	}
+	e.ends = e.ends[1:]
+	return notice{err: mark.err, peer: mark.peer, limit: cursor, limited: true}
+}
+
+// markEnd records the end of an attachment for Receive.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) markEnd(mark endMark) {
+	if n := len(e.ends); n > 0 && e.ends[n-1].pos == mark.pos {
+		// Nobody has received anything since the last end: one mark tells both.
+		last := &e.ends[n-1]
+		if mark.err == nil {
+			mark.err = last.err
+		}
+		if mark.peer == nil {
+			mark.peer = last.peer
+		} else if last.peer != nil {
+			last.peer.release()
+		}
+		*last = mark
+	} else {
+		e.ends = append(e.ends, mark)
+	}
+	e.in.attention.Store(true)
+}
+
+// expel drops a peer that breaks an invariant, and returns err, which told says
+// is on its way to a caller of Receive. It does not wait.
+func (e *Endpoint) expel(err error, told bool) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.corrupt != nil {
+		return e.corrupt
+	}
+	e.corrupt = err
+	e.out.readPos.freeze()
+	limit := e.in.writePos.freeze()
+	e.in.attention.Store(true)
+	e.out.attention.Store(true)
+	e.life.expel(err)
+	if e.role == RoleClient {
+		e.finish(err)
+		e.markEnd(endMark{pos: limit, err: err})
+	}
+	e.told = told
+	go e.bell.interrupt() // the caller may be the one who waits
+	return err
+}
+
+// attachedTo records, at a client, that it is attached.
+func (e *Endpoint) attachedTo() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.state = PeerAttached
+	e.tally.attachments++
+	e.emit(Event{Kind: EventAttached})
+}
+
+// goodbyeFrom reports whether the peer has said goodbye as the given number.
+func (e *Endpoint) goodbyeFrom(number uint64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.peer.control.goodbye.Load() == number // pairs: goodbye
+}
+
+// serverEnded records, at a client, the end of its server: for Receive, which
+// first returns what the server had committed (M5), for sending, and as an event.
+func (e *Endpoint) serverEnded(verdict error, kind EventKind, state PeerState) {
+	defer e.bell.interrupt()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.corrupt != nil {
+		return // that was the end
+	}
+	counts, err := e.account()
+	seen, _ := e.in.writePos.get()
+	writePos := e.peer.control.writePos.Load() // pairs: message-committed. W6: after the end was seen
+	if wrong := e.peer.ring.checkWritePos(writePos, seen, e.own.control.readPos.Load()); err == nil {
+		err = wrong
+	}
+	if err != nil {
+		writePos, verdict = e.in.writePos.freeze(), err
+		e.corrupt = err
+		e.out.readPos.freeze()
+		counts, _ = e.account()
+	}
+	e.hook(step.AccountTaken, counts.readPos)
+	e.markEnd(endMark{pos: writePos, err: verdict})
+	e.finish(verdict)
+	e.out.attention.Store(true)
+	end := Event{Kind: kind, Err: verdict}
+	end.Unreleased, end.Redeliverable = e.count(counts)
+	if e.state = state; state == PeerDied {
+		e.tally.deaths++
+	} else {
+		e.tally.closes++
+	}
+	e.hung.Store(false)
+	e.emit(end)
+}
+
+// finish records why the endpoint is of no more use.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) finish(err error) {
+	if e.err == nil {
+		e.err = err
+		close(e.done)
+	}
+}
+
+// emit delivers an event, or drops the oldest if nobody takes them.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) emit(event Event) {
+	event.Time, event.Generation = time.Now(), e.generation
+	event.Attachment, event.PID = e.attachment.Load(), e.peerPID
+	for {
+		event.Missed = e.missed
+		select {
+		case e.events <- event:
+			e.missed = 0
+			return
+		default:
+		}
+		select {
+		case old := <-e.events:
+			e.missed += 1 + old.Missed
+		default:
+		}
+	}
+}
+
+// Listen opens the environment on a path and becomes its server. It fails at
+// once with ErrServerRunning or ErrClientRunning, as a *RunningError, while a
+// server or any client lives on the path, or waits for them with Options.Wait.
+// ctx bounds Listen only.
+//
+// The path is a Unix socket in a directory of the caller's choosing; beside it
+// lies path.lock, which must never be deleted while a server or client lives.
+func Listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	return listen(ctx, path, o)
+}
+
+// Dial attaches to the server on a path as its client, waiting for one until ctx
+// ends. It fails at once with ErrClientRunning while another client is attached
+// (or waits for it to leave, with Options.Wait), with ErrRefused, with a
+// *VersionError, and with ErrForeign. ctx bounds Dial only.
+func Dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	return dial(ctx, path, o)
+}
+
+// Role tells which side this is.
+func (e *Endpoint) Role() Role { return e.role }
+
+// Path returns the path that Listen or Dial was given.
+func (e *Endpoint) Path() string { return e.path }
+
+// Generation returns the number of this start of the server. It grows by one
+// with each Listen on the path, as long as the lock file is not deleted.
+func (e *Endpoint) Generation() uint64 { return e.generation }
+
+// Attachment returns the number of the client's stay, counted by the server
+// from 1; at a server, of the last client that came, 0 if none has.
+func (e *Endpoint) Attachment() uint64 { return e.attachment.Load() }
+
+// Events returns what happens to the peer, in order. The channel holds 64;
+// while nobody receives, the oldest are dropped and counted in Event.Missed. It
+// is closed by Close.
+func (e *Endpoint) Events() <-chan Event { return e.events }
+
+// Done is closed when the endpoint is of no more use: Err then tells why.
+func (e *Endpoint) Done() <-chan struct{} { return e.done }
+
+// Err is nil until Done is closed: ErrClosed after Close, and at a client the
+// end of its server.
+func (e *Endpoint) Err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+// Peer describes the other side as seen now.
+func (e *Endpoint) Peer() Peer {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := Peer{State: e.state, PID: e.peerPID, UID: e.peerUID, Attachment: e.attachment.Load()}
+	if p.State == PeerAttached && e.hung.Load() {
+		p.State = PeerHung
+	}
+	return p
+}
+
+// KillPeer kills the client's process with SIGKILL, by its pidfd and not by its
+// number. It is for a client that hangs; the end is then reported as any death.
+// At a client it is an error.
+func (e *Endpoint) KillPeer() error { return e.life.kill() }
+
+// Close ends the endpoint: waiting calls return ErrClosed, the peer is told, the
+// shared memory is unmapped. What was committed stays so; messages not released
+// come again to the next client, marked. Views still held stay readable until
+// their release.
+//
+// At a server, Close waits for the client to leave, up to Options.CloseTimeout,
+// and returns a *RunningError if it has not: the next Listen then fails until
+// it has. Calling it again returns the same.
+func (e *Endpoint) Close() error {
+	e.closeOne.Do(func() {
+		e.hook(step.CloseBegun, 0)
+		e.closing.Store(true)
+		close(e.closed)
+		e.mu.Lock()
+		e.out.attention.Store(true)
+		e.in.attention.Store(true)
+		e.mu.Unlock()
+		e.bell.interrupt()
+		e.out.retire()
+		e.in.retire()
+		e.closeErr = e.life.close()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, mark := range e.ends {
+			if mark.peer != nil {
+				mark.peer.release()
+			}
+		}
+		if e.fresh != nil {
+			e.fresh.release()
+		}
+		e.ends, e.fresh = nil, nil
+		e.peer.release()
+		e.own.release()
+		e.finish(ErrClosed)
+		close(e.events)
+	})
+	return e.closeErr
+}
+
+// Redial closes a client whose server has ended and dials the path again with
+// the same options. The old endpoint goes first: as long as it lives, no server
+// can start (C9).
+func (e *Endpoint) Redial(ctx context.Context) (*Endpoint, error) {
+	if e.role != RoleClient {
+		return nil, errors.New("ipc: only a client redials")
+	}
+	if err := e.Close(); err != nil {
+		return nil, err
+	}
+	return Dial(ctx, e.path, e.options)
+}

@@ -1,0 +1,129 @@
+package ipc
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Each error below says whether the call may be tried again. An error of the
+// caller's context is returned as it is and means: nothing was committed or
+// taken, try again whenever you like.
+var (
+	// ErrServerRunning is returned by Listen while another server lives on the
+	// path. Try again when it has gone, or set Options.Wait.
+	ErrServerRunning = errors.New("ipc: a server is running on this path")
+
+	// ErrClientRunning is returned by Listen while a client of an earlier
+	// server still lives, and by Dial while another client is attached. Try
+	// again when it has gone, or set Options.Wait.
+	ErrClientRunning = errors.New("ipc: a client is running on this path")
+
+	// ErrRefused is returned by Dial when the server does not let this user
+	// attach. Trying again does not help; Options.AllowUIDs does.
+	ErrRefused = errors.New("ipc: the server refuses this user")
+
+	// ErrForeign is returned by Listen and Dial when what is at the path is
+	// not ours: not a socket, or one that does not speak this protocol. It is
+	// left untouched. Use another path.
+	ErrForeign = errors.New("ipc: the path belongs to something else")
+
+	// ErrTooLarge is returned for a message that the ring can never hold.
+	// Nothing was committed; send less at a time, or listen with a larger ring.
+	ErrTooLarge = errors.New("ipc: message larger than the ring")
+
+	// ErrFull is returned by the Try forms of sending when there is no room
+	// now. Nothing was committed; try again when the peer has released.
+	ErrFull = errors.New("ipc: ring full")
+
+	// ErrEmpty is returned by the Try forms of receiving when no message
+	// waits. Try again later.
+	ErrEmpty = errors.New("ipc: no message waiting")
+
+	// ErrShortBuffer is returned by the Into forms of receiving when the next
+	// message does not fit the buffer. The message stays where it is; the
+	// error text has its size.
+	ErrShortBuffer = errors.New("ipc: buffer too small for the next message")
+
+	// ErrViewsHeld is returned by receiving when the peer waits for space that
+	// only the caller's unreleased messages occupy, so that both would wait
+	// for ever. Release some, then try again.
+	ErrViewsHeld = errors.New("ipc: unreleased messages leave the sender no space")
+
+	// ErrReleased is returned by the second release of a message and by the
+	// second end of a reservation. Nothing happened.
+	ErrReleased = errors.New("ipc: already released")
+
+	// ErrClosed is returned by every call on an endpoint after its Close. What
+	// was committed before stays committed; a message not released before
+	// comes again to the next client, marked.
+	ErrClosed = errors.New("ipc: endpoint closed")
+
+	// ErrPeerClosed says that the peer left in good order. At a client it is
+	// final: Redial. At a server, Receive returns it once, behind the last
+	// message of that client, and goes on with the next client.
+	ErrPeerClosed = errors.New("ipc: the peer has closed")
+
+	// ErrPeerDied says that the peer's process died. Everything that it had
+	// committed has been received by then; Unreleased tells which messages to
+	// it were not released. At a client it is final: Redial. At a server,
+	// Receive returns it once and goes on with the next client.
+	ErrPeerDied = errors.New("ipc: the peer has died")
+
+	// ErrPeerHung is returned with Options.FailOnHang by a call that would
+	// wait for a peer that lives and does nothing. Nothing was committed or
+	// taken; try again, or have the peer killed.
+	ErrPeerHung = errors.New("ipc: the peer is alive but silent")
+)
+
+// A RunningError is an ErrServerRunning or ErrClientRunning that names the
+// holder of the path.
+type RunningError struct {
+	Path string
+	PID  int   // 0 if unknown, or in another PID namespace
+	Err  error // ErrServerRunning or ErrClientRunning
+}
+
+func (e *RunningError) Error() string {
+	who := ""
+	if e.PID != 0 {
+		who = fmt.Sprintf(" (process %d)", e.PID)
+	}
+	return fmt.Sprintf("%v%s: %s", e.Err, who, e.Path)
+}
+
+func (e *RunningError) Unwrap() error { return e.Err }
+
+// A VersionError says that the two processes were built with versions of this
+// package that do not understand each other. Rebuild the older one.
+type VersionError struct {
+	Ours, Theirs               uint32 // protocol versions
+	OurLayout, TheirLayout     uint64 // fingerprints of the memory layout
+	OurPageSize, TheirPageSize uint32
+}
+
+func (e *VersionError) Error() string {
+	if e.Ours != e.Theirs {
+		return fmt.Sprintf("ipc: protocol version %d here, %d at the peer: rebuild the older one", e.Ours, e.Theirs)
+	}
+	return fmt.Sprintf("ipc: memory layout %016x (pages of %d) here, %016x (pages of %d) at the peer: build both from one version",
+		e.OurLayout, e.OurPageSize, e.TheirLayout, e.TheirPageSize)
+}
+
+// A CorruptError says that the peer's shared memory breaks an invariant of
+// docs/PROTOCOL.md. A server drops that client, gives the next one fresh memory
+// and goes on; at a client it is final. Messages of the peer that were not yet
+// received are lost with its memory.
+type CorruptError struct {
+	Invariant string // its name in docs/PROTOCOL.md, as I1
+	Detail    string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("ipc: the peer broke invariant %s of the shared memory and was dropped: %s", e.Invariant, e.Detail)
+}
+
+// ended reports whether err says that an attachment is over.
+func ended(err error) bool {
+	var corrupt *CorruptError
+	return errors.Is(err, ErrPeerDied) || errors.Is(err, ErrPeerClosed) || errors.As(err, &corrupt)
+}

@@ -1,0 +1,59 @@
+package ipc
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// A gate is a lock that a context can give up on (W9). One goroutine of the
+// process at a time uses one end of one direction; the others queue here and
+// not in the kernel, so that at most one waiter stands behind a waiting word.
+type gate struct {
+	held    atomic.Bool
+	waiters atomic.Int32
+	wake    chan struct{} // capacity 1: "look again"
+}
+
+func newGate() gate { return gate{wake: make(chan struct{}, 1)} }
+
+func (g *gate) tryLock() bool { return !g.held.Load() && g.held.CompareAndSwap(false, true) }
+
+// lock takes the gate, or returns ctx's error, or ErrClosed once closed is.
+func (g *gate) lock(ctx context.Context, closed <-chan struct{}) error {
+	if g.tryLock() {
+		return nil
+	}
+	g.waiters.Add(1)
+	defer g.waiters.Add(-1)
+	for {
+		// A token in wake may be older than this wait; that costs one look. Who
+		// unlocks after this look sees the waiter and leaves a new one.
+		if g.tryLock() {
+			return nil
+		}
+		select {
+		case <-g.wake:
+		case <-ctx.Done():
+			g.pass()
+			return ctx.Err()
+		case <-closed:
+			g.pass()
+			return ErrClosed
+		}
+	}
+}
+
+// pass hands on a wake-up that a leaving waiter may have been meant for.
+func (g *gate) pass() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (g *gate) unlock() {
+	g.held.Store(false)
+	if g.waiters.Load() != 0 {
+		g.pass()
+	}
+}

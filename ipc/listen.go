@@ -1,0 +1,272 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// listen is Listen. Byte 0 is held from here to the end of Close, byte 1 while
+// no client must exist (D2).
+func listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
+	e := newEndpoint(RoleServer, path, o)
+	s := &server{e: e, listener: -1}
+	e.life = s
+	e.hook(step.ListenBegun, 0)
+	lock, err := openLockFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s.lock = lock
+	e.hook(step.LockFileOpened, 0)
+	if err := s.start(ctx); err != nil {
+		s.abandon()
+		return nil, err
+	}
+	s.serve()
+	return e, nil
+}
+
+// start takes Listen from the open lock file to the listening socket.
+func (s *server) start(ctx context.Context) error {
+	if err := s.lockServer(ctx); err != nil {
+		return err
+	}
+	if err := s.lockToken(ctx); err != nil {
+		return err
+	}
+	if err := probeStale(s.e.path); err != nil {
+		return err
+	}
+	s.e.hook(step.StaleProbed, 0)
+	record := s.lock.read()
+	s.e.generation = record.generation + 1
+	if err := s.lock.write(lockRecord{generation: s.e.generation, server: self()}); err != nil {
+		return err
+	}
+	s.e.hook(step.GenerationRecorded, s.e.generation)
+	if err := s.makeMemory(); err != nil {
+		return err
+	}
+	if err := s.bind(); err != nil {
+		return err
+	}
+	if err := s.lock.unlock(tokenByte); err != nil {
+		_ = unix.Unlink(s.e.path)
+		return err
+	}
+	s.e.hook(step.TokenReturned, 0)
+	return nil
+}
+
+// self is this process as the lock file records it.
+func self() owner { return owner{pid: os.Getpid(), start: startTime(os.Getpid())} }
+
+// lockServer takes byte 0, and says who holds it else.
+func (s *server) lockServer(ctx context.Context) error {
+	err := s.acquire(ctx, serverByte, func() error {
+		return s.running(ErrServerRunning, s.lock.read().server)
+	})
+	if err != nil {
+		return err
+	}
+	record := s.lock.read()
+	record.server = self()
+	if err := s.lock.write(record); err != nil {
+		return err
+	}
+	s.e.hook(step.ServerLocked, 0)
+	return nil
+}
+
+// lockToken takes byte 1: no client of any generation lives. One that has
+// outlived its server and does not leave is killed if that is wanted (C6).
+func (s *server) lockToken(ctx context.Context) error {
+	failure := func() error { return s.running(ErrClientRunning, s.lock.read().client) }
+	if s.e.options.KillOrphan {
+		bounded, cancel := context.WithTimeout(ctx, s.e.options.closeTimeout())
+		err := s.poll(bounded, tokenByte)
+		cancel()
+		if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+			if err := s.lock.read().client.kill(); err != nil {
+				return errors.Join(failure(), err)
+			}
+			err = s.poll(ctx, tokenByte)
+		}
+		if err != nil {
+			return err
+		}
+	} else if err := s.acquire(ctx, tokenByte, failure); err != nil {
+		return err
+	}
+	s.e.hook(step.TokenLocked, 0)
+	return nil
+}
+
+// running names the holder of a lock, if the lock file does and it still runs.
+func (s *server) running(sentinel error, holder owner) error {
+	err := &RunningError{Path: s.e.path, Err: sentinel}
+	if holder.alive() {
+		err.PID = holder.pid
+	}
+	return err
+}
+
+// acquire takes a byte of the lock file, at once or, with Options.Wait, when it
+// is free.
+func (s *server) acquire(ctx context.Context, at int64, failure func() error) error {
+	ok, err := s.lock.tryLock(at)
+	switch {
+	case err != nil || ok:
+		return err
+	case !s.e.options.Wait:
+		return failure()
+	}
+	if err := s.poll(ctx, at); err != nil {
+		return errors.Join(err, failure())
+	}
+	return nil
+}
+
+// poll tries to take a byte until it is free or ctx ends. The kernel's own wait
+// could not be cancelled.
+func (s *server) poll(ctx context.Context, at int64) error {
+	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		if ok, err := s.lock.tryLock(at); ok || err != nil {
+			return err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits, or returns the error of ctx.
+func pause(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// probeStale makes sure that what is at the path is a socket that nobody listens
+// on, or nothing.
+func probeStale(path string) error {
+	var stat unix.Stat_t
+	err := unix.Lstat(path, &stat)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("ipc: look at %s: %w", path, err)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("ipc: make a socket: %w", err)
+	}
+	defer unix.Close(fd)
+	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
+		return nil // nobody is behind it
+	case errors.Is(err, unix.EPROTOTYPE):
+		return fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
+	case err == nil, errors.Is(err, unix.EAGAIN):
+		// The lock file was deleted while a server lived (C5).
+		return &RunningError{Path: path, Err: ErrServerRunning}
+	}
+	return fmt.Errorf("ipc: see who is behind %s: %w", path, err)
+}
+
+// makeMemory makes both segments of this generation. Fresh memory is what keeps
+// an older generation's writers out (L4).
+func (s *server) makeMemory() error {
+	e := s.e
+	own, err := newSegment(RoleServer, e.generation, uint64(e.options.toClientSize()), e.options.start.server)
+	if err != nil {
+		return err
+	}
+	e.hook(step.ServerSegmentMade, 0)
+	peer, err := newSegment(RoleClient, e.generation, uint64(e.options.toServerSize()), e.options.start.client)
+	if err != nil {
+		own.release()
+		return err
+	}
+	e.hook(step.ClientSegmentMade, 0)
+	e.join(own, peer)
+	return nil
+}
+
+// bind makes the socket appear at the path, listening from the first moment on:
+// it is bound under another name and renamed (C5).
+func (s *server) bind() (err error) {
+	temporary := s.e.path + temporarySuffix
+	if s.listener, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("ipc: make a socket: %w", err)
+	}
+	if err := probeStale(temporary); err != nil {
+		return err
+	}
+	_ = unix.Unlink(temporary) // left by a server that died here
+	if err := unix.Bind(s.listener, &unix.SockaddrUnix{Name: temporary}); err != nil {
+		return fmt.Errorf("ipc: bind %s: %w", temporary, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = unix.Unlink(temporary)
+		}
+	}()
+	s.e.hook(step.SocketBound, 0)
+	mode := uint32(0o600)
+	if len(s.e.options.AllowUIDs) > 0 {
+		mode = 0o666 // the kernel's word on who connects decides
+	}
+	if err := unix.Chmod(temporary, mode); err != nil {
+		return fmt.Errorf("ipc: set the mode of %s: %w", temporary, err)
+	}
+	if err := unix.Listen(s.listener, unix.SOMAXCONN); err != nil {
+		return fmt.Errorf("ipc: listen on %s: %w", temporary, err)
+	}
+	s.e.hook(step.SocketListening, 0)
+	if err := unix.Lstat(temporary, &s.socket); err != nil {
+		return fmt.Errorf("ipc: stat %s: %w", temporary, err)
+	}
+	if !s.lock.isCurrent() {
+		return fmt.Errorf("ipc: %s was deleted or replaced while the server started: start again", s.lock.path)
+	}
+	s.e.hook(step.LockFileRechecked, 0)
+	if err := unix.Rename(temporary, s.e.path); err != nil {
+		return fmt.Errorf("ipc: rename %s to %s: %w", temporary, s.e.path, err)
+	}
+	s.e.hook(step.SocketRenamed, 0)
+	return nil
+}
+
+// abandon undoes a Listen that failed.
+func (s *server) abandon() {
+	if s.listener >= 0 {
+		_ = unix.Close(s.listener)
+	}
+	if s.e.own != nil {
+		s.e.out.peer.release()
+		s.e.in.peer.release()
+		s.e.peer.release()
+		s.e.own.release()
+	}
+	s.lock.close()
+}

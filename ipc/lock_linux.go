@@ -1,0 +1,216 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The two locks of the lock file, by byte (D2). They belong to open file
+// descriptions, not to processes: whoever holds the descriptor holds the lock,
+// and the kernel frees it with the last copy.
+const (
+	serverByte = 0
+	tokenByte  = 1
+)
+
+// A lockFile is the file beside the socket. It is never unlinked: unlinking a
+// lock file is a race.
+type lockFile struct {
+	fd   int
+	path string
+	stat unix.Stat_t
+}
+
+// An owner is a process as the lock file records it (C6). The start time tells
+// it from a later process with the same number.
+type owner struct {
+	pid   int
+	start uint64 // in clock ticks since boot, from /proc
+}
+
+// A lockRecord is what the lock file says. It is for people, for error messages
+// and for KillOrphan; no lock depends on it.
+type lockRecord struct {
+	generation     uint64
+	server, client owner
+}
+
+const recordFormat = "tandem lock file\ngeneration %020d\nserver %010d started %020d\nclient %010d started %020d\n"
+
+// openLockFile opens the lock file of a path and creates it if need be.
+func openLockFile(path string) (*lockFile, error) {
+	l := &lockFile{path: path + ".lock"}
+	var err error
+	err = retry(func() error {
+		l.fd, err = unix.Open(l.path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil, fmt.Errorf("ipc: open %s: %w: create the directory %s first", l.path, err, directoryOf(path))
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
+		return nil, fmt.Errorf("%w: %s is not a regular file (%w)", ErrForeign, l.path, err)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EROFS):
+		return nil, fmt.Errorf("ipc: open %s: %w: the server needs to write in its directory", l.path, err)
+	case err != nil:
+		return nil, fmt.Errorf("ipc: open %s: %w", l.path, err)
+	}
+	if err := unix.Fstat(l.fd, &l.stat); err != nil {
+		l.close()
+		return nil, fmt.Errorf("ipc: stat %s: %w", l.path, err)
+	}
+	if l.stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		l.close()
+		return nil, fmt.Errorf("%w: %s is not a regular file", ErrForeign, l.path)
+	}
+	if content := make([]byte, 16); l.stat.Size > 0 {
+		if n, err := unix.Pread(l.fd, content, 0); err != nil || string(content[:n]) != recordFormat[:16] {
+			l.close()
+			return nil, fmt.Errorf("%w: %s is not a tandem lock file", ErrForeign, l.path)
+		}
+	}
+	return l, nil
+}
+
+// setLock tries to lock or unlock one byte, and reports whether it is free for
+// this open file description.
+func setLock(fd int, at int64, kind int16) (bool, error) {
+	lock := unix.Flock_t{Type: kind, Whence: unix.SEEK_SET, Start: at, Len: 1}
+	err := retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock) })
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES):
+		return false, nil
+	case errors.Is(err, unix.EINVAL):
+		return false, unsupported("open file description locks (Linux 3.15)", err)
+	case errors.Is(err, unix.ENOLCK), errors.Is(err, unix.EOPNOTSUPP):
+		return false, fmt.Errorf("ipc: the file system of the lock file does not support locks: %w: use a path on a local one", err)
+	}
+	return false, fmt.Errorf("ipc: lock byte %d of the lock file: %w", at, err)
+}
+
+// isLocked reports whether another open file description holds a byte.
+func isLocked(fd int, at int64) (bool, error) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: at, Len: 1}
+	if err := retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock) }); err != nil {
+		return false, fmt.Errorf("ipc: test byte %d of the lock file: %w", at, err)
+	}
+	return lock.Type != unix.F_UNLCK, nil
+}
+
+func (l *lockFile) tryLock(at int64) (bool, error) { return setLock(l.fd, at, unix.F_WRLCK) }
+
+func (l *lockFile) unlock(at int64) error {
+	_, err := setLock(l.fd, at, unix.F_UNLCK)
+	return err
+}
+
+// takeToken locks byte 1 on an open file description of its own, to be passed to
+// a client. The file is reached through this descriptor and never by path: it
+// may have been deleted and made again (C4).
+func (l *lockFile) takeToken() (fd int, ok bool, err error) {
+	err = retry(func() error {
+		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.fd), unix.O_RDWR|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return -1, false, fmt.Errorf("ipc: open the lock file again for the client's token: %w: is /proc mounted?", err)
+	}
+	if ok, err = setLock(fd, tokenByte, unix.F_WRLCK); !ok || err != nil {
+		_ = unix.Close(fd)
+		return -1, false, err
+	}
+	return fd, true, nil
+}
+
+// isCurrent reports whether the path still names the file that is locked (C5).
+func (l *lockFile) isCurrent() bool {
+	var now unix.Stat_t
+	return unix.Lstat(l.path, &now) == nil && now.Dev == l.stat.Dev && now.Ino == l.stat.Ino
+}
+
+// read returns the record; zeros if there is none.
+func (l *lockFile) read() (r lockRecord) {
+	content := make([]byte, 512)
+	n, err := unix.Pread(l.fd, content, 0)
+	if err == nil {
+		_, _ = fmt.Sscanf(string(content[:n]), recordFormat, &r.generation, &r.server.pid, &r.server.start, &r.client.pid, &r.client.start)
+	}
+	return r
+}
+
+// write replaces the record. It always has the same length, so that a reader
+// never finds a longer one's end behind it.
+func (l *lockFile) write(r lockRecord) error {
+	text := fmt.Sprintf(recordFormat, r.generation, r.server.pid, r.server.start, r.client.pid, r.client.start)
+	n, err := unix.Pwrite(l.fd, []byte(text), 0)
+	if err != nil {
+		return fmt.Errorf("ipc: write %s: %w", l.path, err)
+	}
+	if n != len(text) {
+		return fmt.Errorf("ipc: write %s: %w", l.path, unix.ENOSPC)
+	}
+	return nil
+}
+
+func (l *lockFile) close() {
+	if l.fd >= 0 {
+		_ = unix.Close(l.fd)
+		l.fd = -1
+	}
+}
+
+// startTime returns when a process started, from field 22 of /proc/PID/stat; 0
+// if there is no such process here.
+func startTime(pid int) uint64 {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The second field is a name in parentheses, which may hold spaces.
+	fields := strings.Fields(string(content[strings.LastIndexByte(string(content), ')')+1:]))
+	if len(fields) < 20 {
+		return 0
+	}
+	start, _ := strconv.ParseUint(fields[19], 10, 64)
+	return start
+}
+
+// alive reports whether the recorded process still runs, and is not another one
+// with its number.
+func (o owner) alive() bool { return o.pid > 0 && o.start != 0 && startTime(o.pid) == o.start }
+
+// kill kills the recorded process by pidfd, so that the signal cannot hit a later
+// process of the same number.
+func (o owner) kill() error {
+	if o.pid <= 0 {
+		return errors.New("ipc: the lock file does not name the process")
+	}
+	fd, err := unix.PidfdOpen(o.pid, 0)
+	if errors.Is(err, unix.ENOSYS) {
+		return unsupported("pidfd_open (Linux 5.3)", err)
+	}
+	if err != nil {
+		return fmt.Errorf("ipc: open process %d: %w", o.pid, err)
+	}
+	defer unix.Close(fd)
+	if !o.alive() { // looked at behind the pidfd, which names one process for good
+		return fmt.Errorf("ipc: process %d is not the one that the lock file names", o.pid)
+	}
+	return killByPidfd(fd)
+}
+
+func killByPidfd(fd int) error {
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("ipc: kill: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// NoSpin as Options.Spin makes every wait sleep at once.
+const NoSpin = -1 * time.Nanosecond
+
+// Limits and defaults of Options. Ring sizes are bytes and powers of two; the
+// smallest is one memory page.
+const (
+	DefaultRingSize          = 1 << 20
+	MaxRingSize              = 1 << 30
+	DefaultHeartbeatInterval = 100 * time.Millisecond
+	DefaultHangTimeout       = time.Second
+	DefaultHandshakeTimeout  = 5 * time.Second
+	DefaultCloseTimeout      = 2 * time.Second
+)
+
+// Options configures Listen and Dial. The zero value, and nil, mean the
+// defaults. An Options is read once and never changed.
+type Options struct {
+	// ToServerSize and ToClientSize are the ring sizes in bytes, each a power
+	// of two between one page and MaxRingSize; DefaultRingSize if 0. The
+	// server decides, and Dial ignores them.
+	ToServerSize, ToClientSize int
+
+	// Spin is how long a wait watches the peer's position before it sleeps in
+	// the kernel. 0 adapts it to what has paid off lately, up to about the cost
+	// of a wake-up; NoSpin sleeps at once.
+	Spin time.Duration
+
+	// HeartbeatInterval is the time between two beats, and the longest that a
+	// sleep goes without looking again; DefaultHeartbeatInterval if 0.
+	HeartbeatInterval time.Duration
+
+	// HangTimeout is the silence after which a peer is called hung, at least
+	// three heartbeats; DefaultHangTimeout, or ten heartbeats if that is more,
+	// if 0. The peers' heartbeat intervals should agree.
+	HangTimeout time.Duration
+
+	// FailOnHang makes calls that wait for a hung peer return ErrPeerHung.
+	FailOnHang bool
+
+	// HandshakeTimeout bounds one handshake; DefaultHandshakeTimeout if 0.
+	HandshakeTimeout time.Duration
+
+	// CloseTimeout bounds how long a server's Close waits for the client to
+	// leave, and how long KillOrphan gives an orphan to leave by itself;
+	// DefaultCloseTimeout if 0.
+	CloseTimeout time.Duration
+
+	// Wait makes Listen and Dial wait, until their context ends, for a running
+	// server or client to leave instead of failing.
+	Wait bool
+
+	// KillOrphan lets Listen kill a client that has outlived its server and
+	// does not leave within CloseTimeout. The kill is by pidfd, after the
+	// process has been recognised by its start time.
+	KillOrphan bool
+
+	// KillOnClose lets a server's Close kill a client that does not leave
+	// within CloseTimeout.
+	KillOnClose bool
+
+	// AllowUIDs lists the users that may attach to a server; only the
+	// server's own effective user if empty.
+	AllowUIDs []uint32
+
+	// Hook, if set, is called at every named step with the position or number
+	// that the step is about. It exists for tests, which kill the process in
+	// it, and it must not call the endpoint.
+	Hook func(at step.ID, value uint64)
+
+	// start is where the positions of a new generation begin: 0, but for tests
+	// that want to see them wrap.
+	start struct{ server, client positions }
+}
+
+// check reports the first option that makes no sense.
+func (o *Options) check() error {
+	if o == nil {
+		return nil
+	}
+	for _, ring := range []struct {
+		name string
+		size int
+	}{{"ToServerSize", o.ToServerSize}, {"ToClientSize", o.ToClientSize}} {
+		if ring.size == 0 {
+			continue
+		}
+		if page := os.Getpagesize(); ring.size < page || ring.size > MaxRingSize || bits.OnesCount(uint(ring.size)) != 1 {
+			return fmt.Errorf("ipc: %s is %d: want a power of two from %d to %d", ring.name, ring.size, page, MaxRingSize)
+		}
+	}
+	if o.Spin < 0 && o.Spin != NoSpin {
+		return fmt.Errorf("ipc: Spin is %v: want 0, NoSpin or a positive duration", o.Spin)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"HeartbeatInterval", o.HeartbeatInterval}, {"HangTimeout", o.HangTimeout},
+		{"HandshakeTimeout", o.HandshakeTimeout}, {"CloseTimeout", o.CloseTimeout},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("ipc: %s is negative: %v", d.name, d.value)
+		}
+	}
+	if o.heartbeatInterval() < time.Millisecond {
+		return errors.New("ipc: HeartbeatInterval is below a millisecond: it would cost more than it tells")
+	}
+	if o.hangTimeout() < 3*o.heartbeatInterval() {
+		return fmt.Errorf("ipc: HangTimeout %v is less than three heartbeats of %v: a live peer would be called hung",
+			o.hangTimeout(), o.heartbeatInterval())
+	}
+	return nil
+}
+
+func orDefault[T int | time.Duration](value, fallback T) T {
+	if value == 0 {
+		return fallback
+	}
+	return value
+}
+
+func (o *Options) get() Options {
+	if o == nil {
+		return Options{}
+	}
+	return *o
+}
+
+func (o *Options) toServerSize() int { return orDefault(o.get().ToServerSize, DefaultRingSize) }
+func (o *Options) toClientSize() int { return orDefault(o.get().ToClientSize, DefaultRingSize) }
+
+func (o *Options) heartbeatInterval() time.Duration {
+	return orDefault(o.get().HeartbeatInterval, DefaultHeartbeatInterval)
+}
+
+func (o *Options) hangTimeout() time.Duration {
+	return orDefault(o.get().HangTimeout, max(DefaultHangTimeout, 10*o.heartbeatInterval()))
+}
+
+func (o *Options) handshakeTimeout() time.Duration {
+	return orDefault(o.get().HandshakeTimeout, DefaultHandshakeTimeout)
+}
+
+func (o *Options) closeTimeout() time.Duration {
+	return orDefault(o.get().CloseTimeout, DefaultCloseTimeout)
+}
+
+// allows reports whether a process of the given user may attach.
+func (o *Options) allows(uid uint32) bool {
+	allowed := o.get().AllowUIDs
+	if len(allowed) == 0 {
+		return uid == uint32(os.Geteuid())
+	}
+	for _, a := range allowed {
+		if a == uid {
+			return true
+		}
+	}
+	return false
+}
+
+// String prints the options in force, defaults filled in.
+func (o *Options) String() string {
+	v := o.get()
+	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t uids=%v",
+		o.toServerSize(), o.toClientSize(), v.Spin, o.heartbeatInterval(), o.hangTimeout(), v.FailOnHang,
+		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.KillOrphan, v.KillOnClose, v.AllowUIDs)
+}

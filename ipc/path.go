@@ -1,0 +1,34 @@
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// maxPathSize is the longest path that a socket address holds together with
+// temporarySuffix.
+const (
+	temporarySuffix = ".new"
+	maxPathSize     = 107 - len(temporarySuffix)
+)
+
+// checkPath refuses a path that cannot name a socket.
+func checkPath(path string) error {
+	switch {
+	case path == "":
+		return errors.New("ipc: the path is empty")
+	case len(path) > maxPathSize:
+		return fmt.Errorf("ipc: the path has %d bytes, and a socket address holds %d: use a shorter one, relative to the working directory if need be: %s",
+			len(path), maxPathSize, path)
+	case strings.IndexByte(path, 0) >= 0:
+		return fmt.Errorf("ipc: the path contains a zero byte: %q", path)
+	case path[0] == '@':
+		return fmt.Errorf("ipc: the path begins with @, which would be an abstract address: write ./%s", path)
+	}
+	return nil
+}
+
+// directoryOf is where the path and its lock file lie.
+func directoryOf(path string) string { return filepath.Dir(path) }

@@ -1,0 +1,334 @@
+package ipc
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// The test binary plays the other process: a test starts it again with the name
+// of a part in the environment, and it runs that part instead of the tests.
+const (
+	partVariable = "TANDEM_TEST_PART"
+)
+
+// parts are the programs that a test process can play. Each registers itself in
+// the file of the tests that need it, by a package variable:
+//
+//	var _ = part("echo", func(p *player) { ... })
+var parts = map[string]func(*player){}
+
+func part(name string, play func(*player)) bool {
+	parts[name] = play
+	return true
+}
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(partVariable); name != "" {
+		play, ok := parts[name]
+		if !ok {
+			fmt.Fprintf(os.Stderr, "no part %q\n", name)
+			os.Exit(3)
+		}
+		p := &player{lines: bufio.NewScanner(os.Stdin)}
+		p.ctx, p.cancel = context.WithCancel(context.Background())
+		if !p.lines.Scan() { // the argument comes first
+			os.Exit(3)
+		}
+		p.argument = []byte(p.lines.Text())
+		play(p)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// A player is the inside of a test process.
+type player struct {
+	ctx      context.Context
+	cancel   context.CancelFunc
+	argument []byte
+	lines    *bufio.Scanner
+	mu       sync.Mutex
+}
+
+// arg decodes the argument of the part.
+func (p *player) arg(into any) {
+	if err := json.Unmarshal(p.argument, into); err != nil {
+		p.fail("argument: %v", err)
+	}
+}
+
+// say sends one line to the test.
+func (p *player) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Printf(format+"\n", args...)
+}
+
+// next waits for one line from the test. When the test is gone, so is the player.
+func (p *player) next() string {
+	if !p.lines.Scan() {
+		os.Exit(4)
+	}
+	return p.lines.Text()
+}
+
+// untilStdinEnds exits with the test, for players that do not listen to it.
+func (p *player) untilStdinEnds() {
+	for p.lines.Scan() {
+	}
+	os.Exit(4)
+}
+
+func (p *player) fail(format string, args ...any) {
+	p.say("FAIL "+format, args...)
+	os.Exit(5)
+}
+
+// dieAt returns a hook that kills this process with SIGKILL when it reaches a
+// step for the n-th time; n counts from 1.
+func dieAt(at step.ID, n int) func(step.ID, uint64) {
+	return signalAt(at, n, syscall.SIGKILL)
+}
+
+// signalAt is dieAt with another signal, as SIGSTOP.
+func signalAt(at step.ID, n int, signal syscall.Signal) func(step.ID, uint64) {
+	var mu sync.Mutex
+	count := 0
+	return func(reached step.ID, _ uint64) {
+		if reached != at {
+			return
+		}
+		mu.Lock()
+		count++
+		hit := count == n
+		mu.Unlock()
+		if hit {
+			_ = syscall.Kill(syscall.Getpid(), signal)
+			if signal == syscall.SIGKILL {
+				select {} // it takes effect before this goroutine goes on
+			}
+		}
+	}
+}
+
+// stepNamed finds a step by its name.
+func stepNamed(name string) step.ID {
+	for _, s := range step.All() {
+		if s.String() == name {
+			return s
+		}
+	}
+	return 0
+}
+
+// A process is a test process as the test sees it.
+type process struct {
+	t     testing.TB
+	name  string
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	lines chan string
+	done  chan struct{} // closed when it has ended and was waited for
+	err   error         // of Wait, valid behind done
+	log   *syncBuffer
+}
+
+// start starts the test binary as the given part. The process does not outlive
+// the test, whatever happens.
+func start(t testing.TB, name string, argument any) *process {
+	t.Helper()
+	encoded, err := json.Marshal(argument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, name: name, cmd: exec.Command(binary), lines: make(chan string, 4096), done: make(chan struct{}), log: &syncBuffer{}}
+	p.cmd.Env = append(os.Environ(), partVariable+"="+name)
+	p.cmd.Stderr = p.log
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		scanner := bufio.NewScanner(stdout)
+		scanner.Buffer(nil, 1<<20)
+		for scanner.Scan() {
+			p.lines <- scanner.Text()
+		}
+		close(p.lines)
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() && p.log.String() != "" {
+			t.Logf("%s wrote: %s", name, p.log.String())
+		}
+	})
+	p.tell("%s", encoded)
+	return p
+}
+
+// tell sends one line to the process. A process that is gone does not mind.
+func (p *process) tell(format string, args ...any) { fmt.Fprintf(p.stdin, format+"\n", args...) }
+
+// expect waits for a line that begins with prefix, and returns what follows.
+// Any other line fails the test.
+func (p *process) expect(prefix string) string {
+	p.t.Helper()
+	select {
+	case line, ok := <-p.lines:
+		if !ok {
+			<-p.done
+			p.t.Fatalf("%s ended (%v), want a line %q; it wrote: %s", p.name, p.err, prefix, p.log.String())
+		}
+		rest, found := strings.CutPrefix(line, prefix)
+		if !found {
+			p.t.Fatalf("%s said %q, want %q", p.name, line, prefix)
+		}
+		return strings.TrimSpace(rest)
+	case <-time.After(watchdog):
+		p.t.Fatalf("%s says nothing, want %q; goroutines of the test:\n%s", p.name, prefix, stacks())
+	}
+	return ""
+}
+
+// kill ends the process with SIGKILL and waits for it.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	p.wait()
+}
+
+// signal sends a signal to the process through its handle.
+func (p *process) signal(signal syscall.Signal) { _ = p.cmd.Process.Signal(signal) }
+
+// wait waits for the end of the process and returns the signal that ended it, or
+// 0 if it exited.
+func (p *process) wait() syscall.Signal {
+	p.t.Helper()
+	_ = p.stdin.Close()
+	timeout := time.After(watchdog)
+	for {
+		select {
+		case <-p.done:
+			if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+				return status.Signal()
+			}
+			return 0
+		case _, ok := <-p.lines: // nobody listens any more
+			if !ok {
+				p.lines = nil
+			}
+		case <-timeout:
+			_ = p.cmd.Process.Kill()
+			p.t.Fatalf("%s does not end", p.name)
+		}
+	}
+}
+
+// awaitDeath waits until the process was killed by its own hook, without
+// touching its standard input before.
+func (p *process) awaitDeath() {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(watchdog):
+		p.t.Fatalf("%s was to die at a step and lives: the step was never reached", p.name)
+	}
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
+		p.t.Fatalf("%s ended with %v, want SIGKILL at a step: the step was never reached; it wrote: %s", p.name, p.err, p.log.String())
+	}
+}
+
+// watchdog bounds every wait of a test. It is a watchdog's bound, not a claim.
+const watchdog = 60 * time.Second
+
+// testContext ends with the test or the watchdog.
+func testContext(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), watchdog)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// testPath is a fresh path for a socket, short enough for its address.
+func testPath(t testing.TB) string {
+	t.Helper()
+	directory, err := os.MkdirTemp("", "tandem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(directory) })
+	return filepath.Join(directory, "s")
+}
+
+// eventually waits until the condition holds; the watchdog bounds it.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(watchdog); !holds(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s\n%s", what, stacks())
+		}
+	}
+}
+
+// nextEvent waits for the next event and checks its kind.
+func nextEvent(t testing.TB, e *Endpoint, want EventKind) Event {
+	t.Helper()
+	select {
+	case event, ok := <-e.Events():
+		if !ok || event.Kind != want {
+			t.Fatalf("event %+v, want %v", event, want)
+		}
+		return event
+	case <-time.After(watchdog):
+		t.Fatalf("no event, want %v\n%s", want, stacks())
+	}
+	return Event{}
+}
+
+func stacks() string {
+	buffer := make([]byte, 1<<20)
+	return string(buffer[:runtime.Stack(buffer, true)])
+}
+
+// A syncBuffer collects what a process writes to its standard error.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}

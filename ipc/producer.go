@@ -1,0 +1,226 @@
+package ipc
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// A producer is this process's end of the direction that it sends on. Its ring
+// lies in this process's own segment.
+type producer struct {
+	e    *Endpoint
+	gate gate // guards all fields below but claim
+	ring ring
+	own  *control // writePos, spaceWaitFor
+	peer *segment // readPos, dataWaitFor
+
+	writePos uint64 // what the own word holds
+	filled   uint64 // end of the records filled behind writePos (a batch)
+	records  int    // how many of those
+	need     uint64 // bytes that the waiting call wants
+	wait     waiter
+	sent     counter
+
+	readPos seenPos // the peer's
+
+	// attention is set when something but the peer's position must be looked
+	// at: the end of the peer, or its memory replaced.
+	attention atomic.Bool
+
+	claim struct {
+		sync.Mutex // held while a reservation ends, or Close takes it over
+		active     bool
+		orphaned   bool // Close came before Commit or Abort
+		serial     uint64
+	}
+}
+
+// lock takes the gate and looks at what has happened meanwhile.
+func (p *producer) lock(ctx context.Context) error {
+	if err := p.gate.lock(ctx, p.e.closed); err != nil {
+		return err
+	}
+	if p.attention.Load() {
+		if err := p.attend(); err != nil {
+			p.gate.unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+// tryLock is lock for the calls that do not wait.
+func (p *producer) tryLock() error {
+	if !p.gate.tryLock() {
+		if p.e.closing.Load() {
+			return ErrClosed
+		}
+		return ErrFull
+	}
+	if p.attention.Load() {
+		if err := p.attend(); err != nil {
+			p.gate.unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+// attend takes over a new peer segment, or returns why nothing can be sent.
+func (p *producer) attend() error {
+	peer, err := p.e.attendProducer()
+	if peer != nil {
+		p.peer.release()
+		p.peer = peer
+		p.readPos.thaw()
+	}
+	return err
+}
+
+// fits reports whether need bytes are free behind the records filled so far.
+func (p *producer) fits(need uint64) (bool, error) {
+	seen, frozen := p.readPos.get()
+	if p.filled+need-seen <= p.ring.size {
+		return true, nil
+	}
+	if frozen {
+		return false, nil
+	}
+	readPos := p.peer.control.readPos.Load() // pairs: message-released
+	if err := p.ring.checkReadPos(readPos, seen, p.writePos); err != nil {
+		return false, p.e.expel(err, false)
+	}
+	return p.readPos.advance(seen, readPos) && p.filled+need-readPos <= p.ring.size, nil
+}
+
+// look implements end.
+func (p *producer) look() (bool, error) {
+	if p.attention.Load() {
+		if err := p.attend(); err != nil {
+			return false, err
+		}
+	}
+	return p.fits(p.need)
+}
+
+// watching implements end.
+func (p *producer) watching() (word *atomic.Uint64, value uint64, waitFor *atomic.Uint64, target uint64) {
+	seen, frozen := p.readPos.get()
+	target = p.filled + p.need - p.ring.size
+	if frozen {
+		return &p.e.never, 0, &p.own.spaceWaitFor, target
+	}
+	return &p.peer.control.readPos, seen, &p.own.spaceWaitFor, target
+}
+
+// settle implements end.
+func (p *producer) settle() { p.sent.settle() }
+
+// begin takes the gate and finds space for a payload.
+func (p *producer) begin(ctx context.Context, size int) error {
+	if size > p.ring.maxPayload() {
+		return p.e.tooLarge(size)
+	}
+	if err := p.lock(ctx); err != nil {
+		return err
+	}
+	need := recordSize(size)
+	ok, err := p.fits(need)
+	if err == nil && !ok {
+		p.need = need
+		err = p.e.await(ctx, &p.wait, p)
+	}
+	if err != nil {
+		p.gate.unlock()
+		return err
+	}
+	p.e.hook(step.Claimed, p.filled)
+	return nil
+}
+
+// tryBegin is begin for the calls that do not wait.
+func (p *producer) tryBegin(size int) error {
+	if size > p.ring.maxPayload() {
+		return p.e.tooLarge(size)
+	}
+	if err := p.tryLock(); err != nil {
+		return err
+	}
+	ok, err := p.fits(recordSize(size))
+	if err == nil && !ok {
+		err = ErrFull
+	}
+	if err != nil {
+		p.gate.unlock()
+		return err
+	}
+	p.e.hook(step.Claimed, p.filled)
+	return nil
+}
+
+// fill writes one record behind those filled before.
+//
+// Preconditions: the space was found.
+func (p *producer) fill(kind uint32, data []byte) {
+	copy(p.ring.payload(p.filled, len(data)), data)
+	p.seal(kind, len(data))
+}
+
+// seal writes the header of a record whose payload is in place.
+func (p *producer) seal(kind uint32, size int) {
+	p.filled = p.ring.putHeader(p.filled, kind, size)
+	p.records++
+	p.e.hook(step.Filled, p.filled)
+}
+
+// publish commits what was filled, in one store.
+func (p *producer) publish() {
+	old := p.writePos
+	if p.filled == old {
+		return
+	}
+	p.writePos = p.filled
+	p.own.writePos.Store(p.filled) // pairs: message-committed
+	p.e.hook(step.Published, p.filled)
+	p.e.bell.notify(&p.own.writePos, old, p.filled, &p.peer.control.dataWaitFor)
+	p.e.hook(step.Notified, p.filled)
+	p.sent.count(p.records)
+	p.records = 0
+}
+
+// room returns the space that a payload needs, and errNoRoom if it is not free.
+func (p *producer) room(size int) (uint64, error) {
+	if size > p.ring.maxPayload() {
+		return 0, p.e.tooLarge(size)
+	}
+	need := recordSize(size)
+	ok, err := p.fits(need)
+	if err == nil && !ok {
+		err = errNoRoom
+	}
+	return need, err
+}
+
+// retire ends sending for good: it returns when no goroutine uses the ring or
+// the peer's memory any more. A reservation that is still open keeps its bytes,
+// which are private by then, until it ends.
+//
+// Preconditions: closing is set, and waiters were interrupted.
+func (p *producer) retire() {
+	for !p.gate.tryLock() {
+		p.claim.Lock()
+		if p.claim.active {
+			p.claim.orphaned = true
+			p.e.own.refs.Add(1)
+			p.claim.Unlock()
+			break
+		}
+		p.claim.Unlock()
+		yieldProcessor()
+	}
+	p.wait.forget()
+	p.peer.release()
+}

@@ -1,0 +1,172 @@
+package ipc
+
+import (
+	"context"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// Send commits one message, waiting for space until ctx ends. When it returns
+// nil the message survives this process's death (M1). When it returns an error
+// nothing was committed. A context that has ended does not keep Send from
+// committing what fits at once.
+func (e *Endpoint) Send(ctx context.Context, kind uint32, data []byte) error {
+	p := &e.out
+	if err := p.begin(ctx, len(data)); err != nil {
+		return err
+	}
+	p.fill(kind, data)
+	p.publish()
+	p.gate.unlock()
+	return nil
+}
+
+// TrySend is Send without waiting: ErrFull if there is no room now, or if
+// another goroutine is just sending.
+func (e *Endpoint) TrySend(kind uint32, data []byte) error {
+	p := &e.out
+	if err := p.tryBegin(len(data)); err != nil {
+		return err
+	}
+	p.fill(kind, data)
+	p.publish()
+	p.gate.unlock()
+	return nil
+}
+
+// SendBatch commits messages in order, as many as possible with one store and
+// one wake-up. It returns how many were committed; with an error, those behind
+// were not.
+func (e *Endpoint) SendBatch(ctx context.Context, messages []Message) (int, error) {
+	p := &e.out
+	if err := p.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer p.gate.unlock()
+	committed := 0
+	for i := range messages {
+		need, err := p.room(len(messages[i].Data))
+		if err == errNoRoom {
+			p.publish() // W8: before it waits
+			committed = i
+			p.need = need
+			err = e.await(ctx, &p.wait, p)
+		}
+		if err != nil {
+			p.publish()
+			return max(committed, i), err
+		}
+		e.hook(step.Claimed, p.filled)
+		p.fill(messages[i].Kind, messages[i].Data)
+	}
+	p.publish()
+	return len(messages), nil
+}
+
+// TrySendBatch is SendBatch without waiting: it commits what fits, and returns
+// ErrFull if that is not all.
+func (e *Endpoint) TrySendBatch(messages []Message) (int, error) {
+	p := &e.out
+	if err := p.tryLock(); err != nil {
+		return 0, err
+	}
+	defer p.gate.unlock()
+	defer p.publish()
+	for i := range messages {
+		if _, err := p.room(len(messages[i].Data)); err == errNoRoom {
+			return i, ErrFull
+		} else if err != nil {
+			return i, err
+		}
+		e.hook(step.Claimed, p.filled)
+		p.fill(messages[i].Kind, messages[i].Data)
+	}
+	return len(messages), nil
+}
+
+// A Reservation is space in the ring that the caller fills itself. Until it is
+// ended by Commit or Abort, nobody else sends on this endpoint. Writing to Data
+// after the end corrupts later messages; after Close it goes nowhere.
+type Reservation struct {
+	Data []byte
+
+	p      *producer
+	serial uint64
+}
+
+// Reserve finds space for a message of up to size bytes, waiting like Send.
+func (e *Endpoint) Reserve(ctx context.Context, size int) (Reservation, error) {
+	if size < 0 {
+		return Reservation{}, errNegativeSize
+	}
+	if err := e.out.begin(ctx, size); err != nil {
+		return Reservation{}, err
+	}
+	return e.out.reserve(size)
+}
+
+// TryReserve is Reserve without waiting.
+func (e *Endpoint) TryReserve(size int) (Reservation, error) {
+	if size < 0 {
+		return Reservation{}, errNegativeSize
+	}
+	if err := e.out.tryBegin(size); err != nil {
+		return Reservation{}, err
+	}
+	return e.out.reserve(size)
+}
+
+// reserve leaves the gate to the reservation.
+func (p *producer) reserve(size int) (Reservation, error) {
+	p.claim.Lock()
+	defer p.claim.Unlock()
+	if p.e.closing.Load() {
+		p.gate.unlock()
+		return Reservation{}, ErrClosed
+	}
+	p.claim.active = true
+	p.claim.serial++
+	p.sent.settle()
+	return Reservation{Data: p.ring.payload(p.filled, size), p: p, serial: p.claim.serial}, nil
+}
+
+// Commit commits the first size bytes of Data as one message. It returns
+// ErrClosed if the endpoint was closed meanwhile, and ErrReleased if the
+// reservation has ended before; nothing was committed then.
+func (r Reservation) Commit(kind uint32, size int) error {
+	if r.p == nil {
+		return ErrReleased
+	}
+	if size < 0 || size > len(r.Data) {
+		return errCommitSize
+	}
+	return r.p.endClaim(r.serial, func(p *producer) {
+		p.seal(kind, size)
+		p.publish()
+	})
+}
+
+// Abort gives the space back. It is ErrReleased if the reservation has ended.
+func (r Reservation) Abort() error {
+	if r.p == nil {
+		return ErrReleased
+	}
+	return r.p.endClaim(r.serial, func(p *producer) { p.e.hook(step.Aborted, p.filled) })
+}
+
+// endClaim ends the reservation with the given serial, once.
+func (p *producer) endClaim(serial uint64, finish func(*producer)) error {
+	p.claim.Lock()
+	defer p.claim.Unlock()
+	if !p.claim.active || p.claim.serial != serial {
+		return ErrReleased
+	}
+	p.claim.active = false
+	if p.claim.orphaned {
+		p.e.own.release()
+		return ErrClosed
+	}
+	finish(p)
+	p.gate.unlock()
+	return nil
+}

@@ -1,0 +1,525 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// A server is what the server's endpoint has besides the shared memory: the lock
+// file, the socket, and the client of the moment.
+type server struct {
+	e        *Endpoint
+	lock     *lockFile
+	listener int
+	socket   unix.Stat_t // what the path names while it is ours
+	lost     bool        // the path no longer does
+
+	// admission lets one handshake at a time take the token.
+	admission sync.Mutex
+	slots     chan struct{} // bounds the handshakes under way
+
+	// Guarded by e.mu:
+	current    *attachment
+	handshakes map[*conn]struct{}
+}
+
+// An attachment is one client's stay, from the grant to the proof of its end.
+type attachment struct {
+	number uint64
+	conn   *conn
+	who    owner
+	uid    uint32
+	pidfd  int  // -1 if the kernel has none
+	ready  bool // it has mapped the memory
+	over   bool // its end is proven and its account is taken
+}
+
+// maxHandshakes bounds the goroutines that unfinished handshakes occupy.
+const maxHandshakes = 32
+
+// serve starts the server's goroutines.
+func (s *server) serve() {
+	s.handshakes = make(map[*conn]struct{})
+	s.slots = make(chan struct{}, maxHandshakes)
+	s.e.workers.Add(2)
+	go s.e.pulse()
+	go s.accept()
+}
+
+// accept takes connections until the listener is shut down.
+func (s *server) accept() {
+	defer s.e.workers.Done()
+	for {
+		fd, _, err := unix.Accept4(s.listener, unix.SOCK_CLOEXEC)
+		if s.e.closing.Load() {
+			if err == nil {
+				_ = unix.Close(fd)
+			}
+			return
+		}
+		if err != nil {
+			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
+				s.sleep(10 * time.Millisecond) // out of descriptors or memory: the backlog keeps the client
+			}
+			continue
+		}
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.e.closed:
+			_ = unix.Close(fd)
+			return
+		}
+		s.e.hook(step.ConnectionAccepted, uint64(fd))
+		c := &conn{fd: fd}
+		s.e.mu.Lock()
+		s.handshakes[c] = struct{}{}
+		s.e.mu.Unlock()
+		s.e.workers.Add(1)
+		go s.handshake(c)
+	}
+}
+
+// handshake decides about one connection, and stays with it if it is admitted.
+// It has a deadline, and no handshake waits for another's hello (C7).
+func (s *server) handshake(c *conn) {
+	defer s.e.workers.Done()
+	reason, pid := s.hello(c)
+	var admitted *attachment
+	if reason == reasonNone {
+		admitted, reason, pid = s.admit(c)
+	}
+	s.e.mu.Lock()
+	delete(s.handshakes, c)
+	s.e.mu.Unlock()
+	<-s.slots
+	if admitted == nil {
+		if reason != reasonNone {
+			refusal := newPacket(packetRefuse)
+			refusal.Reason, refusal.PID = reason, uint64(pid)
+			_ = c.send(refusal) // if it cannot be told it sees the end of the connection
+		}
+		c.hangUp()
+		return
+	}
+	s.watch(admitted)
+}
+
+// reasonSilent ends a handshake without an answer.
+const reasonSilent = ^uint32(0)
+
+// hello reads and checks who is there.
+func (s *server) hello(c *conn) (reason uint32, pid int) {
+	if c.setDeadline(s.e.options.handshakeTimeout()) != nil {
+		return reasonFailed, 0
+	}
+	user, err := unix.GetsockoptUcred(c.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return reasonFailed, 0
+	}
+	if !s.e.options.allows(user.Uid) {
+		return reasonUser, 0
+	}
+	p, _, err := c.receive(0)
+	if err != nil || p.Type != packetHello {
+		return reasonSilent, 0
+	}
+	if p.compatible() != nil {
+		return reasonVersion, 0
+	}
+	s.e.hook(step.HelloReceived, 0)
+	return reasonNone, 0
+}
+
+// admit is the one place where the token is tested (C3), and where memory is
+// granted.
+func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
+	s.admission.Lock()
+	defer s.admission.Unlock()
+	token, reason, holder := s.takeToken(c)
+	if reason != reasonNone {
+		return nil, reason, holder
+	}
+	defer func() {
+		_ = unix.Close(token)
+		s.e.hook(step.TokenHandedOver, 0)
+	}()
+	s.e.hook(step.TokenTaken, 0)
+	user, err := unix.GetsockoptUcred(c.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return nil, reasonFailed, 0
+	}
+	who := owner{pid: int(user.Pid), start: startTime(int(user.Pid))}
+	record := s.lock.read()
+	record.client = who
+	if s.lock.write(record) != nil {
+		return nil, reasonFailed, 0
+	}
+	s.e.hook(step.ClientRecorded, uint64(who.pid))
+
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if s.e.closing.Load() {
+		return nil, reasonClosing, 0
+	}
+	if s.e.corrupt != nil && s.renew() != nil {
+		return nil, reasonFailed, 0
+	}
+	a = &attachment{number: s.e.attachment.Load() + 1, conn: c, who: who, uid: user.Uid, pidfd: pidfdOf(c.fd, who)}
+	grant := newPacket(packetGrant)
+	grant.Generation, grant.Attachment = s.e.generation, a.number
+	grant.ToServerSize, grant.ToClientSize = s.e.peer.ring.size, s.e.own.ring.size
+	grant.PID = uint64(unix.Getpid())
+	if err := c.send(grant, s.e.own.file, s.e.peer.file, token); err != nil {
+		a.closePidfd()
+		return nil, reasonSilent, 0
+	}
+	s.e.hook(step.GrantSent, a.number)
+	s.current = a
+	return a, reasonNone, 0
+}
+
+// takeToken takes the token for the newcomer. While the former client shows no
+// end it is refused; while that one ends, the newcomer waits for the proof.
+func (s *server) takeToken(c *conn) (token int, reason uint32, holder int) {
+	deadline := time.Now().Add(s.e.options.handshakeTimeout())
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		if s.e.closing.Load() {
+			return -1, reasonClosing, 0
+		}
+		s.e.mu.Lock()
+		former := s.current
+		s.e.mu.Unlock()
+		showsEnd := former != nil && former.conn.ended()
+		token, ok, err := s.lock.takeToken()
+		if err != nil {
+			return -1, reasonFailed, 0
+		}
+		if ok {
+			if former != nil {
+				s.settle(former) // its account and its end first
+			}
+			return token, reasonNone, 0
+		}
+		if former != nil && !showsEnd {
+			return -1, reasonClientRunning, former.who.pid
+		}
+		if time.Now().After(deadline) || c.ended() {
+			return -1, reasonClientRunning, s.lock.read().client.pid
+		}
+		s.sleep(wait)
+	}
+}
+
+// watch stays with a client until its end is proven.
+func (s *server) watch(a *attachment) {
+	_ = a.conn.setDeadline(0)
+	for {
+		p, _, err := a.conn.receive(0)
+		if err != nil {
+			break
+		}
+		if p.Type == packetReady {
+			s.attached(a)
+		}
+	}
+	s.e.hook(step.EndSeen, a.number)
+	for wait := 20 * time.Microsecond; !s.e.closing.Load() && !s.proven(a); wait = min(2*wait, 5*time.Millisecond) {
+		s.sleep(wait)
+	}
+	if !s.e.closing.Load() { // else Close goes on from here
+		a.conn.hangUp()
+		a.closePidfd()
+	}
+}
+
+// proven settles the attachment if its token is free. The socket's end is only
+// the wake-up: a client may freeze between closing the two.
+func (s *server) proven(a *attachment) bool {
+	s.e.mu.Lock()
+	over := a.over
+	s.e.mu.Unlock()
+	if over {
+		return true // admission saw it first
+	}
+	if locked, err := isLocked(s.lock.fd, tokenByte); err != nil || locked {
+		return false
+	}
+	s.settle(a)
+	return true
+}
+
+// attached records that the client has mapped the memory.
+func (s *server) attached(a *attachment) {
+	s.e.hook(step.ReadyReceived, a.number)
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if a.ready || a.over {
+		return
+	}
+	a.ready = true
+	s.e.attachment.Store(a.number)
+	s.e.state, s.e.peerPID, s.e.peerUID = PeerAttached, a.who.pid, a.uid
+	s.e.tally.attachments++
+	s.e.emit(Event{Kind: EventAttached})
+}
+
+// settle finishes an attachment whose token is free: its account (M6), its end
+// for Receive, its event. It does so once, whoever comes first, and before any
+// other client is admitted.
+func (s *server) settle(a *attachment) {
+	e := s.e
+	defer e.bell.interrupt()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a.over {
+		return
+	}
+	a.over = true
+	s.current = nil
+	e.hook(step.EndProven, a.number)
+
+	end := Event{Kind: EventDied, Err: ErrPeerDied}
+	state := PeerDied
+	if e.peer.control.goodbye.Load() == a.number { // pairs: goodbye
+		end, state = Event{Kind: EventClosed, Err: ErrPeerClosed}, PeerClosed
+	}
+	writePos, err := s.finalWritePos()
+	counts, accountErr := e.account()
+	if err = errors.Join(err, accountErr); err != nil && e.corrupt == nil {
+		e.corrupt = err
+		e.in.writePos.freeze()
+		e.out.readPos.freeze()
+		counts, _ = e.account()
+	}
+	e.hook(step.AccountTaken, counts.readPos)
+	switch {
+	case e.corrupt != nil:
+		end.Err = e.corrupt
+		e.tally.corruptions++
+		_ = s.renew() // if there is no memory now, the next admission tries again
+	case a.ready:
+		e.markEnd(endMark{pos: writePos, err: end.Err})
+	}
+	if !a.ready {
+		return // it was never announced, and sent nothing
+	}
+	if state == PeerDied {
+		e.tally.deaths++
+	} else {
+		e.tally.closes++
+	}
+	end.Unreleased, end.Redeliverable = e.count(counts)
+	e.state = state
+	e.hung.Store(false)
+	e.emit(end)
+}
+
+// finalWritePos reads and checks what the ended client had committed (W6).
+func (s *server) finalWritePos() (uint64, error) {
+	seen, _ := s.e.in.writePos.get()
+	writePos := s.e.peer.control.writePos.Load() // pairs: message-committed
+	return writePos, s.e.peer.ring.checkWritePos(writePos, seen, s.e.own.control.readPos.Load())
+}
+
+// renew replaces the memory of a corrupt client by fresh memory, which continues
+// at the last positions that were believed. Receive goes over to it when it has
+// taken what was checked before; everything sent counts as perhaps seen.
+//
+// Preconditions: e.mu is held, e.corrupt is set, and no client lives.
+func (s *server) renew() error {
+	e := s.e
+	at := positions{deliveredPos: e.own.control.writePos.Load()}
+	at.readPos, _ = e.out.readPos.get()
+	at.writePos, _ = e.in.writePos.get()
+	if n := len(e.ends); n > 0 {
+		at.writePos = e.ends[n-1].pos
+	}
+	fresh, err := newSegment(RoleClient, e.generation, e.peer.ring.size, at)
+	if err != nil {
+		return err
+	}
+	fresh.refs.Add(2) // heartbeat, producer, consumer
+	if e.fresh != nil {
+		e.fresh.release()
+	}
+	e.fresh = fresh
+	mark := endMark{pos: at.writePos, err: e.corrupt, peer: fresh}
+	if e.told {
+		mark.err = nil
+	}
+	e.markEnd(mark)
+	e.peer.release()
+	e.peer = fresh
+	e.corrupt, e.told = nil, false
+	e.out.attention.Store(true)
+	return nil
+}
+
+// sleep waits, or until Close.
+func (s *server) sleep(wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.e.closed:
+	}
+}
+
+// expel implements life: it tells the corrupt client and ends its connection.
+func (s *server) expel(error) {
+	if a := s.current; a != nil {
+		refusal := newPacket(packetRefuse)
+		refusal.Reason = reasonCorrupt
+		_ = a.conn.send(refusal)
+		_ = unix.Shutdown(a.conn.fd, unix.SHUT_RDWR)
+	}
+}
+
+// kill implements life.
+func (s *server) kill() error {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	a := s.current
+	if a == nil {
+		return errNoClient
+	}
+	return a.kill()
+}
+
+var errNoClient = errors.New("ipc: no client is attached")
+
+// look implements life: it notices when the path no longer names this server's
+// socket, so that no client can come (C5).
+func (s *server) look() {
+	var now unix.Stat_t
+	lost := unix.Lstat(s.e.path, &now) != nil || now.Dev != s.socket.Dev || now.Ino != s.socket.Ino
+	if lost == s.lost {
+		return
+	}
+	s.lost = lost
+	if lost {
+		s.e.mu.Lock()
+		defer s.e.mu.Unlock()
+		s.e.emit(Event{Kind: EventPathLost, Err: fmt.Errorf("ipc: %s no longer names this server's socket", s.e.path)})
+	}
+}
+
+// close implements life, in the order of C2.
+func (s *server) close() error {
+	e := s.e
+	_ = unix.Shutdown(s.listener, unix.SHUT_RDWR) // ends accept
+	s.look()
+	if !s.lost {
+		_ = unix.Unlink(e.path)
+	}
+	e.hook(step.PathUnlinked, 0)
+	_ = unix.Close(s.listener)
+	e.hook(step.ListenerClosed, 0)
+
+	e.own.control.goodbye.Store(e.generation) // pairs: goodbye
+	e.hook(step.GoodbyeSaid, e.generation)
+	e.mu.Lock()
+	current := s.current
+	for c := range s.handshakes {
+		c.wake()
+	}
+	if current != nil {
+		current.conn.wake()
+	}
+	e.mu.Unlock()
+	e.workers.Wait()
+	if current != nil {
+		current.conn.hangUp()
+	}
+	e.hook(step.ConnectionClosed, 0)
+
+	err := s.awaitLeave(current)
+	_ = e.own.detach()
+	e.hook(step.SegmentUnmapped, 0)
+	if current != nil {
+		current.closePidfd()
+	}
+	s.lock.close() // frees byte 0, last
+	e.hook(step.ServerUnlocked, 0)
+	return err
+}
+
+// awaitLeave waits until no client is left, and kills it if that is wanted. The
+// end of the connection is not enough: a client may freeze before it lets the
+// token go.
+func (s *server) awaitLeave(current *attachment) error {
+	left := s.awaitToken(s.e.options.closeTimeout())
+	s.e.hook(step.TokenAwaited, 0)
+	if left {
+		return nil
+	}
+	err := &RunningError{Path: s.e.path, Err: ErrClientRunning}
+	if current == nil {
+		return err
+	}
+	err.PID = current.who.pid
+	if !s.e.options.KillOnClose {
+		return err
+	}
+	if killErr := current.kill(); killErr != nil {
+		return errors.Join(err, killErr)
+	}
+	s.e.hook(step.ClientKilled, uint64(current.who.pid))
+	if !s.awaitToken(max(s.e.options.closeTimeout(), time.Second)) {
+		return err
+	}
+	return nil
+}
+
+func (a *attachment) kill() error {
+	if a.pidfd >= 0 {
+		return killByPidfd(a.pidfd)
+	}
+	return a.who.kill()
+}
+
+// awaitToken waits until the token is free, up to limit.
+func (s *server) awaitToken(limit time.Duration) bool {
+	deadline := time.Now().Add(limit)
+	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		if locked, err := isLocked(s.lock.fd, tokenByte); err == nil && !locked {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(wait)
+	}
+}
+
+// pidfdOf returns a descriptor of the process at the other end, or -1: exact by
+// SO_PEERPIDFD since Linux 6.5, else by its number.
+func pidfdOf(conn int, who owner) int {
+	if fd, err := unix.GetsockoptInt(conn, unix.SOL_SOCKET, unix.SO_PEERPIDFD); err == nil {
+		return fd
+	}
+	fd, err := unix.PidfdOpen(who.pid, 0)
+	if err != nil {
+		return -1
+	}
+	if !who.alive() {
+		_ = unix.Close(fd)
+		return -1
+	}
+	return fd
+}
+
+func (a *attachment) closePidfd() {
+	if a.pidfd >= 0 {
+		_ = unix.Close(a.pidfd)
+		a.pidfd = -1
+	}
+}

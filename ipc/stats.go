@@ -1,0 +1,73 @@
+package ipc
+
+import (
+	"runtime"
+	"sync/atomic"
+)
+
+// Stats counts what an endpoint has done since Listen or Dial.
+type Stats struct {
+	Sent, Received           uint64 // messages committed, messages taken
+	SentBytes, ReceivedBytes uint64 // with headers and padding
+	UnreleasedBytes          uint64 // committed here and not released by the peer
+	HeldViews                int    // views taken here and not released
+
+	Sleeps uint64 // waits that went to sleep in the kernel
+	Wakes  uint64 // system calls made to wake the peer
+
+	Attachments, Closes, Deaths, Hangs, Corruptions uint64
+}
+
+// tally is the part of Stats that e.mu guards.
+type tally struct {
+	attachments, closes, deaths, hangs, corruptions uint64
+}
+
+// A counter is a number that the holder of a gate counts and anybody reads. The
+// shared copy is brought up to date when the counting is about to rest.
+type counter struct {
+	value   uint64 // guarded by the gate
+	settled atomic.Uint64
+}
+
+func (c *counter) count(n int) { c.value += uint64(n) }
+func (c *counter) settle()     { c.settled.Store(c.value) }
+
+// read returns the value: exact if the gate is free or its holder rests.
+func (c *counter) read(g *gate) uint64 {
+	for range 100 {
+		if g.tryLock() {
+			c.settle()
+			g.unlock()
+			break
+		}
+		runtime.Gosched()
+	}
+	return c.settled.Load()
+}
+
+// Stats returns the counts.
+func (e *Endpoint) Stats() Stats {
+	s := Stats{
+		Sent:      e.out.sent.read(&e.out.gate),
+		Received:  e.in.received.read(&e.in.gate),
+		HeldViews: int(e.in.held.Load()),
+		Sleeps:    e.bell.sleeps.Load(),
+		Wakes:     e.bell.wakes.Load(),
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.Attachments, s.Closes, s.Deaths = e.tally.attachments, e.tally.closes, e.tally.deaths
+	s.Hangs, s.Corruptions = e.tally.hangs, e.tally.corruptions
+	if e.closing.Load() {
+		return s // the positions are gone with the memory
+	}
+	s.SentBytes = e.own.control.writePos.Load() - e.firstWritePos
+	s.ReceivedBytes = e.own.control.readPos.Load() - e.firstReadPos
+	pos, _ := e.out.readPos.get()
+	if readPos := e.peer.control.readPos.Load(); e.own.control.writePos.Load()-readPos <= e.own.ring.size {
+		pos = readPos
+	}
+	s.UnreleasedBytes = e.own.control.writePos.Load() - pos
+	return s
+}

@@ -1,0 +1,141 @@
+package ipc
+
+import "sync"
+
+// views is the queue of messages handed out as views and not yet out of the
+// way. They are released in any order; readPos follows the oldest.
+type views struct {
+	mu      sync.Mutex
+	queue   []view // a circle; its length is a power of two
+	first   uint64 // sequence number of the oldest
+	next    uint64 // sequence number of the next
+	readPos uint64 // what the own word holds
+	peer    *segment
+	retired []retiredSegment
+	closed  bool
+}
+
+type view struct {
+	end      uint64
+	released bool
+}
+
+// A retiredSegment is peer memory that was replaced while views into it were
+// held; it is unmapped when the last of them is released.
+type retiredSegment struct {
+	segment *segment
+	until   uint64 // sequence number behind its last view
+}
+
+// readPosOf returns readPos as the holder of the gate may know it: exact if no
+// view is held, and else not ahead of it.
+func (v *views) readPosOf(c *consumer) uint64 {
+	if c.held.Load() == 0 {
+		return v.readPos
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.readPos
+}
+
+// advance releases the record that ends at end, when no view is held.
+func (v *views) advance(c *consumer, end uint64) {
+	old := v.readPos
+	v.readPos = end
+	c.store(old, end)
+}
+
+// push adds the view that ends at end and returns its sequence number.
+func (v *views) push(c *consumer, end uint64) uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.add(c, end)
+}
+
+// pushAll adds the views of consecutive messages, and numbers them.
+func (v *views) pushAll(c *consumer, messages []Message) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	end := c.cursor
+	for i := range messages {
+		end += recordSize(len(messages[i].Data))
+		messages[i].seq = v.add(c, end)
+	}
+}
+
+func (v *views) add(c *consumer, end uint64) uint64 {
+	if v.next-v.first == uint64(len(v.queue)) {
+		grown := make([]view, max(64, 2*len(v.queue)))
+		for seq := v.first; seq != v.next; seq++ {
+			grown[seq&uint64(len(grown)-1)] = v.queue[seq&uint64(len(v.queue)-1)]
+		}
+		v.queue = grown
+	}
+	seq := v.next
+	v.queue[seq&uint64(len(v.queue)-1)] = view{end: end}
+	v.next++
+	c.held.Add(1)
+	return seq
+}
+
+// release releases one view.
+func (c *consumer) release(seq uint64) error {
+	v := &c.views
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if seq-v.first >= v.next-v.first || v.queue[seq&uint64(len(v.queue)-1)].released {
+		return ErrReleased
+	}
+	v.queue[seq&uint64(len(v.queue)-1)].released = true
+	first, end := v.first, v.readPos
+	for v.first != v.next && v.queue[v.first&uint64(len(v.queue)-1)].released {
+		end = v.queue[v.first&uint64(len(v.queue)-1)].end
+		v.first++
+	}
+	if v.first == first && !v.closed {
+		return nil
+	}
+	if v.closed {
+		v.drop()
+		return ErrClosed
+	}
+	old := v.readPos
+	v.readPos = end
+	c.store(old, end)
+	v.drop()
+	c.held.Add(int64(first) - int64(v.first)) // last: the gate's holder may move readPos now
+	return nil
+}
+
+// drop unmaps retired memory that no view is left in.
+func (v *views) drop() {
+	for len(v.retired) > 0 && int64(v.first-v.retired[0].until) >= 0 {
+		v.retired[0].segment.release()
+		v.retired = v.retired[1:]
+	}
+}
+
+// replace goes on with another peer segment, and keeps the old one until the
+// views into it are released.
+func (v *views) replace(old, new *segment) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.leave(old)
+	v.peer = new
+}
+
+// close lets go of the peer's memory, at once or with the last view.
+func (v *views) close(peer *segment) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.leave(peer)
+	v.closed = true
+}
+
+func (v *views) leave(old *segment) {
+	if v.first == v.next {
+		old.release()
+		return
+	}
+	v.retired = append(v.retired, retiredSegment{old, v.next})
+}
