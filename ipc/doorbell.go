@@ -17,9 +17,12 @@ type doorbell struct {
 	// position: the end of the peer, a cancelled context, Close (W3).
 	interrupts atomic.Uint32
 
-	// asleep holds the words that waiters sleep on, for kernels on which an
+	// asleep says what the two waiters sleep on, for kernels on which an
 	// interrupt cannot end a sleep by itself.
-	asleep [2]atomic.Pointer[atomic.Uint32]
+	asleep [2]struct {
+		word   atomic.Pointer[atomic.Uint32]
+		number atomic.Uint64 // of the sleep; odd while it lasts
+	}
 
 	sleeps, wakes atomic.Uint64
 }
@@ -34,8 +37,9 @@ func (d *doorbell) interrupt() {
 		return
 	}
 	for i := range d.asleep {
-		for word := d.asleep[i].Load(); word != nil && d.asleep[i].Load() == word; time.Sleep(50 * time.Microsecond) {
-			futexWakeShared(word)
+		a := &d.asleep[i]
+		for number := a.number.Load(); number%2 == 1 && a.number.Load() == number; time.Sleep(50 * time.Microsecond) {
+			futexWakeShared(a.word.Load())
 		}
 	}
 }
@@ -118,9 +122,10 @@ func (e *Endpoint) await(ctx context.Context, w *waiter, t end) error {
 		e.hook(step.Sleeping, value)
 		e.bell.sleeps.Add(1)
 		t.settle()
-		e.bell.asleep[w.which].Store(lowHalf(word))
+		e.bell.asleep[w.which].word.Store(lowHalf(word))
+		e.bell.asleep[w.which].number.Add(1)
 		futexSleep(lowHalf(word), uint32(value), &e.bell.interrupts, n, e.heartbeatInterval)
-		e.bell.asleep[w.which].Store(nil)
+		e.bell.asleep[w.which].number.Add(1)
 		e.hook(step.Woken, value)
 	}
 }

@@ -91,23 +91,36 @@ func (s *server) lockServer(ctx context.Context) error {
 // outlived its server and does not leave is killed if that is wanted (C6).
 func (s *server) lockToken(ctx context.Context) error {
 	failure := func() error { return s.running(ErrClientRunning, s.lock.read().client) }
+	var err error
 	if s.e.options.KillOrphan {
-		bounded, cancel := context.WithTimeout(ctx, s.e.options.closeTimeout())
-		err := s.poll(bounded, tokenByte)
-		cancel()
-		if err != nil && ctx.Err() == nil && bounded.Err() != nil {
-			if err := s.lock.read().client.kill(); err != nil {
-				return errors.Join(failure(), err)
-			}
-			err = s.poll(ctx, tokenByte)
-		}
-		if err != nil {
-			return err
-		}
-	} else if err := s.acquire(ctx, tokenByte, failure); err != nil {
+		err = s.killOrphan(ctx, failure)
+	} else {
+		err = s.acquire(ctx, tokenByte, failure)
+	}
+	if err == nil {
+		s.e.hook(step.TokenLocked, 0)
+	}
+	return err
+}
+
+// killOrphan takes the token when the orphan has left, and kills it if it does
+// not leave by itself.
+func (s *server) killOrphan(ctx context.Context, failure func() error) error {
+	bounded, cancel := context.WithTimeout(ctx, s.e.options.closeTimeout())
+	defer cancel()
+	err := s.poll(bounded, tokenByte)
+	if err == nil || bounded.Err() == nil {
 		return err
 	}
-	s.e.hook(step.TokenLocked, 0)
+	if ctx.Err() == nil {
+		if killErr := s.lock.read().client.kill(); killErr != nil {
+			return errors.Join(failure(), killErr)
+		}
+		err = s.poll(ctx, tokenByte)
+	}
+	if err != nil {
+		return errors.Join(err, failure())
+	}
 	return nil
 }
 

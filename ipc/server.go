@@ -234,7 +234,10 @@ func (s *server) watch(a *attachment) {
 	for wait := 20 * time.Microsecond; !s.e.closing.Load() && !s.proven(a); wait = min(2*wait, 5*time.Millisecond) {
 		s.sleep(wait)
 	}
-	if !s.e.closing.Load() { // else Close goes on from here
+	s.e.mu.Lock()
+	over := a.over
+	s.e.mu.Unlock()
+	if over { // else Close goes on from here
 		a.conn.hangUp()
 		a.closePidfd()
 	}
