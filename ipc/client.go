@@ -159,8 +159,9 @@ func (c *client) attach(path string) error {
 	// The predecessor waits no more. Nothing else is stored before it is used,
 	// so that a death here changes nothing.
 	own.control.dataWaitFor.Store(0)
+	e.hook(step.DataWaitCleared, 0)
 	own.control.spaceWaitFor.Store(0)
-	e.hook(step.WaitsCleared, 0)
+	e.hook(step.SpaceWaitCleared, 0)
 	if err := c.conn.send(newPacket(packetReady)); err != nil {
 		_ = own.detach()
 		c.release()

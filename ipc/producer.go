@@ -166,6 +166,7 @@ func (p *producer) tryBegin(size int) error {
 // Preconditions: the space was found.
 func (p *producer) fill(kind uint32, data []byte) {
 	copy(p.ring.payload(p.filled, len(data)), data)
+	p.e.hook(step.Filled, p.filled)
 	p.seal(kind, len(data))
 }
 
@@ -173,7 +174,7 @@ func (p *producer) fill(kind uint32, data []byte) {
 func (p *producer) seal(kind uint32, size int) {
 	p.filled = p.ring.putHeader(p.filled, kind, size)
 	p.records++
-	p.e.hook(step.Filled, p.filled)
+	p.e.hook(step.Sealed, p.filled)
 }
 
 // publish commits what was filled, in one store.

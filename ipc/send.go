@@ -141,6 +141,7 @@ func (r Reservation) Commit(kind uint32, size int) error {
 		return errCommitSize
 	}
 	return r.p.endClaim(r.serial, func(p *producer) {
+		p.e.hook(step.Filled, p.filled)
 		p.seal(kind, size)
 		p.publish()
 	})

@@ -13,7 +13,8 @@ const (
 
 	// The ring, producer's side.
 	Claimed   // space for the record is found; nothing is stored yet
-	Filled    // header and payload stand in the ring, beyond the position
+	Filled    // the payload stands in the ring, beyond the position
+	Sealed    // so does the header: the record is whole
 	Published // writePos is stored: the commit point
 	Notified  // the receiver was woken, if it waited
 	Aborted   // a reservation was given back
@@ -25,12 +26,11 @@ const (
 	ReleaseNotified // the sender was woken, if it waited
 
 	// The doorbell.
-	DataArmed   // dataWaitFor is stored
-	SpaceArmed  // spaceWaitFor is stored
-	Sleeping    // about to sleep
-	Woken       // back from the sleep
-	Disarmed    // a waiting word is cleared, because its waiter gave up
-	Interrupted // a flag was set and the interrupt counter raised
+	DataArmed  // dataWaitFor is stored
+	SpaceArmed // spaceWaitFor is stored
+	Sleeping   // about to sleep
+	Woken      // back from the sleep
+	Disarmed   // a waiting word is cleared, because its waiter gave up
 
 	// The heartbeat.
 	Beaten // beat is stored
@@ -65,13 +65,14 @@ const (
 	AccountTaken // the client's last positions are read and checked
 
 	// Dial.
-	DialBegun      // nothing is done yet
-	Connected      // the socket is connected
-	HelloSent      // the hello is on its way
-	GrantReceived  // memory and token are here
-	SegmentsMapped // both memories are mapped and checked
-	WaitsCleared   // the predecessor's waiting words are cleared
-	ReadySent      // the server is told
+	DialBegun        // nothing is done yet
+	Connected        // the socket is connected
+	HelloSent        // the hello is on its way
+	GrantReceived    // memory and token are here
+	SegmentsMapped   // both memories are mapped and checked
+	DataWaitCleared  // the predecessor's dataWaitFor is cleared
+	SpaceWaitCleared // and its spaceWaitFor
+	ReadySent        // the server is told
 
 	// Close, on both sides where it applies.
 	CloseBegun       // nothing is done yet
@@ -92,6 +93,7 @@ const (
 var names = [Count]string{
 	Claimed:            "Claimed",
 	Filled:             "Filled",
+	Sealed:             "Sealed",
 	Published:          "Published",
 	Notified:           "Notified",
 	Aborted:            "Aborted",
@@ -104,7 +106,6 @@ var names = [Count]string{
 	Sleeping:           "Sleeping",
 	Woken:              "Woken",
 	Disarmed:           "Disarmed",
-	Interrupted:        "Interrupted",
 	Beaten:             "Beaten",
 	ListenBegun:        "ListenBegun",
 	LockFileOpened:     "LockFileOpened",
@@ -134,7 +135,8 @@ var names = [Count]string{
 	HelloSent:          "HelloSent",
 	GrantReceived:      "GrantReceived",
 	SegmentsMapped:     "SegmentsMapped",
-	WaitsCleared:       "WaitsCleared",
+	DataWaitCleared:    "DataWaitCleared",
+	SpaceWaitCleared:   "SpaceWaitCleared",
 	ReadySent:          "ReadySent",
 	CloseBegun:         "CloseBegun",
 	PathUnlinked:       "PathUnlinked",
