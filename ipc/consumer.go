@@ -46,6 +46,21 @@ func (c *consumer) lock(ctx context.Context) error {
 	return nil
 }
 
+// tryLock is lock for the calls that do not wait.
+func (c *consumer) tryLock() error {
+	locked := c.gate.tryLock()
+	switch {
+	case c.e.closing.Load() && locked:
+		c.gate.unlock()
+		return ErrClosed
+	case c.e.closing.Load():
+		return ErrClosed
+	case !locked:
+		return ErrEmpty
+	}
+	return nil
+}
+
 // A record is a message seen but not yet taken.
 type record struct {
 	kind uint32
@@ -259,13 +274,10 @@ func (c *consumer) receive(ctx context.Context, buf []byte, view bool) (Message,
 
 // tryReceive is receive without waiting.
 func (c *consumer) tryReceive(buf []byte, view bool) (Message, error) {
-	if !c.gate.tryLock() {
-		return Message{}, ErrEmpty
+	if err := c.tryLock(); err != nil {
+		return Message{}, err
 	}
 	defer c.gate.unlock()
-	if c.e.closing.Load() {
-		return Message{}, ErrClosed
-	}
 	if err := c.availableNow(); err != nil {
 		return Message{}, err
 	}
@@ -341,13 +353,10 @@ func (c *consumer) tryReceiveBatch(buf []byte, into []Message, view bool) (int, 
 	if len(into) == 0 {
 		return 0, nil
 	}
-	if !c.gate.tryLock() {
-		return 0, ErrEmpty
+	if err := c.tryLock(); err != nil {
+		return 0, err
 	}
 	defer c.gate.unlock()
-	if c.e.closing.Load() {
-		return 0, ErrClosed
-	}
 	if err := c.availableNow(); err != nil {
 		return 0, err
 	}
