@@ -162,6 +162,8 @@ func (c *client) attach(path string) error {
 	e.hook(step.DataWaitCleared, 0)
 	own.control.spaceWaitFor.Store(0)
 	e.hook(step.SpaceWaitCleared, 0)
+	own.control.attachment.Store(p.Attachment) // pairs: attachment
+	e.hook(step.AttachmentStored, p.Attachment)
 	if err := c.conn.send(newPacket(packetReady)); err != nil {
 		_ = own.detach()
 		c.release()
@@ -254,12 +256,13 @@ func (c *client) watch() {
 	c.e.serverEnded(verdict, kind, state)
 }
 
-// proveDeath waits for the kernel's word: the server lock, byte 0, is free. No
-// other server can hold it, because this client's token keeps it from starting.
+// proveDeath waits for the kernel's word: the byte of the server's generation is
+// free. Byte 0 would not do: the next server may hold it already, while it waits
+// for this client's token.
 func (c *client) proveDeath() bool {
 	deadline := time.Now().Add(c.e.options.handshakeTimeout())
 	for wait := 20 * time.Microsecond; time.Now().Before(deadline); wait = min(2*wait, 5*time.Millisecond) {
-		if locked, err := isLocked(c.token, serverByte); err == nil && !locked {
+		if locked, err := isLocked(c.token, generationByte(c.e.generation)); err == nil && !locked {
 			return true
 		}
 		timer := time.NewTimer(wait)

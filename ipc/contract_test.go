@@ -1,3 +1,5 @@
+//go:build linux && (amd64 || arm64)
+
 package ipc
 
 import (
@@ -653,5 +655,96 @@ func TestStatsAddUp(t *testing.T) {
 	first := recordSize(len(pattern(1)))
 	if c, s := client.Stats(), server.Stats(); c.HeldViews != 0 || c.ReceivedBytes != first || s.UnreleasedBytes != bytes-first {
 		t.Errorf("after the release: %+v, %+v", c, s)
+	}
+}
+
+func TestL5L6AServerThatWaitsForThePathDoesNotHideADeath(t *testing.T) {
+	path := testPath(t)
+	first := startActor(t, actorArgument{Path: path})
+	first.ask("listening 1", "listen")
+	client := dialHere(t, path, nil)
+	standby := startActor(t, actorArgument{Path: path, Options: actorOptions{Wait: true}})
+	standby.tell("listen")
+	first.kill()
+	if _, err := client.Receive(testContext(t)); !errors.Is(err, ErrPeerDied) {
+		t.Errorf("L5 TrueVerdict: the server was killed, and the client says %v", err)
+	}
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	standby.expect("listening 2")
+}
+
+func TestL5L7AClientThatComesAndGoesUnnoticedIsStillTold(t *testing.T) {
+	path := testPath(t)
+	noticed := make(chan struct{})
+	defer func() {
+		select {
+		case <-noticed:
+		default:
+			close(noticed)
+		}
+	}()
+	server := listenHere(t, path, &Options{Hook: func(at step.ID, number uint64) {
+		if at == step.ReadyReceived && number == 1 {
+			<-noticed // the server is late
+		}
+	}})
+	first := startActor(t, actorArgument{Path: path})
+	first.ask("attached 1 1", "dial")
+	first.ask("sent 2", "send 1 2")
+	first.ask("closed", "close")
+	second := startActor(t, actorArgument{Path: path})
+	second.ask("attached 1 2", "dial")
+	if got, end := receiveAll(t, server); got != "1 2" || !errors.Is(end, ErrPeerClosed) {
+		t.Errorf("of the first client: %q, then %v", got, end)
+	}
+	close(noticed)
+	second.kill()
+	if got, end := receiveAll(t, server); got != "" || !errors.Is(end, ErrPeerDied) {
+		t.Errorf("L5 TrueVerdict: of the second client: %q, then %v", got, end)
+	}
+	for _, want := range []EventKind{EventAttached, EventClosed, EventAttached, EventDied} {
+		nextEvent(t, server, want)
+	}
+}
+
+func TestL6AClientThatFreezesBeforeItIsReadyIsHung(t *testing.T) { // C7
+	path := testPath(t)
+	server := listenHere(t, path, quickOptions())
+	client := startActor(t, actorArgument{Path: path, Options: quick, DieAt: step.SegmentsMapped.String(), Signal: syscall.SIGSTOP})
+	client.tell("dial")
+	if event := nextEvent(t, server, EventHung); event.Attachment != 1 {
+		t.Errorf("event %+v, want one about attachment 1", event)
+	}
+	if err := server.KillPeer(); err != nil {
+		t.Fatal(err)
+	}
+	client.wait()
+	checkNextClient(t, server, path)
+}
+
+func TestC2C3AClientFrozenBehindItsTokenHoldsUpNobody(t *testing.T) {
+	path := testPath(t)
+	listening := listenHere(t, path, quickOptions())
+	former := startActor(t, actorArgument{Path: path, Options: quick, DieAt: step.TokenClosed.String(), Signal: syscall.SIGSTOP})
+	former.ask("attached 1 1", "dial")
+	former.tell("close")
+	eventually(t, "the token is free", func() bool {
+		locked, err := isLocked(listening.life.(*server).lock.fd, tokenByte)
+		return err == nil && !locked
+	})
+	next := startActor(t, actorArgument{Path: path, Options: quick})
+	next.ask("attached 1 2", "dial")
+	next.ask("sent 1", "send 1")
+	if got, end := receiveAll(t, listening); got != "" || !errors.Is(end, ErrPeerClosed) {
+		t.Errorf("of the frozen client: %q, then %v", got, end)
+	}
+	if m, err := listening.Receive(testContext(t)); err != nil || m.Kind != 1 {
+		t.Errorf("of the next client: %+v, %v", m, err)
+	}
+	next.kill()
+	if err := listening.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -232,7 +232,7 @@ func checkNextServer(t *testing.T, client *Endpoint, path string) {
 // listenSteps are the steps of Listen, in order.
 var listenSteps = []step.ID{
 	step.ListenBegun, step.LockFileOpened, step.ServerLocked, step.TokenLocked, step.StaleProbed,
-	step.GenerationRecorded, step.ServerSegmentMade, step.ClientSegmentMade, step.SocketBound,
+	step.GenerationRecorded, step.GenerationLocked, step.ServerSegmentMade, step.ClientSegmentMade, step.SocketBound,
 	step.SocketListening, step.LockFileRechecked, step.SocketRenamed, step.TokenReturned,
 }
 
@@ -329,7 +329,7 @@ func TestL3AServerThatDiesWhileItsClientEndsIsReplaced(t *testing.T) {
 // dialSteps are the steps of Dial, in order.
 var dialSteps = []step.ID{
 	step.DialBegun, step.Connected, step.HelloSent, step.GrantReceived, step.SegmentsMapped,
-	step.DataWaitCleared, step.SpaceWaitCleared, step.ReadySent,
+	step.DataWaitCleared, step.SpaceWaitCleared, step.AttachmentStored, step.ReadySent,
 }
 
 func TestL2L7AClientThatDiesInDialChangesNothing(t *testing.T) {

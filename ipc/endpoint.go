@@ -106,6 +106,7 @@ type Endpoint struct {
 	err     error    // why the endpoint is finished
 	peer    *segment // for the heartbeat; replaced after corruption
 	state   PeerState
+	pending uint64 // the attachment that was granted and is not ready yet, or 0
 	peerPID int
 	peerUID uint32
 	corrupt error // the peer was expelled for this and has not left yet
@@ -347,7 +348,10 @@ func (e *Endpoint) finish(err error) {
 // Preconditions: e.mu is held.
 func (e *Endpoint) emit(event Event) {
 	event.Time, event.Generation = time.Now(), e.generation
-	event.Attachment, event.PID = e.attachment.Load(), e.peerPID
+	event.PID = e.peerPID
+	if event.Attachment == 0 {
+		event.Attachment = e.attachment.Load()
+	}
 	for {
 		event.Missed = e.missed
 		select {

@@ -52,15 +52,18 @@ type silence struct {
 func (e *Endpoint) judge(s *silence, tick time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.state != PeerAttached {
+	number := e.attachment.Load()
+	if e.pending != 0 {
+		number = e.pending // it holds the token, and may freeze before it is ready
+	} else if e.state != PeerAttached {
 		return
 	}
 	beat := e.peer.control.beat.Load() // pairs: heartbeat
-	if number := e.attachment.Load(); number != s.attachment || beat != s.beat {
+	if number != s.attachment || beat != s.beat {
 		*s = silence{attachment: number, beat: beat}
 		if e.hung.Load() {
 			e.hung.Store(false)
-			e.emit(Event{Kind: EventRecovered})
+			e.emit(Event{Kind: EventRecovered, Attachment: number})
 		}
 		return
 	}
@@ -68,7 +71,7 @@ func (e *Endpoint) judge(s *silence, tick time.Duration) {
 	if s.spent >= e.hangTimeout && !e.hung.Load() {
 		e.hung.Store(true)
 		e.tally.hangs++
-		e.emit(Event{Kind: EventHung, Err: ErrPeerHung})
+		e.emit(Event{Kind: EventHung, Err: ErrPeerHung, Attachment: number})
 		e.bell.interrupt()
 	}
 }

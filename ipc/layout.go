@@ -61,6 +61,11 @@ type control struct {
 	beat atomic.Uint64
 	_    [group - 8]byte
 
+	// attachment is the number of the client's stay, stored when it has mapped
+	// the memory and before it uses it. The server's is 0.
+	attachment atomic.Uint64
+	_          [group - 8]byte
+
 	// goodbye tells a clean end from a death: the owner stores the number of
 	// the attachment, or of the generation, that it ends by Close.
 	goodbye atomic.Uint64
@@ -68,7 +73,7 @@ type control struct {
 }
 
 // The build fails if the compiler lays control out in any other size.
-var _ = [1]struct{}{}[unsafe.Sizeof(control{})-8*group]
+var _ = [1]struct{}{}[unsafe.Sizeof(control{})-9*group]
 
 // layoutFields names each shared word with its offset, in the order of the page.
 var layoutFields = []struct {
@@ -86,6 +91,7 @@ var layoutFields = []struct {
 	{"dataWaitFor", unsafe.Offsetof(control{}.dataWaitFor)},
 	{"spaceWaitFor", unsafe.Offsetof(control{}.spaceWaitFor)},
 	{"beat", unsafe.Offsetof(control{}.beat)},
+	{"attachment", unsafe.Offsetof(control{}.attachment)},
 	{"goodbye", unsafe.Offsetof(control{}.goodbye)},
 }
 

@@ -43,8 +43,12 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.lockToken(ctx); err != nil {
 		return err
 	}
-	if err := probeStale(s.e.path); err != nil {
-		return err
+	// In the direction of the rename, so that a server which appears meanwhile,
+	// because somebody deleted the lock file, is seen in one place or the other.
+	for _, path := range []string{s.e.path + temporarySuffix, s.e.path} {
+		if err := probeStale(path); err != nil {
+			return err
+		}
 	}
 	s.e.hook(step.StaleProbed, 0)
 	record := s.lock.read()
@@ -53,6 +57,12 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	s.e.hook(step.GenerationRecorded, s.e.generation)
+	if ok, err := s.lock.tryLock(generationByte(s.e.generation)); err != nil {
+		return err
+	} else if !ok {
+		return fmt.Errorf("ipc: generation %d is locked in %s by something else", s.e.generation, s.lock.path)
+	}
+	s.e.hook(step.GenerationLocked, s.e.generation)
 	if err := s.makeMemory(); err != nil {
 		return err
 	}
@@ -231,9 +241,6 @@ func (s *server) bind() (err error) {
 	temporary := s.e.path + temporarySuffix
 	if s.listener, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("ipc: make a socket: %w", err)
-	}
-	if err := probeStale(temporary); err != nil {
-		return err
 	}
 	_ = unix.Unlink(temporary) // left by a server that died here
 	if err := unix.Bind(s.listener, &unix.SockaddrUnix{Name: temporary}); err != nil {

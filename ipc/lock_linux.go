@@ -12,13 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The two locks of the lock file, by byte (D2). They belong to open file
+// The locks of the lock file, by byte (D2). They belong to open file
 // descriptions, not to processes: whoever holds the descriptor holds the lock,
 // and the kernel frees it with the last copy.
 const (
 	serverByte = 0
 	tokenByte  = 1
 )
+
+// generationByte is locked by the server of one generation only, and so tells
+// its client whether that server lives.
+func generationByte(generation uint64) int64 { return 2 + int64(generation&(1<<62-1)) }
 
 // A lockFile is the file beside the socket. It is never unlinked: unlinking a
 // lock file is a race.

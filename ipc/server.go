@@ -20,7 +20,7 @@ type server struct {
 	lock     *lockFile
 	listener int
 	socket   unix.Stat_t // what the path names while it is ours
-	lost     bool        // the path no longer does
+	lost     bool        // the path no longer does; the heartbeat's own
 
 	// admission lets one handshake at a time take the token.
 	admission sync.Mutex
@@ -28,6 +28,7 @@ type server struct {
 
 	// Guarded by e.mu:
 	current    *attachment
+	granted    uint64 // attachments so far, counted at the grant
 	handshakes map[*conn]struct{}
 }
 
@@ -172,7 +173,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	if s.e.corrupt != nil && s.renew() != nil {
 		return nil, reasonFailed, 0
 	}
-	a = &attachment{number: s.e.attachment.Load() + 1, conn: c, who: who, uid: user.Uid, pidfd: pidfdOf(c.fd, who)}
+	a = &attachment{number: s.granted + 1, conn: c, who: who, uid: user.Uid, pidfd: pidfdOf(c.fd, who)}
 	grant := newPacket(packetGrant)
 	grant.Generation, grant.Attachment = s.e.generation, a.number
 	grant.ToServerSize, grant.ToClientSize = s.e.peer.ring.size, s.e.own.ring.size
@@ -182,7 +183,8 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		return nil, reasonSilent, 0
 	}
 	s.e.hook(step.GrantSent, a.number)
-	s.current = a
+	s.granted, s.current = a.number, a
+	s.e.pending = a.number
 	return a, reasonNone, 0
 }
 
@@ -264,10 +266,19 @@ func (s *server) attached(a *attachment) {
 	s.e.hook(step.ReadyReceived, a.number)
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	if a.ready || a.over {
+	if !a.over {
+		s.announce(a)
+	}
+}
+
+// announce makes the attachment known, once.
+//
+// Preconditions: e.mu is held.
+func (s *server) announce(a *attachment) {
+	if a.ready {
 		return
 	}
-	a.ready = true
+	a.ready, s.e.pending = true, 0
 	s.e.attachment.Store(a.number)
 	s.e.state, s.e.peerPID, s.e.peerUID = PeerAttached, a.who.pid, a.uid
 	s.e.tally.attachments++
@@ -286,8 +297,12 @@ func (s *server) settle(a *attachment) {
 		return
 	}
 	a.over = true
-	s.current = nil
+	s.current, e.pending = nil, 0
+	a.conn.wake() // its watcher, if this is admission
 	e.hook(step.EndProven, a.number)
+	if e.peer.control.attachment.Load() == a.number { // pairs: attachment
+		s.announce(a) // it may have sent before its ready was read
+	}
 
 	end := Event{Kind: EventDied, Err: ErrPeerDied}
 	state := PeerDied
@@ -402,8 +417,7 @@ var errNoClient = errors.New("ipc: no client is attached")
 // look implements life: it notices when the path no longer names this server's
 // socket, so that no client can come (C5).
 func (s *server) look() {
-	var now unix.Stat_t
-	lost := unix.Lstat(s.e.path, &now) != nil || now.Dev != s.socket.Dev || now.Ino != s.socket.Ino
+	lost := !s.named()
 	if lost == s.lost {
 		return
 	}
@@ -415,12 +429,17 @@ func (s *server) look() {
 	}
 }
 
+// named reports whether the path names this server's socket.
+func (s *server) named() bool {
+	var now unix.Stat_t
+	return unix.Lstat(s.e.path, &now) == nil && now.Dev == s.socket.Dev && now.Ino == s.socket.Ino
+}
+
 // close implements life, in the order of C2.
 func (s *server) close() error {
 	e := s.e
 	_ = unix.Shutdown(s.listener, unix.SHUT_RDWR) // ends accept
-	s.look()
-	if !s.lost {
+	if s.named() {
 		_ = unix.Unlink(e.path)
 	}
 	e.hook(step.PathUnlinked, 0)

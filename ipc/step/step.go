@@ -42,6 +42,7 @@ const (
 	TokenLocked        // byte 1 is locked: no client lives
 	StaleProbed        // nobody answers at the path
 	GenerationRecorded // the lock file names this generation and this server
+	GenerationLocked   // the byte of this generation is locked
 	ServerSegmentMade  // the server's memory is made, mapped, formatted and sealed
 	ClientSegmentMade  // the client's memory likewise
 	SocketBound        // the socket is bound under its temporary name
@@ -72,6 +73,7 @@ const (
 	SegmentsMapped   // both memories are mapped and checked
 	DataWaitCleared  // the predecessor's dataWaitFor is cleared
 	SpaceWaitCleared // and its spaceWaitFor
+	AttachmentStored // the attachment word is stored
 	ReadySent        // the server is told
 
 	// Close, on both sides where it applies.
@@ -113,6 +115,7 @@ var names = [Count]string{
 	TokenLocked:        "TokenLocked",
 	StaleProbed:        "StaleProbed",
 	GenerationRecorded: "GenerationRecorded",
+	GenerationLocked:   "GenerationLocked",
 	ServerSegmentMade:  "ServerSegmentMade",
 	ClientSegmentMade:  "ClientSegmentMade",
 	SocketBound:        "SocketBound",
@@ -137,6 +140,7 @@ var names = [Count]string{
 	SegmentsMapped:     "SegmentsMapped",
 	DataWaitCleared:    "DataWaitCleared",
 	SpaceWaitCleared:   "SpaceWaitCleared",
+	AttachmentStored:   "AttachmentStored",
 	ReadySent:          "ReadySent",
 	CloseBegun:         "CloseBegun",
 	PathUnlinked:       "PathUnlinked",
