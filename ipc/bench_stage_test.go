@@ -23,11 +23,14 @@ const (
 // A benchSetup is what the two processes of a benchmark agree on.
 type benchSetup struct {
 	Spin  time.Duration
-	Size  int // of a message
-	Ring  int // of each ring; the default if 0
-	Batch int // messages in one batch
+	Size  int  // of a message
+	Ring  int  // of each ring; the default if 0
+	Batch int  // messages in one batch
+	Apart bool // each process on a processor of its own, if there are two
 
-	Path, SocketPath, MemoryPath string // filled in by setStage
+	// Filled in by setStage.
+	Path, SocketPath, MemoryPath string
+	Processor                    int // of the player, if Apart
 }
 
 // A stage is the test's side of a benchmark: one player, attached to it in
@@ -55,6 +58,9 @@ func setStage(b *testing.B, setup benchSetup) *stage {
 	setup.Path = testPath(b)
 	setup.SocketPath = setup.Path + ".bench"
 	s.ping, setup.MemoryPath = newFloorWords(b)
+	if setup.Apart {
+		setup.Processor = runApart(b)
+	}
 	s.setup = setup
 
 	server, err := Listen(ctx, setup.Path, &Options{Spin: setup.Spin, ToServerSize: setup.Ring, ToClientSize: setup.Ring})
@@ -230,6 +236,11 @@ func median(figures []float64) float64 {
 var _ = part("bench", func(p *player) {
 	var setup benchSetup
 	p.arg(&setup)
+	if setup.Apart {
+		if err := runOnOne(setup.Processor); err != nil {
+			p.fail("%v", err)
+		}
+	}
 	client, err := Dial(p.ctx, setup.Path, &Options{Spin: setup.Spin})
 	if err != nil {
 		p.fail("dial: %v", err)

@@ -25,7 +25,10 @@ import (
 // trip or per message, not per round.
 //
 // Round trip: 64 bytes there and back. "spinning" spins without end, "blocking"
-// sleeps in the kernel at once, "default" adapts.
+// sleeps in the kernel at once, "default" adapts. "apart" binds each process to
+// a processor of its own, "anywhere" leaves that to the kernel, which often puts
+// both on one. Under taskset -c 0 both mean one processor, and the floor is that
+// of yielding it to each other.
 //
 //	x-floor       ours / floor; smaller is better. The floor is a bare
 //	              cache-line ping-pong of the same two processes: each side
@@ -40,7 +43,8 @@ import (
 //
 // One way: from the first Send until the receiver has taken the last message
 // and said so. "into" is Send and ReceiveInto, "view" is Send, Receive and
-// Release, "batch" is SendBatch, ReceiveBatch and ReleaseBatch. Whoever takes a
+// Release, "batch" is SendBatch, ReceiveBatch and ReleaseBatch, all with each
+// process on its own processor. Whoever takes a
 // view reads one byte of each of its cache lines, so that the data has to come
 // over.
 //
@@ -56,11 +60,16 @@ import (
 
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, mode := range []struct {
-		name string
-		spin time.Duration
-	}{{"spinning", time.Hour}, {"blocking", NoSpin}, {"default", 0}} {
+		name  string
+		spin  time.Duration
+		apart bool
+	}{
+		{"spinning/apart", time.Hour, true},
+		{"blocking/apart", NoSpin, true}, {"blocking/anywhere", NoSpin, false},
+		{"default/apart", 0, true}, {"default/anywhere", 0, false},
+	} {
 		b.Run(mode.name, func(b *testing.B) {
-			s := setStage(b, benchSetup{Spin: mode.spin, Size: 64})
+			s := setStage(b, benchSetup{Spin: mode.spin, Size: 64, Apart: mode.apart})
 			ours := s.channel("echo", 16)
 			net, raw := s.socket(s.net, "net-echo", 16), s.socket(s.raw, "raw-echo", 16)
 			var t table
@@ -84,17 +93,19 @@ func BenchmarkRoundTrip(b *testing.B) {
 
 // BenchmarkUnixRoundTrip is what a round trip is compared with, on its own.
 func BenchmarkUnixRoundTrip(b *testing.B) {
-	for _, by := range []string{"net", "raw"} {
-		b.Run(by, func(b *testing.B) {
-			s := setStage(b, benchSetup{Size: 64})
-			connection := map[string]int{"net": s.net, "raw": s.raw}[by]
-			task := s.socket(connection, by+"-echo", 16)
-			var t table
-			for b.Loop() {
-				t.add("ns/op", s.measure(task, 20*time.Millisecond).perOp())
-			}
-			t.report(b)
-		})
+	for _, place := range []string{"apart", "anywhere"} {
+		for _, by := range []string{"net", "raw"} {
+			b.Run(by+"/"+place, func(b *testing.B) {
+				s := setStage(b, benchSetup{Size: 64, Apart: place == "apart"})
+				connection := map[string]int{"net": s.net, "raw": s.raw}[by]
+				task := s.socket(connection, by+"-echo", 16)
+				var t table
+				for b.Loop() {
+					t.add("ns/op", s.measure(task, 20*time.Millisecond).perOp())
+				}
+				t.report(b)
+			})
+		}
 	}
 }
 
@@ -111,7 +122,7 @@ func BenchmarkOneWay(b *testing.B) {
 	} {
 		for _, form := range []string{"into", "view", "batch"} {
 			b.Run(fmt.Sprintf("%s/%s", load.name, form), func(b *testing.B) {
-				s := setStage(b, benchSetup{Size: load.size, Ring: load.ring, Batch: load.batch})
+				s := setStage(b, benchSetup{Size: load.size, Ring: load.ring, Batch: load.batch, Apart: true})
 				ours := s.channel(form, load.chunk)
 				unix, collected := s.socket(s.net, "net-take", load.chunk), s.collected(load.chunk)
 				large := load.size >= 64<<10
