@@ -1,0 +1,180 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// maxHandshakes bounds the goroutines that unfinished handshakes occupy.
+const maxHandshakes = 32
+
+// accept takes connections until the listener is shut down.
+func (s *server) accept() {
+	defer s.e.workers.Done()
+	for {
+		fd, _, err := unix.Accept4(s.listener, unix.SOCK_CLOEXEC)
+		if s.e.closing.Load() {
+			if err == nil {
+				_ = unix.Close(fd)
+			}
+			return
+		}
+		if err != nil {
+			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
+				s.sleep(10 * time.Millisecond) // out of descriptors or memory: the backlog keeps the client
+			}
+			continue
+		}
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.e.closed:
+			_ = unix.Close(fd)
+			return
+		}
+		s.e.hook(step.ConnectionAccepted, uint64(fd))
+		c := &conn{fd: fd}
+		s.e.mu.Lock()
+		s.handshakes[c] = struct{}{}
+		s.e.mu.Unlock()
+		s.e.workers.Add(1)
+		go s.handshake(c)
+	}
+}
+
+// handshake decides about one connection, and stays with it if it is admitted.
+// It has a deadline, and no handshake waits for another's hello (C7).
+func (s *server) handshake(c *conn) {
+	defer s.e.workers.Done()
+	reason, pid := s.hello(c)
+	var admitted *attachment
+	if reason == reasonNone {
+		admitted, reason, pid = s.admit(c)
+	}
+	s.e.mu.Lock()
+	delete(s.handshakes, c)
+	s.e.mu.Unlock()
+	<-s.slots
+	if admitted == nil {
+		if reason != reasonNone {
+			refusal := newPacket(packetRefuse)
+			refusal.Reason, refusal.PID = reason, uint64(pid)
+			_ = c.send(refusal) // if it cannot be told it sees the end of the connection
+		}
+		c.hangUp()
+		return
+	}
+	s.watch(admitted)
+}
+
+// reasonSilent ends a handshake without an answer.
+const reasonSilent = ^uint32(0)
+
+// hello reads and checks who is there.
+func (s *server) hello(c *conn) (reason uint32, pid int) {
+	if c.setDeadline(s.e.options.handshakeTimeout()) != nil {
+		return reasonFailed, 0
+	}
+	user, err := unix.GetsockoptUcred(c.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return reasonFailed, 0
+	}
+	if !s.e.options.allows(user.Uid) {
+		return reasonUser, 0
+	}
+	p, _, err := c.receive(0)
+	if err != nil || p.Type != packetHello {
+		return reasonSilent, 0
+	}
+	if p.compatible() != nil {
+		return reasonVersion, 0
+	}
+	s.e.hook(step.HelloReceived, 0)
+	return reasonNone, 0
+}
+
+// admit is the one place where the token is tested (C3), and where memory is
+// granted.
+func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
+	s.admission.Lock()
+	defer s.admission.Unlock()
+	token, reason, holder := s.takeToken(c)
+	if reason != reasonNone {
+		return nil, reason, holder
+	}
+	defer func() {
+		_ = unix.Close(token)
+		s.e.hook(step.TokenHandedOver, 0)
+	}()
+	s.e.hook(step.TokenTaken, 0)
+	user, err := unix.GetsockoptUcred(c.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return nil, reasonFailed, 0
+	}
+	who := owner{pid: int(user.Pid), start: startTime(int(user.Pid))}
+	record := s.lock.read()
+	record.client = who
+	if s.lock.write(record) != nil {
+		return nil, reasonFailed, 0
+	}
+	s.e.hook(step.ClientRecorded, uint64(who.pid))
+
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if s.e.closing.Load() {
+		return nil, reasonClosing, 0
+	}
+	if s.e.corrupt != nil && s.renew() != nil {
+		return nil, reasonFailed, 0
+	}
+	a = &attachment{number: s.granted + 1, conn: c, who: who, uid: user.Uid, pidfd: pidfdOf(c.fd, who)}
+	grant := newPacket(packetGrant)
+	grant.Generation, grant.Attachment = s.e.generation, a.number
+	grant.ToServerSize, grant.ToClientSize = s.e.peer.ring.size, s.e.own.ring.size
+	grant.PID = uint64(unix.Getpid())
+	if err := c.send(grant, s.e.own.file, s.e.peer.file, token); err != nil {
+		a.closePidfd()
+		return nil, reasonSilent, 0
+	}
+	s.e.hook(step.GrantSent, a.number)
+	s.granted, s.current = a.number, a
+	s.e.pending = a.number
+	return a, reasonNone, 0
+}
+
+// takeToken takes the token for the newcomer. While the former client shows no
+// end it is refused; while that one ends, the newcomer waits for the proof.
+func (s *server) takeToken(c *conn) (token int, reason uint32, holder int) {
+	deadline := time.Now().Add(s.e.options.handshakeTimeout())
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		if s.e.closing.Load() {
+			return -1, reasonClosing, 0
+		}
+		s.e.mu.Lock()
+		former := s.current
+		s.e.mu.Unlock()
+		showsEnd := former != nil && former.conn.ended()
+		token, ok, err := s.lock.takeToken()
+		if err != nil {
+			return -1, reasonFailed, 0
+		}
+		if ok {
+			if former != nil {
+				s.settle(former) // its account and its end first
+			}
+			return token, reasonNone, 0
+		}
+		if former != nil && !showsEnd {
+			return -1, reasonClientRunning, former.who.pid
+		}
+		if time.Now().After(deadline) || c.ended() {
+			return -1, reasonClientRunning, s.lock.read().client.pid
+		}
+		s.sleep(wait)
+	}
+}

@@ -1,0 +1,196 @@
+package ipc
+
+import (
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// An endMark is the end of one attachment in the stream of received messages.
+type endMark struct {
+	pos  uint64   // end of what that peer committed
+	err  error    // nil if it was told before
+	peer *segment // the memory to go on with, if it was replaced
+}
+
+// attendProducer is the producer's look at what happened besides the ring.
+func (e *Endpoint) attendProducer() (*segment, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing.Load() {
+		return nil, ErrClosed
+	}
+	if e.role == RoleClient && e.err != nil {
+		return nil, e.err
+	}
+	peer := e.fresh
+	e.fresh = nil
+	if e.corrupt == nil {
+		e.out.attention.Store(false)
+	}
+	return peer, nil
+}
+
+// A notice is what the consumer finds besides the ring.
+type notice struct {
+	err     error
+	peer    *segment // to go on with
+	limit   uint64   // if limited, nothing behind it may be taken yet
+	limited bool
+}
+
+// attendConsumer is the consumer's look at what happened besides the ring.
+func (e *Endpoint) attendConsumer(cursor uint64) notice {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing.Load() {
+		return notice{err: ErrClosed}
+	}
+	if len(e.ends) == 0 {
+		if e.corrupt == nil {
+			e.in.attention.Store(false)
+		}
+		return notice{}
+	}
+	mark := e.ends[0]
+	if mark.pos != cursor {
+		return notice{limit: mark.pos, limited: true}
+	}
+	if e.role == RoleClient {
+		return notice{err: mark.err}
+	}
+	e.ends = e.ends[1:]
+	return notice{err: mark.err, peer: mark.peer, limit: cursor, limited: true}
+}
+
+// markEnd records the end of an attachment for Receive.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) markEnd(mark endMark) {
+	if n := len(e.ends); n > 0 && e.ends[n-1].pos == mark.pos {
+		// Nobody has received anything since the last end: one mark tells both.
+		last := &e.ends[n-1]
+		if mark.err == nil {
+			mark.err = last.err
+		}
+		if mark.peer == nil {
+			mark.peer = last.peer
+		} else if last.peer != nil {
+			last.peer.release()
+		}
+		*last = mark
+	} else {
+		e.ends = append(e.ends, mark)
+	}
+	e.in.attention.Store(true)
+}
+
+// expel drops a peer that breaks an invariant, and returns err, which told says
+// is on its way to a caller of Receive. It does not wait.
+func (e *Endpoint) expel(err error, told bool) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.corrupt != nil {
+		return e.corrupt
+	}
+	e.corrupt = err
+	e.out.readPos.freeze()
+	limit := e.in.writePos.freeze()
+	e.in.attention.Store(true)
+	e.out.attention.Store(true)
+	e.life.expel(err)
+	if e.role == RoleClient {
+		e.finish(err)
+		e.markEnd(endMark{pos: limit, err: err})
+	}
+	e.told = told
+	go e.bell.interrupt() // the caller may be the one who waits
+	return err
+}
+
+// attachedTo records, at a client, that it is attached.
+func (e *Endpoint) attachedTo() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.state = PeerAttached
+	e.tally.attachments++
+	e.emit(Event{Kind: EventAttached})
+}
+
+// goodbyeFrom reports whether the peer has said goodbye as the given number.
+func (e *Endpoint) goodbyeFrom(number uint64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.peer.control.goodbye.Load() == number // pairs: goodbye
+}
+
+// serverEnded records, at a client, the end of its server: for Receive, which
+// first returns what the server had committed (M5), for sending, and as an event.
+func (e *Endpoint) serverEnded(verdict error, kind EventKind, state PeerState) {
+	defer e.bell.interrupt()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.corrupt != nil {
+		return // that was the end
+	}
+	counts, err := e.account()
+	seen, _ := e.in.writePos.get()
+	writePos := e.peer.control.writePos.Load() // pairs: message-committed. W6: after the end was seen
+	if wrong := e.peer.ring.checkWritePos(writePos, seen, e.own.control.readPos.Load()); err == nil {
+		err = wrong
+	}
+	if err != nil {
+		writePos, verdict = e.in.writePos.freeze(), err
+		e.corrupt = err
+		e.out.readPos.freeze()
+		counts, _ = e.account()
+	}
+	e.hook(step.AccountTaken, counts.readPos)
+	e.markEnd(endMark{pos: writePos, err: verdict})
+	e.finish(verdict)
+	e.out.attention.Store(true)
+	end := Event{Kind: kind, Err: verdict}
+	end.Unreleased, end.Redeliverable = e.count(counts)
+	if e.state = state; state == PeerDied {
+		e.tally.deaths++
+	} else {
+		e.tally.closes++
+	}
+	e.hung.Store(false)
+	e.emit(end)
+}
+
+// finish records why the endpoint is of no more use.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) finish(err error) {
+	if e.err == nil {
+		e.err = err
+		close(e.done)
+	}
+}
+
+// emit delivers an event, or drops the oldest if nobody takes them.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) emit(event Event) {
+	event.Time, event.Generation = time.Now(), e.generation
+	event.PID = e.peerPID
+	if event.Attachment == 0 {
+		event.Attachment = e.attachment.Load()
+	}
+	for {
+		event.Missed = e.missed
+		select {
+		case e.events <- event:
+			e.missed = 0
+			return
+		default:
+		}
+		select {
+		case old := <-e.events:
+			e.missed += 1 + old.Missed
+		default:
+		}
+	}
+}
