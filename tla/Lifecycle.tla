@@ -1,0 +1,817 @@
+----------------------------- MODULE Lifecycle -----------------------------
+(***************************************************************************)
+(* Who lives on a path: servers and clients that start, attach, close,     *)
+(* die at any point, freeze and thaw, and what the kernel does with their  *)
+(* locks, sockets and descriptors.  One system call that another process   *)
+(* can notice is one action, named as the step in ipc/step/step.go where   *)
+(* there is one, and any of them may be the last of its process.           *)
+(*                                                                         *)
+(* Locks.  Byte 1 of P.lock, the client token, is held as long as any      *)
+(* reference to the open file description that locked it is left: the      *)
+(* server's (Listen, and admission until the descriptor is handed over),   *)
+(* the grant's in the receive queue of a connection, the client's.  So the *)
+(* lock is the set of those references; empty means free.  A dead process  *)
+(* holds what it held until the kernel has closed it, piece by piece and   *)
+(* in any order: the Kernel... actions.                                    *)
+(*                                                                         *)
+(* Not here: what a process writes into the memory besides the goodbye     *)
+(* words (Ring), more than one handshake between hello and accept that is  *)
+(* slower than another (one connection a client at a time), users and      *)
+(* versions.  Consecutive calls of one process that no other can tell      *)
+(* apart are one action: socket, bind's unlink and chmod, the seals.       *)
+(***************************************************************************)
+EXTENDS Naturals, FiniteSets
+
+CONSTANTS
+  Servers, Clients,  \* processes; each may start again after its end
+  MaxConn,           \* connections at a time
+  MaxGen,            \* starts of a server that get as far as a generation
+  KillsS, KillsC,    \* how many servers, clients are killed
+  ClosesS, ClosesC,  \* how many close of their own will
+  Timeouts,          \* how many handshakes time out though nobody is frozen
+  Freezes,           \* how many freeze
+  FreezeWho,         \* which processes may
+  HangTicks,         \* HangTimeout, in ticks
+  Deletions,         \* how often somebody deletes P.lock
+  Wait,              \* Options.Wait of Listen: keep byte 0, wait for byte 1
+  KillOrphan,        \* Options.KillOrphan
+  KillHung,          \* the supervisor kills a client that is called hung
+  ThawsFair,         \* who freezes thaws some day
+  Returns,           \* a client that has ended dials again some day
+  Mut,               \* the planted bug
+  Off                \* defences that could mask it, switched off
+
+None == "none"
+Stale == "stale"     \* a name of a socket that nobody listens on
+Ino == 1..(1 + Deletions)
+Conns == 1..MaxConn
+Gens == 1..MaxGen
+Proc == Servers \union Clients
+
+VARIABLES
+  left,      \* budgets of the faults
+  lockPath,  \* the inode that P.lock names; 0: none
+  byte0,     \* [Ino -> the server that holds byte 0]
+  token,     \* [Ino -> processes that hold byte 1, but for those in conn]
+  record,    \* [Ino -> what the lock file says]
+  path,      \* whose socket P names
+  temp,      \* whose socket P.new names
+  mem,       \* [Gens -> the memory of the n-th generation]
+  made,      \* how many memories were made
+  srv, cli, conn,
+  frozen,    \* stopped processes
+  silent,    \* [Proc -> ticks since its last beat]
+  bad        \* promises that a step has broken
+
+vars == <<left, lockPath, byte0, token, record, path, temp, mem, made, srv, cli, conn, frozen, silent, bad>>
+locks == <<lockPath, byte0, token, record>>
+names == <<path, temp>>
+memory == <<mem, made>>
+time == <<frozen, silent>>
+
+SrvInit == [pc |-> "idle", ino |-> 0, mem |-> 0, lis |-> "no", cur |-> 0, ready |-> FALSE, num |-> 0, hung |-> FALSE]
+CliInit == [pc |-> "idle", k |-> 0, mem |-> 0, ino |-> 0, sfate |-> None, hung |-> FALSE]
+ConnInit == [s |-> None, c |-> None, st |-> "free", toS |-> None, toC |-> None, copy |-> FALSE,
+             num |-> 0, mem |-> 0, ino |-> 0, fate |-> None]
+MemInit == [ino |-> 0, gen |-> 0, bye |-> 0, cbye |-> 0]
+
+Init ==
+  /\ left = [killS |-> KillsS, killC |-> KillsC, closeS |-> ClosesS, closeC |-> ClosesC,
+             timeout |-> Timeouts, freeze |-> Freezes, delete |-> Deletions]
+  /\ lockPath = 1
+  /\ byte0 = [i \in Ino |-> None]
+  /\ token = [i \in Ino |-> {}]
+  /\ record = [i \in Ino |-> [gen |-> 0, client |-> None]]
+  /\ path = None /\ temp = None
+  /\ mem = [n \in Gens |-> MemInit] /\ made = 0
+  /\ srv = [s \in Servers |-> SrvInit]
+  /\ cli = [c \in Clients |-> CliInit]
+  /\ conn = [k \in Conns |-> ConnInit]
+  /\ frozen = {}
+  /\ silent = [p \in Proc |-> 0]
+  /\ bad = {}
+
+-----------------------------------------------------------------------------
+(* What is what.                                                           *)
+
+Listening == {"opened", "locked0", "locked1", "tempProbed", "probed", "recorded", "seg1", "seg2", "bound", "listening",
+              "rechecked", "renamed", "giveUp"}
+Closing == {"closing", "unlinked", "lisClosed", "bye", "connClosed", "awaited", "unmapped", "unlocked"}
+SrvPc == {"idle", "serving", "dying"} \union Listening \union Closing
+CliPc == {"idle", "connected", "hello", "granted", "mapped", "attached", "endSeen", "over", "bye", "unmapped",
+          "tokenClosed", "dying"}
+Stages == {"free", "backlog", "accepted", "greeted", "noEnd", "end", "settle", "taken", "recorded", "granted", "watch",
+           "endSeen", "gaveUp", "shut"}
+Admitting == {"noEnd", "end", "settle", "taken", "recorded", "granted"}
+
+Up(p) == p \notin frozen
+Lives(s) == srv[s].pc \notin {"idle", "dying"}
+Runs(s) == Lives(s) /\ Up(s)
+\* A server from the start of its generation to its last trace on the path.
+Started(s) == srv[s].pc \in {"recorded", "seg1", "seg2", "bound", "listening", "rechecked", "renamed", "serving",
+                             "closing", "unlinked", "lisClosed", "bye", "connClosed", "awaited", "unmapped", "unlocked"}
+\* A client that has been let in, until it can no longer touch the memory.
+Attached(c) == cli[c].pc \in {"granted", "mapped"} \/ cli[c].mem # 0
+IsClosing(s) == srv[s].pc \in Closing
+Serves(s) == srv[s].pc = "serving"
+
+TokenFree(i) ==
+  /\ token[i] = {}
+  /\ \A k \in Conns : conn[k].ino = i => ~conn[k].copy /\ conn[k].toC # "grant"
+\* The byte that only this generation ever locks (on the description of byte 0).
+LifeFree(m) == \A s \in Servers : ~(srv[s].mem = m /\ srv[s].ino # 0 /\ byte0[srv[s].ino] = s)
+Answers(n) == IF n \in Servers THEN srv[n].lis = "listening" ELSE FALSE
+
+\* An end of a connection closes; the kernel purges its receive queue.
+ServerEnd(cn, k) == [cn EXCEPT ![k] = IF @.c = None THEN ConnInit
+                                      ELSE [@ EXCEPT !.s = None, !.st = "shut", !.toS = None, !.copy = FALSE]]
+ClientEnd(cn, k) == [cn EXCEPT ![k] = IF @.st = "shut" THEN ConnInit ELSE [@ EXCEPT !.c = None, !.toC = None]]
+ServerEnds(cn, ks) == [k \in Conns |-> IF k \in ks THEN ServerEnd(cn, k)[k] ELSE cn[k]]
+Refuse(cn, k) == [cn EXCEPT ![k] = IF @.c = None THEN ConnInit
+                                   ELSE [@ EXCEPT !.s = None, !.st = "shut", !.toS = None, !.copy = FALSE, !.toC = "refuse"]]
+\* The listener's socket closes: its names are stale, its backlog is reset.
+Unnamed(n, s) == IF n = s THEN Stale ELSE n
+Backlog(s) == {k \in Conns : conn[k].s = s /\ conn[k].st = "backlog"}
+AllOf(s) == {k \in Conns : conn[k].s = s}
+Fail(cond, name) == IF cond THEN {name} ELSE {}
+
+ToS(s, pc) == srv' = [srv EXCEPT ![s].pc = pc]
+ToC(c, pc) == cli' = [cli EXCEPT ![c].pc = pc]
+At(s, pc) == srv[s].pc = pc /\ Up(s)
+AtC(c, pc) == cli[c].pc = pc /\ Up(c)
+
+-----------------------------------------------------------------------------
+(* Listen.                                                                 *)
+
+\* A Listen that is bound to find byte 0 locked is left out: it leaves no trace.
+LockFileOpened(s) ==
+  /\ At(s, "idle") /\ made < MaxGen
+  /\ IF Deletions = 0 /\ ~Wait THEN byte0[lockPath] = None ELSE TRUE
+  /\ lockPath' = IF lockPath = 0 THEN 1 + Deletions - left.delete ELSE lockPath
+  /\ srv' = [srv EXCEPT ![s].pc = "opened", ![s].ino = lockPath']
+  /\ path' = IF Mut = "UnlinkWithoutLock" THEN None ELSE path
+  /\ UNCHANGED <<left, byte0, token, record, temp, memory, cli, conn, time, bad>>
+
+ServerLocked(s) ==
+  /\ At(s, "opened")
+  /\ byte0[srv[s].ino] = None
+  /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = s]
+  /\ ToS(s, "locked0")
+  /\ UNCHANGED <<left, lockPath, token, record, names, memory, cli, conn, time, bad>>
+
+\* ErrServerRunning: the next try opens the file again.
+ServerRunning(s) ==
+  /\ At(s, "opened") /\ ~Wait
+  /\ byte0[srv[s].ino] # None
+  /\ srv' = [srv EXCEPT ![s] = SrvInit]
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+TokenLocked(s) ==
+  /\ At(s, "locked0")
+  /\ TokenFree(srv[s].ino) \/ Mut = "ListenSkipsToken"
+  /\ token' = [token EXCEPT ![srv[s].ino] = IF Mut = "ListenSkipsToken" THEN @ ELSE @ \union {s}]
+  /\ ToS(s, "locked1")
+  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, cli, conn, time, bad>>
+
+\* ErrClientRunning.
+ClientRunning(s) ==
+  /\ At(s, "locked0") /\ ~Wait
+  /\ ~TokenFree(srv[s].ino)
+  /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = None]
+  /\ srv' = [srv EXCEPT ![s] = SrvInit]
+  /\ UNCHANGED <<left, lockPath, token, record, names, memory, cli, conn, time, bad>>
+
+\* The direction of the rename: first P.new, then P.
+TemporaryProbed(s) ==
+  /\ At(s, "locked1")
+  /\ LET n == IF Mut = "ProbePathFirst" THEN path ELSE temp
+     IN ToS(s, IF Answers(n) /\ "probe" \notin Off THEN "giveUp" ELSE "tempProbed")
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+StaleProbed(s) ==
+  /\ At(s, "tempProbed")
+  /\ LET n == IF Mut = "ProbePathFirst" THEN temp ELSE path
+     IN ToS(s, IF Answers(n) /\ "probe" \notin Off THEN "giveUp" ELSE "probed")
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+GenerationRecorded(s) ==
+  /\ At(s, "probed")
+  /\ made < MaxGen
+  /\ LET i == srv[s].ino
+         g == IF Mut = "GenerationReused" /\ record[i].gen > 0 THEN record[i].gen ELSE record[i].gen + 1
+     IN /\ record' = [record EXCEPT ![i] = [gen |-> g, client |-> None]]
+        /\ made' = made + 1
+        /\ mem' = [mem EXCEPT ![made + 1] = [ino |-> i, gen |-> g, bye |-> 0, cbye |-> 0]]
+        /\ srv' = [srv EXCEPT ![s].pc = "recorded", ![s].mem = made + 1]
+  /\ UNCHANGED <<left, lockPath, byte0, token, names, cli, conn, time, bad>>
+
+ServerSegmentMade(s) ==
+  /\ At(s, "recorded")
+  /\ ToS(s, "seg1")
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+ClientSegmentMade(s) ==
+  /\ At(s, "seg1")
+  /\ ToS(s, "seg2")
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+SocketBound(s) ==
+  /\ At(s, "seg2")
+  /\ temp' = s
+  /\ srv' = [srv EXCEPT ![s].pc = "bound", ![s].lis = "bound"]
+  /\ byte0' = IF Mut = "UnlockBeforeBind" THEN [byte0 EXCEPT ![srv[s].ino] = None] ELSE byte0
+  /\ token' = IF Mut = "UnlockBeforeBind" THEN [token EXCEPT ![srv[s].ino] = @ \ {s}] ELSE token
+  /\ UNCHANGED <<left, lockPath, record, path, memory, cli, conn, time, bad>>
+
+SocketListening(s) ==
+  /\ At(s, "bound")
+  /\ srv' = [srv EXCEPT ![s].pc = "listening", ![s].lis = "listening"]
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+LockFileRechecked(s) ==
+  /\ At(s, "listening")
+  /\ ToS(s, IF lockPath = srv[s].ino \/ Mut = "NoRecheck" THEN "rechecked" ELSE "giveUp")
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+\* Whatever P.new names by now.
+SocketRenamed(s) ==
+  /\ At(s, "rechecked")
+  /\ IF temp = None THEN ToS(s, "giveUp") /\ UNCHANGED names
+     ELSE ToS(s, "renamed") /\ path' = temp /\ temp' = None
+  /\ UNCHANGED <<left, locks, memory, cli, conn, time, bad>>
+
+TokenReturned(s) ==
+  /\ At(s, "renamed")
+  /\ token' = [token EXCEPT ![srv[s].ino] = @ \ {s}]
+  /\ ToS(s, "serving")
+  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, cli, conn, time, bad>>
+
+\* A Listen that fails undoes what it did.
+Abandoned(s) ==
+  /\ At(s, "giveUp")
+  /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = IF @ = s THEN None ELSE @]
+  /\ token' = [token EXCEPT ![srv[s].ino] = @ \ {s}]
+  /\ temp' = IF srv[s].lis = "no" THEN temp ELSE None
+  /\ path' = Unnamed(path, s)
+  /\ conn' = ServerEnds(conn, AllOf(s))
+  /\ srv' = [srv EXCEPT ![s] = SrvInit]
+  /\ UNCHANGED <<left, lockPath, record, memory, cli, time, bad>>
+
+-----------------------------------------------------------------------------
+(* Admission, at the server: one action a goroutine and step.              *)
+
+ConnectionAccepted(k) ==
+  /\ conn[k].st = "backlog"
+  /\ LET s == conn[k].s IN
+     /\ Serves(s) /\ Runs(s)
+     /\ Mut = "HandshakesBlock" => \A j \in AllOf(s) : conn[j].st \notin {"accepted", "greeted"} \union Admitting
+  /\ conn' = [conn EXCEPT ![k].st = "accepted"]
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+
+HelloReceived(k) ==
+  /\ conn[k].st = "accepted" /\ conn[k].toS = "hello"
+  /\ Runs(conn[k].s) /\ ~IsClosing(conn[k].s)
+  /\ conn' = [conn EXCEPT ![k].st = "greeted", ![k].toS = None]
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+
+\* No hello: the client is gone, its deadline is over (C7), or Close wakes the reader.
+HandshakeEnded(k) ==
+  /\ conn[k].st = "accepted"
+  /\ Runs(conn[k].s)
+  /\ \/ conn[k].toS = None /\ conn[k].c = None
+     \/ conn[k].toS = None /\ conn[k].c \in frozen /\ Mut # "HandshakesBlock"
+     \/ IsClosing(conn[k].s)
+  /\ conn' = ServerEnd(conn, k)
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+
+\* Under the admission mutex: does the former client show its end?
+AdmissionBegun(k) ==
+  /\ conn[k].st = "greeted"
+  /\ LET s == conn[k].s IN
+     /\ Runs(s) /\ ~IsClosing(s)
+     /\ \A j \in AllOf(s) : conn[j].st \notin Admitting
+     /\ Mut = "TokenByPath" => lockPath # 0
+     /\ LET open == IF srv[s].cur = 0 THEN FALSE ELSE conn[srv[s].cur].c # None
+        IN conn' = [conn EXCEPT ![k].st = IF open THEN "noEnd" ELSE "end",
+                                ![k].ino = IF Mut = "TokenByPath" THEN lockPath ELSE srv[s].ino]
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+
+\* The one place where the token is tested (C3).
+TokenTaken(k) ==
+  /\ conn[k].st \in {"noEnd", "end"}
+  /\ LET s == conn[k].s IN
+     /\ Runs(s) /\ ~IsClosing(s)
+     /\ \/ TokenFree(conn[k].ino)
+        \/ Mut = "GrantOnEOF" /\ conn[k].st = "end"
+     /\ conn' = [conn EXCEPT ![k].copy = TRUE,
+                             ![k].st = IF srv[s].cur = 0 \/ Mut = "AdmitBeforeSettle" THEN "taken" ELSE "settle"]
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+
+AdmissionRefused(k) ==
+  /\ conn[k].st \in {"greeted", "noEnd", "end"}
+  /\ LET s == conn[k].s
+         others == \A j \in AllOf(s) : conn[j].st \notin Admitting
+         busy == conn[k].st # "greeted" /\ ~TokenFree(conn[k].ino)
+         deadline == conn[k].c = None \/ frozen # {} \/ Mut = "RefuseAlways"
+     IN /\ Runs(s)
+        /\ IsClosing(s) \/ (busy /\ (conn[k].st = "noEnd" \/ deadline))
+        /\ bad' = bad \union Fail(~IsClosing(s) /\ conn[k].st = "end" /\ conn[k].c # None /\ frozen = {}, "L7")
+  /\ conn' = Refuse(conn, k)
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time>>
+
+\* The end of attachment f is proven and its account taken: what the server
+\* says of it, against what it was.
+Verdict(s, f) == IF mem[srv[s].mem].cbye = conn[f].num THEN "closed" ELSE "died"
+Settled(s, f, silence) ==
+  LET told == srv[s].ready \/ (conn[f].toS = "ready" /\ Mut # "NumberAtReady")
+      verdict == IF silence THEN "died" ELSE Verdict(s, f)
+  IN bad \union Fail(told /\ verdict # conn[f].fate, "L5")
+         \union Fail(~told /\ conn[f].toS = "ready", "L6")
+         \union Fail(\E c \in Clients : cli[c].mem = srv[s].mem, "L7")
+Unattached(r) == [r EXCEPT !.cur = 0, !.ready = FALSE, !.hung = FALSE]
+
+\* The newcomer has the token: the former's end first.  Its reader is woken,
+\* for its socket may be open still.
+FormerSettled(k) ==
+  /\ conn[k].st = "settle"
+  /\ LET s == conn[k].s
+         f == srv[s].cur
+     IN /\ Runs(s)
+        /\ bad' = IF f = 0 THEN bad ELSE Settled(s, f, FALSE)
+        /\ srv' = [srv EXCEPT ![s] = Unattached(@)]
+        /\ conn' = [j \in Conns |->
+             IF j = k THEN [conn[k] EXCEPT !.st = "taken"]
+             ELSE IF j = f /\ conn[f].st = "watch" /\ Mut # "FormerNotWoken"
+                  THEN [conn[f] EXCEPT !.st = "endSeen", !.toS = None]
+                  ELSE conn[j]]
+  /\ UNCHANGED <<left, locks, names, memory, cli, time>>
+
+ClientRecorded(k) ==
+  /\ conn[k].st = "taken"
+  /\ Runs(conn[k].s)
+  /\ record' = [record EXCEPT ![srv[conn[k].s].ino].client = IF Mut = "NoRecord" THEN @ ELSE conn[k].c]
+  /\ conn' = [conn EXCEPT ![k].st = "recorded"]
+  /\ UNCHANGED <<left, lockPath, byte0, token, names, memory, srv, cli, time, bad>>
+
+GrantSent(k) ==
+  /\ conn[k].st = "recorded"
+  /\ LET s == conn[k].s IN
+     /\ Runs(s) /\ ~IsClosing(s) /\ conn[k].c # None
+     /\ conn' = [conn EXCEPT ![k].st = "granted", ![k].toC = IF Mut = "NoToken" THEN "bare" ELSE "grant",
+                             ![k].num = srv[s].num + 1, ![k].mem = srv[s].mem]
+     /\ srv' = [srv EXCEPT ![s].cur = k, ![s].num = IF Mut = "NumberAtReady" THEN @ ELSE @ + 1]
+  /\ UNCHANGED <<left, locks, names, memory, cli, time, bad>>
+
+\* Close has begun, or the client is gone: the token's only copy is closed.
+AdmissionGivenUp(k) ==
+  /\ conn[k].st = "recorded"
+  /\ Runs(conn[k].s)
+  /\ IsClosing(conn[k].s) \/ conn[k].c = None
+  /\ conn' = Refuse(conn, k)
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+
+TokenHandedOver(k) ==
+  /\ conn[k].st = "granted"
+  /\ Runs(conn[k].s)
+  /\ conn' = [conn EXCEPT ![k].st = "watch", ![k].copy = (Mut = "KeepsCopy")]
+  /\ byte0' = IF Mut = "PosixRelease" THEN [byte0 EXCEPT ![srv[conn[k].s].ino] = None] ELSE byte0
+  /\ UNCHANGED <<left, lockPath, token, record, names, memory, srv, cli, time, bad>>
+
+ReadyReceived(k) ==
+  /\ conn[k].st = "watch" /\ conn[k].toS = "ready"
+  /\ LET s == conn[k].s IN
+     /\ Runs(s)
+     /\ conn' = [conn EXCEPT ![k].toS = None]
+     /\ srv' = IF srv[s].cur = k
+               THEN [srv EXCEPT ![s].ready = TRUE, ![s].num = conn[k].num]
+               ELSE srv
+  /\ UNCHANGED <<left, locks, names, memory, cli, time, bad>>
+
+EndSeen(k) ==
+  /\ conn[k].st = "watch"
+  /\ Runs(conn[k].s)
+  /\ \/ conn[k].c = None /\ conn[k].toS = None
+     \/ IsClosing(conn[k].s) /\ srv[conn[k].s].cur = k
+  /\ conn' = [conn EXCEPT ![k].st = "endSeen"]
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+
+\* The socket's end is the wake-up, the free token is the proof.
+EndProven(k) ==
+  /\ conn[k].st = "endSeen"
+  /\ LET s == conn[k].s IN
+     /\ Runs(s) /\ ~IsClosing(s)
+     /\ IF srv[s].cur # k
+        THEN conn' = ServerEnd(conn, k) /\ UNCHANGED <<srv, bad>>
+        ELSE \/ /\ TokenFree(srv[s].ino)
+                /\ bad' = Settled(s, k, FALSE)
+                /\ srv' = [srv EXCEPT ![s] = Unattached(@)]
+                /\ conn' = ServerEnd(conn, k)
+             \/ /\ Mut = "OneAttempt" /\ ~TokenFree(srv[s].ino)
+                /\ conn' = [conn EXCEPT ![k].st = "gaveUp"]
+                /\ UNCHANGED <<srv, bad>>
+  /\ UNCHANGED <<left, locks, names, memory, cli, time>>
+
+-----------------------------------------------------------------------------
+(* Close of the server (C2).                                               *)
+
+CloseBegun(s) ==
+  /\ At(s, "serving") /\ left.closeS > 0
+  /\ left' = [left EXCEPT !.closeS = @ - 1]
+  /\ srv' = [srv EXCEPT ![s].pc = "closing", ![s].lis = "shut"]
+  /\ byte0' = IF Mut = "Byte0First" THEN [byte0 EXCEPT ![srv[s].ino] = None] ELSE byte0
+  /\ UNCHANGED <<lockPath, token, record, names, memory, cli, conn, time, bad>>
+
+PathUnlinked(s) ==
+  /\ At(s, IF Mut = "UnlinkLate" THEN "unlocked" ELSE "closing")
+  /\ path' = IF path = s \/ Mut = "UnlinkLate" THEN None ELSE path
+  /\ srv' = IF Mut = "UnlinkLate" THEN [srv EXCEPT ![s] = SrvInit] ELSE [srv EXCEPT ![s].pc = "unlinked"]
+  /\ UNCHANGED <<left, locks, temp, memory, cli, conn, time, bad>>
+
+ListenerClosed(s) ==
+  /\ At(s, IF Mut = "UnlinkLate" THEN "closing" ELSE "unlinked")
+  /\ srv' = [srv EXCEPT ![s].pc = "lisClosed", ![s].lis = "no"]
+  /\ path' = Unnamed(path, s)
+  /\ conn' = ServerEnds(conn, Backlog(s))
+  /\ UNCHANGED <<left, locks, temp, memory, cli, time, bad>>
+
+\* What a server's end was is fixed for its clients by its goodbye or its death.
+Told(s, how) == [c \in Clients |->
+  IF cli[c].k # 0 /\ cli[c].sfate = None
+  THEN IF conn[cli[c].k].s = s THEN [cli[c] EXCEPT !.sfate = how] ELSE cli[c]
+  ELSE cli[c]]
+
+ServerGoodbyeSaid(s) ==
+  /\ At(s, "lisClosed")
+  /\ mem' = [mem EXCEPT ![srv[s].mem].bye = mem[srv[s].mem].gen]
+  /\ cli' = Told(s, "closed")
+  /\ ToS(s, "bye")
+  /\ UNCHANGED <<left, locks, names, made, conn, time, bad>>
+
+\* When every goroutine has ended.
+ServerConnectionClosed(s) ==
+  /\ At(s, "bye")
+  /\ \A k \in AllOf(s) : conn[k].st \in {"endSeen", "gaveUp"}
+  /\ conn' = ServerEnds(conn, AllOf(s))
+  /\ srv' = [srv EXCEPT ![s].pc = "connClosed", ![s].cur = 0, ![s].ready = FALSE, ![s].hung = FALSE]
+  /\ UNCHANGED <<left, locks, names, memory, cli, time, bad>>
+
+\* Free, or given up because a client is frozen.
+TokenAwaited(s) ==
+  /\ At(s, "connClosed")
+  /\ TokenFree(srv[s].ino) \/ frozen # {} \/ Mut = "AwaitsEndOnly"
+  /\ bad' = bad \union Fail(~TokenFree(srv[s].ino) /\ Mut = "AwaitsEndOnly", "L8")
+  /\ ToS(s, "awaited")
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time>>
+
+ServerSegmentUnmapped(s) ==
+  /\ At(s, "awaited")
+  /\ ToS(s, "unmapped")
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+ServerUnlocked(s) ==
+  /\ At(s, "unmapped")
+  /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = IF @ = s THEN None ELSE @]
+  /\ srv' = IF Mut = "UnlinkLate" THEN [srv EXCEPT ![s].pc = "unlocked"] ELSE [srv EXCEPT ![s] = SrvInit]
+  /\ UNCHANGED <<left, lockPath, token, record, names, memory, cli, conn, time, bad>>
+
+-----------------------------------------------------------------------------
+(* Dial.                                                                   *)
+
+FreeConns == {k \in Conns : conn[k].st = "free"}
+NewConn == CHOOSE k \in FreeConns : \A j \in FreeConns : k <= j
+
+Connected(c) ==
+  /\ AtC(c, "idle")
+  /\ Answers(path) /\ FreeConns # {}
+  /\ conn' = [conn EXCEPT ![NewConn] = [ConnInit EXCEPT !.s = path, !.c = c, !.st = "backlog"]]
+  /\ cli' = [cli EXCEPT ![c].pc = "connected", ![c].k = NewConn]
+  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+
+HelloSent(c) ==
+  /\ AtC(c, "connected")
+  /\ conn' = [conn EXCEPT ![cli[c].k].toS = IF conn[cli[c].k].st = "shut" THEN None ELSE "hello"]
+  /\ ToC(c, "hello")
+  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+
+\* Refused, or the connection is at its end, or nobody answers in time.
+DialFailed(c) ==
+  /\ AtC(c, "hello")
+  /\ LET k == cli[c].k
+         slow == conn[k].st # "shut" /\ ~(conn[k].s \in frozen)
+     IN /\ \/ conn[k].toC = "refuse"
+           \/ conn[k].st = "shut" /\ conn[k].toC = None
+           \/ conn[k].s \in frozen
+           \/ slow /\ left.timeout > 0
+        /\ left' = [left EXCEPT !.timeout = IF slow THEN @ - 1 ELSE @]
+        /\ conn' = ClientEnd([conn EXCEPT ![k].fate = IF @ = None THEN "left" ELSE @], k)
+  /\ cli' = [cli EXCEPT ![c] = CliInit]
+  /\ UNCHANGED <<locks, names, memory, srv, time, bad>>
+
+GrantReceived(c) ==
+  /\ AtC(c, "hello")
+  /\ LET k == cli[c].k IN
+     /\ conn[k].toC \in {"grant", "bare"}
+     /\ \E whole \in {TRUE} \union (IF Mut = "TakesTruncated" THEN {FALSE} ELSE {}) :
+          token' = IF conn[k].toC = "grant" /\ whole THEN [token EXCEPT ![conn[k].ino] = @ \union {c}] ELSE token
+     /\ conn' = [conn EXCEPT ![k].toC = None]
+     /\ cli' = [cli EXCEPT ![c].pc = "granted", ![c].ino = conn[k].ino]
+  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, srv, time, bad>>
+
+SegmentsMapped(c) ==
+  /\ AtC(c, "granted")
+  /\ cli' = [cli EXCEPT ![c].pc = "mapped", ![c].mem = conn[cli[c].k].mem]
+  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+
+ReadySent(c) ==
+  /\ AtC(c, "mapped")
+  /\ conn[cli[c].k].st # "shut"
+  /\ conn' = [conn EXCEPT ![cli[c].k].toS = "ready"]
+  /\ ToC(c, "attached")
+  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+
+\* The server went away during the handshake.
+ReadyFailed(c) ==
+  /\ AtC(c, "mapped")
+  /\ conn[cli[c].k].st = "shut"
+  /\ cli' = [cli EXCEPT ![c].pc = "unmapped", ![c].mem = 0, ![c].sfate = None]
+  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+
+ClientEndSeen(c) ==
+  /\ AtC(c, "attached")
+  /\ conn[cli[c].k].st = "shut"
+  /\ ToC(c, "endSeen")
+  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+
+\* Goodbye was said, or the byte of the server's generation is free.
+ClientEndProven(c) ==
+  /\ AtC(c, "endSeen")
+  /\ LET m == cli[c].mem
+         bye == mem[m].bye = mem[m].gen
+         holder == byte0[cli[c].ino]
+         free == IF Mut = "DeathByByte0" THEN holder = None ELSE LifeFree(m)
+         late == IF Mut = "DeathByByte0" /\ holder # None THEN srv[holder].pc # "dying" ELSE FALSE
+         verdict == IF bye THEN "closed" ELSE IF free THEN "died" ELSE "closed"
+     IN /\ bye \/ free \/ late
+        /\ bad' = bad \union Fail(verdict # cli[c].sfate, "L5")
+  /\ cli' = [cli EXCEPT ![c].pc = "over", ![c].sfate = None, ![c].hung = FALSE]
+  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time>>
+
+-----------------------------------------------------------------------------
+(* Close of the client (C1), of its own will or after its server's end     *)
+(* (C9: before it dials again).                                            *)
+
+GoodbyeSaid(c) ==
+  /\ \/ AtC(c, "attached") /\ left.closeC > 0
+     \/ AtC(c, "over") /\ (Mut = "HoldsWhileRedialing" => Answers(path))
+  /\ LET k == cli[c].k IN
+     /\ left' = [left EXCEPT !.closeC = IF cli[c].pc = "over" THEN @ ELSE @ - 1]
+     /\ mem' = [mem EXCEPT ![cli[c].mem].cbye = IF cli[c].pc = "over" THEN @ ELSE conn[k].num]
+     /\ conn' = [conn EXCEPT ![k].fate = IF cli[c].pc = "over" \/ conn[k].st = "shut" THEN @ ELSE "closed"]
+  /\ cli' = [cli EXCEPT ![c].pc = "bye", ![c].sfate = None, ![c].hung = FALSE]
+  /\ UNCHANGED <<locks, names, made, srv, time, bad>>
+
+SegmentUnmapped(c) ==
+  /\ AtC(c, IF Mut = "UnmapLast" THEN "tokenClosed" ELSE "bye")
+  /\ cli' = [cli EXCEPT ![c].pc = "unmapped", ![c].mem = 0]
+  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+
+TokenClosed(c) ==
+  /\ AtC(c, IF Mut = "UnmapLast" THEN "bye" ELSE "unmapped")
+  /\ token' = [token EXCEPT ![cli[c].ino] = @ \ {c}]
+  /\ ToC(c, "tokenClosed")
+  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, srv, conn, time, bad>>
+
+ConnectionClosed(c) ==
+  /\ AtC(c, IF Mut = "UnmapLast" THEN "unmapped" ELSE "tokenClosed")
+  /\ conn' = ClientEnd(conn, cli[c].k)
+  /\ cli' = [cli EXCEPT ![c] = CliInit]
+  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+
+-----------------------------------------------------------------------------
+(* Death.  The mappings go first; then descriptors, in any order.          *)
+
+KillServer(s) ==
+  /\ Lives(s) /\ left.killS > 0
+  /\ left' = [left EXCEPT !.killS = @ - 1]
+  /\ srv' = [srv EXCEPT ![s].pc = "dying", ![s].ready = FALSE, ![s].cur = 0, ![s].hung = FALSE, ![s].num = 0]
+  /\ cli' = Told(s, "died")
+  /\ frozen' = frozen \ {s} /\ silent' = [silent EXCEPT ![s] = 0]
+  /\ UNCHANGED <<locks, names, memory, conn, bad>>
+
+\* A killed client's number means nobody any more.
+Dead(c) ==
+  /\ cli' = [cli EXCEPT ![c].pc = "dying", ![c].mem = 0, ![c].sfate = None, ![c].hung = FALSE]
+  /\ conn' = [conn EXCEPT ![cli[c].k].fate = IF @ = None THEN "died" ELSE @]
+  /\ record' = [i \in Ino |-> [record[i] EXCEPT !.client = IF @ = c THEN None ELSE @]]
+  /\ frozen' = frozen \ {c} /\ silent' = [silent EXCEPT ![c] = 0]
+  /\ UNCHANGED <<lockPath, byte0, token, names, memory, srv, bad>>
+
+KillClient(c) ==
+  /\ cli[c].pc \notin {"idle", "dying"} /\ left.killC > 0
+  /\ left' = [left EXCEPT !.killC = @ - 1]
+  /\ Dead(c)
+
+\* The supervisor's policy, by pidfd.
+HungClientKilled(s) ==
+  /\ KillHung /\ At(s, "serving") /\ srv[s].hung
+  /\ conn[srv[s].cur].c \in Clients
+  /\ LET c == conn[srv[s].cur].c IN cli[c].pc \notin {"idle", "dying"} /\ Dead(c)
+  /\ UNCHANGED left
+
+\* Listen may kill whom the lock file names, if nobody else can (C6).
+OrphanKilled(s) ==
+  /\ KillOrphan /\ At(s, "locked0") /\ ~TokenFree(srv[s].ino)
+  /\ record[srv[s].ino].client \in frozen
+  /\ LET c == record[srv[s].ino].client IN cli[c].pc \notin {"idle", "dying"} /\ Dead(c)
+  /\ UNCHANGED left
+
+\* When the last descriptor of a dead server is closed it can start again.
+Gone(s, by0, lis, cn) ==
+  IF by0 # s /\ lis = "no" /\ \A k \in Conns : cn[k].s # s THEN SrvInit ELSE [srv[s] EXCEPT !.lis = lis]
+
+KernelFreesLocks(s) ==
+  /\ srv[s].pc = "dying" /\ srv[s].ino # 0
+  /\ byte0[srv[s].ino] = s \/ s \in token[srv[s].ino] \/ (srv[s].lis = "no" /\ AllOf(s) = {})
+  /\ LET i == srv[s].ino IN
+     /\ byte0' = [byte0 EXCEPT ![i] = IF @ = s THEN None ELSE @]
+     /\ token' = [token EXCEPT ![i] = @ \ {s}]
+     /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0'[i], srv[s].lis, conn)]
+  /\ UNCHANGED <<left, lockPath, record, names, memory, cli, conn, time, bad>>
+
+KernelFreesCopy(s) ==
+  /\ srv[s].pc = "dying"
+  /\ \E k \in AllOf(s) : conn[k].copy /\ conn' = [conn EXCEPT ![k].copy = FALSE]
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+
+KernelClosesSockets(s) ==
+  /\ srv[s].pc = "dying" /\ (srv[s].lis # "no" \/ AllOf(s) # {})
+  /\ \A k \in AllOf(s) : ~conn[k].copy
+  /\ conn' = ServerEnds(conn, AllOf(s))
+  /\ path' = Unnamed(path, s) /\ temp' = Unnamed(temp, s)
+  /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0[srv[s].ino], "no", conn')]
+  /\ UNCHANGED <<left, locks, memory, cli, time, bad>>
+
+KernelFreesToken(c) ==
+  /\ cli[c].pc = "dying" /\ cli[c].ino # 0
+  /\ token' = [token EXCEPT ![cli[c].ino] = IF Mut = "ForkKeepsToken" THEN @ ELSE @ \ {c}]
+  /\ cli' = [cli EXCEPT ![c] = IF @.k = 0 THEN CliInit ELSE [@ EXCEPT !.ino = 0]]
+  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, srv, conn, time, bad>>
+
+KernelClosesConnection(c) ==
+  /\ cli[c].pc = "dying" /\ cli[c].k # 0
+  /\ conn' = ClientEnd(conn, cli[c].k)
+  /\ cli' = [cli EXCEPT ![c] = IF @.ino = 0 THEN CliInit ELSE [@ EXCEPT !.k = 0]]
+  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+
+-----------------------------------------------------------------------------
+(* Freezing, time and the heartbeat.  A tick is one heartbeat interval:    *)
+(* whoever runs beats and judges in it, so time does not pass a judgement  *)
+(* that is due (L6).                                                       *)
+
+Freeze(p) ==
+  /\ p \in FreezeWho \ frozen /\ left.freeze > 0
+  /\ IF p \in Servers THEN Lives(p) ELSE cli[p].pc \notin {"idle", "dying"}
+  /\ left' = [left EXCEPT !.freeze = @ - 1]
+  /\ frozen' = frozen \union {p}
+  /\ UNCHANGED <<locks, names, memory, srv, cli, conn, silent, bad>>
+
+Thaw(p) ==
+  /\ p \in frozen
+  /\ frozen' = frozen \ {p} /\ silent' = [silent EXCEPT ![p] = 0]
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, conn, bad>>
+
+\* The client that the server has let in; the server of an attached client.
+ClientOf(s) == IF srv[s].cur = 0 THEN None ELSE conn[srv[s].cur].c
+ServerOf(c) == IF cli[c].pc = "attached" THEN conn[cli[c].k].s ELSE None
+WatchedClients == {ClientOf(s) : s \in {t \in Servers : Serves(t) /\ Up(t)}} \ {None}
+WatchedServers == {ServerOf(c) : c \in {d \in Clients : Up(d)}} \ {None}
+Watched == frozen \intersect (WatchedClients \union WatchedServers)
+
+HangOfClient(s) ==
+  IF Serves(s) /\ Up(s) /\ ClientOf(s) \in frozen /\ ~srv[s].hung
+  THEN silent[ClientOf(s)] >= HangTicks /\ (Mut = "HangWhenReadyOnly" => srv[s].ready) ELSE FALSE
+HangOfServer(c) ==
+  IF Up(c) /\ ServerOf(c) \in frozen /\ ~cli[c].hung THEN silent[ServerOf(c)] >= HangTicks ELSE FALSE
+
+Tick ==
+  /\ \E p \in Watched : silent[p] <= HangTicks
+  /\ ~\E s \in Servers : HangOfClient(s)
+  /\ ~\E c \in Clients : HangOfServer(c)
+  /\ silent' = [p \in Proc |-> IF p \in Watched /\ silent[p] <= HangTicks THEN silent[p] + 1 ELSE silent[p]]
+  /\ UNCHANGED <<left, locks, names, memory, srv, cli, conn, frozen, bad>>
+
+ClientHung(s) ==
+  /\ HangOfClient(s)
+  /\ IF Mut = "DiedOnSilence"
+     THEN /\ bad' = Settled(s, srv[s].cur, TRUE)
+          /\ srv' = [srv EXCEPT ![s] = Unattached(@)]
+     ELSE /\ srv' = [srv EXCEPT ![s].hung = TRUE] /\ UNCHANGED bad
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time>>
+
+ServerHung(c) ==
+  /\ HangOfServer(c)
+  /\ cli' = [cli EXCEPT ![c].hung = TRUE]
+  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+
+ClientRecovered(s) ==
+  /\ Serves(s) /\ Up(s) /\ srv[s].hung /\ ClientOf(s) \in Clients \ frozen
+  /\ srv' = [srv EXCEPT ![s].hung = FALSE]
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+ServerRecovered(c) ==
+  /\ Up(c) /\ cli[c].hung /\ ServerOf(c) \in Servers \ frozen
+  /\ cli' = [cli EXCEPT ![c].hung = FALSE]
+  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+
+LockFileDeleted ==
+  /\ left.delete > 0 /\ lockPath # 0
+  /\ left' = [left EXCEPT !.delete = @ - 1]
+  /\ lockPath' = 0
+  /\ UNCHANGED <<byte0, token, record, names, memory, srv, cli, conn, time, bad>>
+
+-----------------------------------------------------------------------------
+Next ==
+  \/ \E s \in Servers :
+       \/ LockFileOpened(s) \/ ServerLocked(s) \/ ServerRunning(s) \/ TokenLocked(s) \/ ClientRunning(s)
+       \/ TemporaryProbed(s) \/ StaleProbed(s) \/ GenerationRecorded(s) \/ ServerSegmentMade(s) \/ ClientSegmentMade(s)
+       \/ SocketBound(s) \/ SocketListening(s) \/ LockFileRechecked(s) \/ SocketRenamed(s) \/ TokenReturned(s)
+       \/ Abandoned(s)
+       \/ CloseBegun(s) \/ PathUnlinked(s) \/ ListenerClosed(s) \/ ServerGoodbyeSaid(s) \/ ServerConnectionClosed(s)
+       \/ TokenAwaited(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
+       \/ KillServer(s) \/ HungClientKilled(s) \/ OrphanKilled(s)
+       \/ KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesSockets(s)
+       \/ ClientHung(s) \/ ClientRecovered(s)
+  \/ \E k \in Conns :
+       \/ ConnectionAccepted(k) \/ HelloReceived(k) \/ HandshakeEnded(k) \/ AdmissionBegun(k) \/ TokenTaken(k)
+       \/ AdmissionRefused(k) \/ FormerSettled(k) \/ ClientRecorded(k) \/ GrantSent(k) \/ AdmissionGivenUp(k)
+       \/ TokenHandedOver(k) \/ ReadyReceived(k) \/ EndSeen(k) \/ EndProven(k)
+  \/ \E c \in Clients :
+       \/ Connected(c) \/ HelloSent(c) \/ DialFailed(c) \/ GrantReceived(c) \/ SegmentsMapped(c) \/ ReadySent(c)
+       \/ ReadyFailed(c) \/ ClientEndSeen(c) \/ ClientEndProven(c)
+       \/ GoodbyeSaid(c) \/ SegmentUnmapped(c) \/ TokenClosed(c) \/ ConnectionClosed(c)
+       \/ KillClient(c) \/ KernelFreesToken(c) \/ KernelClosesConnection(c)
+       \/ ServerHung(c) \/ ServerRecovered(c)
+  \/ \E p \in Proc : Freeze(p) \/ Thaw(p)
+  \/ Tick \/ LockFileDeleted
+
+Spec == Init /\ [][Next]_vars
+
+-----------------------------------------------------------------------------
+TypeOK ==
+  /\ lockPath \in 0..(1 + Deletions)
+  /\ \A i \in Ino : byte0[i] \in Servers \union {None} /\ token[i] \subseteq Proc
+  /\ \A i \in Ino : record[i].gen \in 0..MaxGen /\ record[i].client \in Clients \union {None}
+  /\ path \in Servers \union {None, Stale} /\ temp \in Servers \union {None, Stale}
+  /\ made \in 0..MaxGen
+  /\ \A s \in Servers :
+       /\ srv[s].pc \in SrvPc /\ srv[s].ino \in 0..(1 + Deletions) /\ srv[s].mem \in 0..MaxGen
+       /\ srv[s].lis \in {"no", "bound", "listening", "shut"} /\ srv[s].cur \in 0..MaxConn
+       /\ srv[s].ready \in BOOLEAN /\ srv[s].hung \in BOOLEAN
+       /\ srv[s].cur # 0 => conn[srv[s].cur].s = s
+       /\ srv[s].pc = "idle" => srv[s] = SrvInit
+  /\ \A c \in Clients :
+       /\ cli[c].pc \in CliPc /\ cli[c].k \in 0..MaxConn /\ cli[c].mem \in 0..MaxGen
+       /\ cli[c].k # 0 => conn[cli[c].k].c = c
+       /\ cli[c].pc = "idle" => cli[c] = CliInit
+  /\ \A k \in Conns :
+       /\ conn[k].st \in Stages /\ conn[k].s \in Servers \union {None} /\ conn[k].c \in Clients \union {None}
+       /\ conn[k].toS \in {None, "hello", "ready"} /\ conn[k].toC \in {None, "grant", "bare", "refuse"}
+       /\ conn[k].st = "free" => conn[k] = ConnInit
+       /\ conn[k].copy => conn[k].s # None
+  /\ frozen \subseteq Proc
+  /\ bad \subseteq {"L5", "L6", "L7", "L8"}
+
+L1_SingleServer == \A s, t \in Servers : Started(s) /\ Started(t) => s = t
+\* Nobody takes a live server's socket away.
+L1_Path == \A s \in Servers : Serves(s) => path = s
+L2_SingleClient == \A c, d \in Clients : Attached(c) /\ Attached(d) => c = d
+L3_BothRestart ==
+  \A s \in Servers, c \in Clients : Started(s) /\ Attached(c) =>
+    /\ cli[c].mem \in {0, srv[s].mem}
+    /\ conn[cli[c].k].mem = srv[s].mem
+\* One writer a side and memory, one number a generation, and no older one's words.
+L4_NoGhost ==
+  /\ \A s, t \in Servers : Started(s) /\ Started(t) /\ s # t => srv[s].mem # srv[t].mem
+  /\ \A c, d \in Clients : cli[c].mem # 0 /\ c # d => cli[c].mem # cli[d].mem
+  /\ \A m, n \in Gens : m # n /\ mem[m].gen # 0 => <<mem[m].ino, mem[m].gen>> # <<mem[n].ino, mem[n].gen>>
+  /\ \A s \in Servers : Started(s) => mem[srv[s].mem].bye \in {0, mem[srv[s].mem].gen}
+L5_TrueVerdict == "L5" \notin bad
+L6_Told == "L6" \notin bad
+L6_Hang ==
+  /\ \A s \in Servers : Serves(s) /\ Up(s) /\ ClientOf(s) \in frozen =>
+       IF silent[ClientOf(s)] > HangTicks THEN srv[s].hung ELSE TRUE
+  /\ \A c \in Clients : Up(c) /\ ServerOf(c) \in frozen =>
+       IF silent[ServerOf(c)] > HangTicks THEN cli[c].hung ELSE TRUE
+L7_ClientRestart ==
+  /\ "L7" \notin bad
+  /\ \A c \in Clients, s \in Servers : Attached(c) /\ Serves(s) /\ conn[cli[c].k].s = s =>
+       conn[cli[c].k].mem = srv[s].mem
+\* When all are gone, nothing is held; and whoever is gone holds nothing.
+L8_NoLeak ==
+  /\ "L8" \notin bad
+  /\ \A i \in Ino :
+       /\ \A s \in Servers : srv[s].pc = "idle" => byte0[i] # s /\ s \notin token[i]
+       /\ \A c \in Clients : cli[c].pc = "idle" => c \notin token[i]
+  /\ (\A s \in Servers : srv[s].pc = "idle") /\ (\A c \in Clients : cli[c].pc = "idle")
+       => \A k \in Conns : conn[k] = ConnInit
+=============================================================================
