@@ -1,0 +1,173 @@
+package ci
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A mutant leaves one rule of docs/DESIGN.md out of the code; the named tests
+// must then fail. It is built as an overlay: no file of the tree is touched.
+type mutant struct {
+	rule  string
+	file  string // in ipc
+	old   string // what stands there, once
+	new   string
+	tests string // a pattern for -run
+}
+
+var mutants = []mutant{
+	{"C1", "client.go",
+		"	err := e.own.detach()\n",
+		"	_ = unix.Close(c.token)\n	e.hook(step.TokenClosed, 0)\n	err := e.own.detach()\n",
+		"TestC1A"},
+	{"C2 (byte 0 last)", "server.go",
+		"	err := s.awaitLeave(current)\n",
+		"	_ = s.lock.unlock(serverByte)\n	err := s.awaitLeave(current)\n",
+		"TestC2AClosing"},
+	{"C2 (the token, not the socket)", "server.go",
+		"	left := s.awaitToken(s.e.options.closeTimeout())\n",
+		"	left := true\n",
+		"TestCloseOfAServerSays"},
+	{"C3 (the former's end first)", "admission.go",
+		"				s.settle(former) // its account and its end first\n",
+		"				_ = former\n",
+		"TestL5L7AClientThatComes"},
+	{"C3 (the newcomer waits)", "admission.go",
+		"		if former != nil && !showsEnd {\n",
+		"		if former != nil && (!showsEnd || showsEnd) {\n",
+		"TestC3A"},
+	{"C4", "lock_linux.go",
+		`unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.fd), unix.O_RDWR|unix.O_CLOEXEC, 0)`,
+		`unix.Open(l.path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_CREAT, 0o600)`,
+		"TestC4A"},
+	{"C5 (the lock file again)", "listen.go", "	if !s.lock.isCurrent() {\n", "	if false && !s.lock.isCurrent() {\n", "TestC5A"},
+	{"C5 (who answers)", "listen.go",
+		"	case err == nil, errors.Is(err, unix.EAGAIN):\n",
+		"	case err == nil:\n		return nil\n	case errors.Is(err, unix.EAGAIN):\n",
+		"TestC5ADeleted"},
+	{"C5 (the path is lost)", "server.go", "	if s.named() {\n", "	if s.named() || true {\n", "TestC5AServer"},
+	{"C6", "admission.go",
+		"	record.client = who\n", "", "TestL3NoServerStarts"},
+	{"C7", "admission.go", "		go s.handshake(c)\n", "		s.handshake(c)\n", "TestL2SingleClient"},
+	{"C8", "handshake_linux.go",
+		"	case flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0:\n",
+		"	case flags&unix.MSG_TRUNC != 0:\n",
+		"CutOff"},
+	{"C9", "endpoint.go",
+		"	if err := e.Close(); err != nil {\n		return nil, err\n	}\n	return Dial(ctx, e.path, e.options)\n",
+		"	next, err := Dial(ctx, e.path, e.options)\n	if err == nil {\n		err = e.Close()\n	}\n	return next, err\n",
+		"TestM1M2M4M5WhatADeadServer"},
+	{"C10 (descriptors)", "handshake_linux.go", "control, unix.MSG_CMSG_CLOEXEC)", "control, 0)", "TestC10"},
+	{"C10 (mappings)", "segment_linux.go", "unix.MADV_DONTFORK)", "unix.MADV_NORMAL)", "TestC10"},
+	{"W1", "ring.go", "return waitFor-old-1 < new-old }", "return waitFor == new }", "TestW1W2"},
+	{"W2 (the counter first)", "doorbell.go",
+		"		n := e.bell.interrupts.Load() // pairs: interrupt. W2: the counter first,\n		stop := e.stopped(ctx)        // then the flags,\n",
+		"		stop := e.stopped(ctx)\n		n := e.bell.interrupts.Load()\n",
+		"TestW2W3"},
+	{"W2 (the kernel compares)", "doorbell.go",
+		"futexSleep(lowHalf(word), uint32(value), ",
+		"futexSleep(lowHalf(word), lowHalf(word).Load(), ",
+		"TestW2A"},
+	{"W3 (the counter grows)", "doorbell.go", "	d.interrupts.Add(1) // pairs: interrupt\n", "", "TestW2W3"},
+	{"W3 (a death interrupts)", "server.go", "	defer e.bell.interrupt()\n	e.mu.Lock()\n", "	e.mu.Lock()\n", "TestW3A"},
+	{"W5", "doorbell.go", "&e.bell.interrupts, n, e.heartbeatInterval)", "&e.bell.interrupts, n, time.Hour)", "TestW5A"},
+	{"W6", "server.go",
+		"	writePos := s.e.peer.control.writePos.Load() // pairs: message-committed\n",
+		"	writePos := seen\n",
+		"TestM1M2M4M5WhatADeadClient"},
+	{"W7 (it only grows)", "consumer.go",
+		"	if int64(next-c.deliveredPos) > 0 {\n", "	if next != c.deliveredPos {\n", "TestM3ASecondDeath"},
+	{"W7 (before it is handed out)", "consumer.go",
+		"		c.own.deliveredPos.Store(next) // pairs: message-delivered\n", "", "TestM3M6ADeadClients"},
+	{"W8 (the batch)", "send.go",
+		"			p.publish() // W8: before it waits\n", "", "TestW8ABatch"},
+	{"W8 (the views)", "consumer.go", "		return ErrViewsHeld\n", "		return nil\n", "TestW8AReceiver"},
+	{"W9", "gate.go",
+		"	for {\n		// A token",
+		"	for {\n		return nil\n		// A token",
+		"TestManyGoroutines|TestM7EveryWait"},
+}
+
+// notShown are the rules that no mutant of the code can leave out, with the reason.
+var notShown = map[string]string{
+	"W4": "Go has no atomic store without the fence; tla/ shows that it is needed",
+}
+
+// TestEachRuleIsNeeded builds each mutant and sees its tests fail, having seen
+// them pass on the code as it is. Use -short to leave it out.
+func TestEachRuleIsNeeded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the package once for each rule")
+	}
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	patterns := make(map[string]bool)
+	for _, m := range mutants {
+		patterns[m.tests] = true
+	}
+	for pattern := range patterns {
+		if output, err := runMutant(t, root, nil, pattern); err != nil || !strings.Contains(output, "--- PASS") {
+			t.Fatalf("-run %s does not pass on the code as it is: %v\n%s", pattern, err, output)
+		}
+	}
+	for _, m := range mutants {
+		t.Run(m.rule, func(t *testing.T) {
+			source := filepath.Join(root, "ipc", m.file)
+			content, err := os.ReadFile(source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(content), m.old); n != 1 {
+				t.Fatalf("%s has the rule's code %d times, want once:\n%s", m.file, n, m.old)
+			}
+			changed := filepath.Join(t.TempDir(), m.file)
+			if err := os.WriteFile(changed, []byte(strings.Replace(string(content), m.old, m.new, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			output, err := runMutant(t, root, map[string]string{source: changed}, m.tests)
+			if err == nil {
+				t.Errorf("without %s, %s still passes", m.rule, m.tests)
+			}
+			if strings.Contains(output, "[build failed]") {
+				t.Errorf("the mutant does not build:\n%s", output)
+			}
+		})
+	}
+	for _, rule := range []string{"C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9"} {
+		found := notShown[rule] != ""
+		for _, m := range mutants {
+			found = found || m.rule == rule || strings.HasPrefix(m.rule, rule+" ")
+		}
+		if !found {
+			t.Errorf("no mutant leaves %s out", rule)
+		}
+	}
+}
+
+// runMutant runs tests of ipc on the code with some files replaced.
+func runMutant(t *testing.T, root string, replace map[string]string, pattern string) (string, error) {
+	t.Helper()
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-v", "-timeout=60s", "-overlay="+file, "-run="+pattern, "./ipc")
+	command.Dir = root
+	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=10s")
+	output, err := command.CombinedOutput()
+	return string(output), err
+}
