@@ -95,7 +95,7 @@ func connect(path string) (*conn, error) {
 		return nil, errNoServer
 	case errors.Is(err, unix.ECONNREFUSED):
 		var stat unix.Stat_t
-		if unix.Lstat(path, &stat) == nil && stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		if unix.Stat(path, &stat) == nil && stat.Mode&unix.S_IFMT != unix.S_IFSOCK { // connect follows links too
 			return nil, fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
 		}
 		return nil, errNoServer
