@@ -61,7 +61,7 @@ func (s *server) handshake(c *conn) {
 	s.e.mu.Unlock()
 	<-s.slots
 	if admitted == nil {
-		if reason != reasonNone {
+		if reason != reasonSilent {
 			refusal := newPacket(packetRefuse)
 			refusal.Reason, refusal.PID = reason, uint64(pid)
 			_ = c.send(refusal) // if it cannot be told it sees the end of the connection
