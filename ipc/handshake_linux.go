@@ -49,7 +49,10 @@ type packet struct {
 	ToClientSize uint64
 }
 
-const packetSize = 72
+const (
+	packetSize       = 72
+	packetCommonSize = 28 // up to PageSize: the same in every version
+)
 
 // newPacket fills in what every packet says.
 func newPacket(kind uint32) packet {
@@ -132,6 +135,9 @@ func (c *conn) receive(files int) (p packet, fds []int, err error) {
 	case n != packetSize:
 		err = fmt.Errorf("%w: %d bytes", errNotOurs, n)
 	}
+	if err != nil && flags&unix.MSG_CTRUNC == 0 && ofOtherVersion(data[:n]) {
+		err = nil // its size may be another too: what both have in common says enough
+	}
 	if err == nil {
 		_, err = binary.Decode(data[:packetSize], binary.LittleEndian, &p)
 	}
@@ -146,6 +152,13 @@ func (c *conn) receive(files int) (p packet, fds []int, err error) {
 		return packet{}, nil, err
 	}
 	return p, fds, nil
+}
+
+// ofOtherVersion reports whether a packet begins like one of this protocol in
+// another version. The fields from Magic to PageSize stand in all of them.
+func ofOtherVersion(data []byte) bool {
+	return len(data) >= packetCommonSize && binary.LittleEndian.Uint64(data) == packetMagic &&
+		binary.LittleEndian.Uint32(data[12:]) != protocolVersion
 }
 
 // errEnd is the end of the socket: the peer has closed its side, or is dead.
