@@ -21,15 +21,18 @@ type client struct {
 	token int
 }
 
-// errNoServer says that nobody listens yet.
-var errNoServer = errors.New("no server listens")
+// What a client waits for to change.
+var (
+	errNoServer = errors.New("no server listens")
+	errNotNow   = errors.New("the server is short of descriptors or memory and can admit nobody now")
+)
 
 // dial is Dial: it tries until there is a server, or ctx ends.
 func dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		e, err := dialOnce(ctx, path, o)
 		if err == nil || !worthWaiting(err, o) {
-			return e, err
+			return e, advise(err)
 		}
 		if ctx.Err() != nil || pause(ctx, wait) != nil {
 			return nil, fmt.Errorf("ipc: dial %s: %w: %w", path, ctx.Err(), err)
@@ -39,7 +42,7 @@ func dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 
 // worthWaiting reports whether what failed may work a little later.
 func worthWaiting(err error, o *Options) bool {
-	return errors.Is(err, errNoServer) || errors.Is(err, ErrClientRunning) && o.get().Wait
+	return errors.Is(err, errNoServer) || errors.Is(err, errNotNow) || errors.Is(err, ErrClientRunning) && o.get().Wait
 }
 
 // dialOnce makes one attempt.
@@ -192,6 +195,8 @@ func (c *client) grant(p packet, path string, files int) error {
 		return &RunningError{Path: path, PID: int(p.PID), Err: ErrClientRunning}
 	case reasonClosing:
 		return fmt.Errorf("%w: it is closing", errNoServer)
+	case reasonFailed:
+		return errNotNow
 	}
 	return fmt.Errorf("ipc: the server on %s could not serve this client (reason %d): see its own log", path, p.Reason)
 }

@@ -130,7 +130,7 @@ func (c *conn) receive(files int) (p packet, fds []int, err error) {
 	case flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0:
 		err = fmt.Errorf("%w: truncated", errNotOurs)
 		if flags&unix.MSG_CTRUNC != 0 {
-			err = fmt.Errorf("%w: descriptors were cut off: %w: raise RLIMIT_NOFILE", errNotOurs, unix.EMFILE)
+			err = fmt.Errorf("%w: descriptors were cut off: %w", errNotOurs, unix.EMFILE)
 		}
 	case n != packetSize:
 		err = fmt.Errorf("%w: %d bytes", errNotOurs, n)

@@ -23,16 +23,27 @@ func listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	e.hook(step.ListenBegun, 0)
 	lock, err := openLockFile(path)
 	if err != nil {
-		return nil, err
+		return nil, advise(err)
 	}
 	s.lock = lock
 	e.hook(step.LockFileOpened, 0)
 	if err := s.start(ctx); err != nil {
 		s.abandon()
-		return nil, err
+		return nil, advise(err)
 	}
 	s.serve()
 	return e, nil
+}
+
+// advise adds what to do about a lack that any system call may meet.
+func advise(err error) error {
+	switch {
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("%w: close files, or raise RLIMIT_NOFILE", err)
+	case errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("%w: the whole system is out of files: raise fs.file-max", err)
+	}
+	return err
 }
 
 // start takes Listen from the open lock file to the listening socket.
