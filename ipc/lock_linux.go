@@ -213,8 +213,12 @@ func (o owner) kill() error {
 }
 
 func killByPidfd(fd int) error {
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("ipc: kill: %w", err)
+	err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	switch {
+	case err == nil, errors.Is(err, unix.ESRCH):
+		return nil
+	case errors.Is(err, unix.ENOSYS):
+		return unsupported("pidfd_send_signal (Linux 5.1)", err)
 	}
-	return nil
+	return fmt.Errorf("ipc: kill: %w", err)
 }
