@@ -155,8 +155,8 @@ func (o demoOptions) run(ctx context.Context, stderr io.Writer) (*report, error)
 			err = out.compare(r, digests, errs, unread, stderr)
 		}
 	}
-	if ctx.Err() != nil {
-		err = errors.Join(errors.New("interrupted"), err)
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		err = fmt.Errorf("interrupted: %w", err)
 	}
 	return out, err
 }

@@ -29,7 +29,7 @@ type inputFile struct {
 
 // errChanged is returned for a file that is not what it was: its digest has
 // nothing to be compared with.
-var errChanged = errors.New("the file has changed since the demo began")
+var errChanged = errors.New("the file has changed since the demo began, or has no fixed size")
 
 // open opens the file, if it still is the one that was found.
 func (f inputFile) open() (*os.File, error) {
@@ -79,8 +79,10 @@ func (f inputFile) digest() (sum [sha256.Size]byte, err error) {
 	}
 	defer file.Close()
 	hash := sha256.New()
-	if _, err := io.Copy(hash, file); err != nil {
+	if size, err := io.Copy(hash, file); err != nil {
 		return sum, err
+	} else if size != f.Size {
+		return sum, errChanged // or one of those in /proc, which have no size
 	}
 	if err := f.check(file); err != nil {
 		return sum, err

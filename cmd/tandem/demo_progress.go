@@ -27,7 +27,7 @@ func newProgress(out io.Writer, total, kills int) *progress {
 			progressbar.OptionSetDescription(p.text(0, 0)),
 			progressbar.OptionShowCount(),
 			progressbar.OptionSetPredictTime(false),
-			progressbar.OptionSetWidth(30),
+			progressbar.OptionSetWidth(20),
 			progressbar.OptionThrottle(50*time.Millisecond),
 			progressbar.OptionClearOnFinish(),
 		)

@@ -40,12 +40,15 @@ type report struct {
 	Duration       float64 `json:"duration_ms"`
 
 	wantKills int
+	started   bool // there is something to report besides the error
 	transfer  time.Duration
 }
 
 // fill takes over what the run has counted.
 func (r *report) fill(from *run) {
 	j := from.judge
+	r.started = len(j.generations) > 0
+	r.Messages = j.answers // until they are compared
 	r.Kills, r.ServerKills = j.kills, from.serverKills
 	r.ClientRestarts, r.Generations = max(0, j.clients-1), j.servers()
 	r.Redelivered, r.AnsweredTwice = j.redelivered, j.answeredTwice
@@ -102,6 +105,9 @@ func (r *report) problems() (problems []string) {
 	wrong(r.Duplicated > 0, "answered again without a mark: %s", count(r.Duplicated, "message"))
 	wrong(r.OutOfOrder > 0, "out of order: %s", count(r.OutOfOrder, "answer"))
 	wrong(r.Mismatched > 0, "answered with a wrong digest: %s", count(r.Mismatched, "message"))
+	if r.Error != "" {
+		return problems // it explains the rest
+	}
 	wrong(r.Kills != r.wantKills, "the client was killed %d of %d times", r.Kills, r.wantKills)
 	wrong(r.ServerKills != 1 || r.Generations != 2, "the server was killed %d times, and there were %d generations", r.ServerKills, r.Generations)
 	wrong(r.Files == 0, "no file was compared")
@@ -111,8 +117,11 @@ func (r *report) problems() (problems []string) {
 // json prints the report as one JSON object on one line.
 func (r *report) json(w io.Writer) error { return json.NewEncoder(w).Encode(r) }
 
-// table prints the report for people.
+// table prints the report for people, who have read the error already.
 func (r *report) table(w io.Writer) error {
+	if !r.started {
+		return nil
+	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	row := func(name, format string, args ...any) {

@@ -21,7 +21,7 @@ const presenceFile = 3
 const (
 	// maxSilence is how long the servers may report nothing. The longest
 	// legitimate silence is one message of the largest size.
-	maxSilence = 60 * time.Second
+	maxSilence = 2 * time.Minute
 
 	// maxEnd is how long the processes may take to exit when they are told to.
 	maxEnd = 5 * time.Second
