@@ -60,21 +60,19 @@ func runOnOne(processor int) error {
 	return runOn(&one)
 }
 
-// runApart binds this process to one processor until the benchmark ends, and
-// returns the one that is left for the player.
-func runApart(b testing.TB) (left int) {
+// runApart binds this process to one processor until the benchmark ends.
+//
+// Preconditions: the player runs already. It would inherit the binding, and
+// think that the machine has one processor.
+func runApart(b testing.TB, processor int) {
 	b.Helper()
 	var before unix.CPUSet
-	first, last, err := allowedProcessors()
-	if err == nil {
-		err = unix.SchedGetaffinity(0, &before)
-	}
+	err := unix.SchedGetaffinity(0, &before)
 	if err == nil {
 		b.Cleanup(func() { _ = runOn(&before) })
-		err = runOnOne(first)
+		err = runOnOne(processor)
 	}
 	if err != nil {
 		b.Fatal(err)
 	}
-	return last
 }

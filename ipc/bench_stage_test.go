@@ -58,9 +58,9 @@ func setStage(b *testing.B, setup benchSetup) *stage {
 	setup.Path = testPath(b)
 	setup.SocketPath = setup.Path + ".bench"
 	s.ping, setup.MemoryPath = newFloorWords(b)
-	if setup.Apart {
-		setup.Processor = runApart(b)
-	}
+	processor, left, err := allowedProcessors()
+	s.must(err)
+	setup.Processor = left
 	s.setup = setup
 
 	server, err := Listen(ctx, setup.Path, &Options{Spin: setup.Spin, ToServerSize: setup.Ring, ToClientSize: setup.Ring})
@@ -84,6 +84,9 @@ func setStage(b *testing.B, setup benchSetup) *stage {
 	b.Cleanup(func() { _ = unix.Close(int(blocking)) })
 	s.sockets = []socket{first, blocking}
 	s.player.expect("ready")
+	if setup.Apart {
+		runApart(b, processor)
+	}
 	return s
 }
 
