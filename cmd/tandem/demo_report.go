@@ -138,7 +138,7 @@ func (r *report) table(w io.Writer) error {
 	row("out of order", "%d", r.OutOfOrder)
 	row("wrong digests", "%d", r.Mismatched)
 	row("skipped files", "%d", r.Skipped)
-	row("recovery", "median %.1f ms, maximum %.1f ms; of both together %.1f ms", r.MedianRecovery, r.MaxRecovery, r.ServerRecovery)
+	row("recovery", "median %.1f ms, maximum %.1f ms; after the server's death %.1f ms", r.MedianRecovery, r.MaxRecovery, r.ServerRecovery)
 	row("MB/s", "%.0f, deaths included", r.MBPerSecond)
 	row("duration", "%.1f s", r.Duration/1000)
 	row("seed", "%d", r.Seed)

@@ -24,7 +24,7 @@ const (
 	maxSilence = 2 * time.Minute
 
 	// maxEnd is how long the processes may take to exit when they are told to.
-	maxEnd = 5 * time.Second
+	maxEnd = 20 * time.Second
 )
 
 var errStalled = fmt.Errorf("nothing has happened for %v", maxSilence)

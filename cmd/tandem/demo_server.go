@@ -89,7 +89,7 @@ func (s *server) serve() (err error) {
 	}
 	// A client whose server was killed finds out by itself and leaves, which
 	// takes a moment: until then no server may start (L3), so Listen waits.
-	options := &ipc.Options{ToClientSize: s.ToClientSize, Wait: true}
+	options := &ipc.Options{ToClientSize: s.ToClientSize, Wait: true, CloseTimeout: maxLeave}
 	if s.endpoint, err = ipc.Listen(context.Background(), s.path, options); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (s *server) serve() (err error) {
 }
 
 // maxLeave is how long the last client may take to exit after the end.
-const maxLeave = 2 * time.Second
+const maxLeave = 10 * time.Second
 
 // killChild ends a client that was started so late that it waits for a server
 // which has closed.
