@@ -117,6 +117,14 @@ EndTaken ==
   /\ telling' = FALSE /\ fin' = Tail(fin)
   /\ UNCHANGED <<gen, deaths, alive, log, kept, rel, dlv, cur, view, mark, seen, acct>>
 
+\* Two ends with nothing committed in between may be told as one.
+EndsMerged ==
+  /\ alive["C"]
+  /\ \E j \in 1..Len(fin) - 1 :
+       /\ fin[j] = fin[j + 1]
+       /\ fin' = SubSeq(fin, 1, j) \o SubSeq(fin, j + 2, Len(fin))
+  /\ UNCHANGED <<gen, deaths, alive, log, kept, rel, dlv, cur, view, mark, seen, telling, acct>>
+
 AccountTaken ==
   /\ alive["P"] /\ ~alive["C"] /\ acct = <<>>
   /\ acct' = <<rel, dlv>>
@@ -153,6 +161,7 @@ Next ==
   \/ ConsumerDies
   \/ EndTold
   \/ EndTaken
+  \/ EndsMerged
   \/ AccountTaken
   \/ ProducerStarts
   \/ ConsumerStarts

@@ -16,7 +16,7 @@ MCFreezes == PerRole(FreezeP, FreezeC)
 \* A message comes again to the next client.
 Reach_Redelivery == ~(up["C"] /\ held > 0 /\ cursor["C"] - held + 1 <= mark)
 \* The ring is full and its consumer is dead.
-Reach_FullDead == ~(~up["C"] /\ Own("P", "writePos") - mem["readPos"] = Cap /\ pc["P"] = "asleep")
+Reach_FullDead == ~(~up["C"] /\ WritePos - mem["readPos"] = Cap /\ pc["P"] = "asleep")
 \* A consumer dies between its release and its wake, while the producer sleeps.
 Reach_DeadBeforeNotify ==
   ~(~up["C"] /\ pc["P"] = "asleep" /\ cursor["P"] - mem["readPos"] < Cap)
@@ -32,7 +32,7 @@ Reach_TwoEnds == Len(ends["C"]) < 2
 \* A second consumer dies with messages that the first one had too.
 Reach_SeenTwice == ~(up["C"] /\ kills["C"] = 0 /\ KillC = 2 /\ held > 0 /\ cursor["C"] <= mark)
 \* The last message of the last generation is released.
-Reach_LastGeneration == ~(gen = MaxGen /\ MaxGen > 1 /\ Own("C", "readPos") = MaxMsg)
+Reach_LastGeneration == ~(gen = MaxGen /\ MaxGen > 1 /\ ReadPos = MaxMsg)
 \* A cancelled waiter comes back.
-Reach_Disarmed == ~(pc["C"] = "disarm" /\ mem["dataWaitFor"] > 0)
+Reach_Disarmed == ~(pc["C"] = "disarm idle" /\ mem["dataWaitFor"] > 0)
 =============================================================================

@@ -24,6 +24,13 @@
 (* A side that is frozen takes no step. For safety that is nothing new (no *)
 (* action must ever happen), so only liveness has a variable for it.       *)
 (*                                                                         *)
+(* Three goroutines use the direction: the producer "P", the consumer "C",  *)
+(* and "R", who releases what the consumer took: in the code any goroutine *)
+(* that holds a message, one at a time. A copying receive is the case in   *)
+(* which "R" acts at once. What a process keeps of a position that it has  *)
+(* seen (seenPos) is an earlier load of it and lets nothing happen that a  *)
+(* load now would not, so it is left out.                                  *)
+(*                                                                         *)
 (* Locals that are never read again are set to zero, as is everything of a *)
 (* process that is dead: equal states look equal.                          *)
 (***************************************************************************)
@@ -41,6 +48,7 @@ CONSTANTS
   Hold,     \* messages that the consumer may hold at once
   Aborts,   \* reservations may be given back
   Tso,      \* stores pass through a buffer
+  Eager,    \* for liveness: what is handed out is released in the end
   Idle,     \* sleeps end for no reason (signals, time-outs of the heartbeat)
   Left      \* the rules that are left out, by the name of the fault; {} for none
 
@@ -48,13 +56,14 @@ VARIABLES
   \* shared memory and what is on its way to it
   mem,      \* [Word -> Nat]
   slot,     \* [0..Cap-1 -> <<first half, second half>>]
-  buf,      \* [Role -> Seq(<<word, value>>)]
+  buf,      \* [Thread -> Seq(<<word, value>>)]
   \* private to each side
   up,       \* [Role -> BOOLEAN]: a process lives
   frozen,   \* [Role -> BOOLEAN]
-  pc,       \* [Role -> where its goroutine stands]
+  pc,       \* [Thread -> where it stands]
   cursor,   \* P: records filled up to here; C: messages handed out up to here
-  seen,     \* the peer's position that was decided on; later the own one before it moved
+  seen,     \* [Thread -> the peer's position that was decided on, or the own one before it moved]
+  stop,     \* [Role -> BOOLEAN]: the flags, as they were loaded
   held,     \* messages in the consumer's hands
   mark,     \* the consumer marks messages up to here Redelivered
   cancel,   \* [Role -> BOOLEAN]: the flag that a cancelled call sets
@@ -67,15 +76,17 @@ VARIABLES
   kills, cancels, freezes
 
 shared == <<mem, buf>>
-locals == <<cursor, seen, held, mark>>
+locals == <<cursor, seen, stop, held, mark>>
 irq    == <<cancel, ends, stale, watch, canc>>
 life   == <<up, frozen, kills, freezes, gen>>
 ghosts == <<log, handed, fin, acct>>
 
-vars == <<mem, slot, buf, up, frozen, pc, cursor, seen, held, mark, cancel, ends, stale, watch, canc,
+vars == <<mem, slot, buf, up, frozen, pc, cursor, seen, stop, held, mark, cancel, ends, stale, watch, canc,
           gen, log, handed, fin, acct, kills, cancels, freezes>>
 
 Role == {"P", "C"}
+Thread == {"P", "C", "R"}
+RoleOf(t) == IF t = "P" THEN "P" ELSE "C"
 Peer(r) == IF r = "P" THEN "C" ELSE "P"
 Server == Peer(Client)
 
@@ -106,7 +117,11 @@ Own(r, w) == IF buf[r] = <<>> THEN mem[w] ELSE Apply(mem, buf[r])[w]
 
 Fenced(r) == buf[r] = <<>>
 
-Alive(r) == up[r] /\ ~frozen[r]
+Alive(t) == up[RoleOf(t)] /\ ~frozen[RoleOf(t)]
+
+WritePos == Own("P", "writePos")
+ReadPos == Own("R", "readPos")
+DeliveredPos == Own("C", "deliveredPos")
 
 Index(i) == (i - 1) % Cap
 
@@ -116,12 +131,13 @@ Message(i) == 100 * gen + (IF Client = "P" THEN 10 * (Kills["P"] - kills["P"]) E
 Init ==
   /\ mem = [w \in Word |-> 0]
   /\ slot = [i \in 0..Cap - 1 |-> <<0, 0>>]
-  /\ buf = [r \in Role |-> <<>>]
+  /\ buf = [t \in Thread |-> <<>>]
   /\ up = [r \in Role |-> TRUE]
   /\ frozen = [r \in Role |-> FALSE]
-  /\ pc = [r \in Role |-> "idle"]
+  /\ pc = [t \in Thread |-> "idle"]
   /\ cursor = [r \in Role |-> 0]
-  /\ seen = [r \in Role |-> 0]
+  /\ seen = [t \in Thread |-> 0]
+  /\ stop = [r \in Role |-> FALSE]
   /\ held = 0
   /\ mark = 0
   /\ cancel = [r \in Role |-> FALSE]
@@ -138,98 +154,112 @@ Init ==
   /\ cancels = Cancels
   /\ freezes = Freezes
 
-Drained(r) ==
-  /\ buf[r] # <<>>
-  /\ mem' = [mem EXCEPT ![buf[r][1][1]] = buf[r][1][2]]
-  /\ buf' = [buf EXCEPT ![r] = Tail(@)]
+Drained(t) ==
+  /\ buf[t] # <<>>
+  /\ mem' = [mem EXCEPT ![buf[t][1][1]] = buf[t][1][2]]
+  /\ buf' = [buf EXCEPT ![t] = Tail(@)]
   /\ UNCHANGED <<slot, pc, locals, irq, life, ghosts, cancels>>
 
 ----------------------------------------------------------------------------
 (***************************************************************************)
-(* The wait loop (W2), the same for both sides: the producer waits for     *)
-(* readPos, the consumer for writePos.                                     *)
+(* The wait loop (W2), nearly the same for both sides: the producer waits  *)
+(* for readPos, the consumer for writePos. The interrupt counter first,    *)
+(* then the flags, then the peer's position and its recorded end; decide.  *)
 (*                                                                         *)
-(* The interrupt counter appears as stale: set by whoever raises it,       *)
-(* cleared by loading it. That is exact as long as the counter does not    *)
-(* wrap round between a load and the compare.                              *)
+(* The counter appears as stale: set by whoever raises it, cleared by      *)
+(* loading it. That is exact as long as the counter does not wrap round    *)
+(* between a load and the compare.                                         *)
 (***************************************************************************)
 
 \* Where a loaded counter is still to be compared.
-Loaded(r) == pc[r] \in {"flags", "position", "end", "arm", "sleep", "sleep2"}
+Loaded(r) == pc[r] \in {"flags", "end", "position", "views", "late", "arm", "sleep", "sleep2"}
 
-Goto(r, l) == pc' = [pc EXCEPT ![r] = l]
+Goto(t, l) == pc' = [pc EXCEPT ![t] = l]
 
 Wanted(r) == IF r = "P" THEN cursor["P"] < MaxMsg ELSE held < Hold
 
-\* The counter is loaded first.
-CountLoaded(r) ==
+Looks(r, l) ==
+  /\ pc[r] = l
   /\ Alive(r)
-  /\ pc[r] = "idle" /\ Wanted(r)
   /\ Goto(r, "flags")
   /\ stale' = [stale EXCEPT ![r] = FALSE]
   /\ UNCHANGED <<slot, shared, locals, cancel, ends, watch, canc, life, ghosts, cancels>>
 
-\* Back from the sleep, round again, the counter first.
-Woken(r) ==
-  /\ Alive(r)
-  /\ pc[r] = "woken"
-  /\ Goto(r, "flags")
-  /\ stale' = [stale EXCEPT ![r] = FALSE]
-  /\ UNCHANGED <<slot, shared, locals, cancel, ends, watch, canc, life, ghosts, cancels>>
+CountLoaded(r) == Looks(r, "idle") /\ Wanted(r)
 
+\* Back from the sleep, and round again, the counter first.
+Woken(r) == Looks(r, "woken")
+
+\* What the flags say counts only if there is nothing to go on with.
 FlagsLoaded(r) ==
-  /\ Alive(r)
   /\ pc[r] = "flags"
-  /\ IF cancel[r]
-       THEN Goto(r, "disarm") /\ stale' = [stale EXCEPT ![r] = FALSE]
-       ELSE Goto(r, "position") /\ stale' = stale
-  /\ UNCHANGED <<slot, shared, locals, cancel, ends, watch, canc, life, ghosts, cancels>>
-
-PositionLoaded(r) ==
   /\ Alive(r)
-  /\ pc[r] = "position"
-  /\ Goto(r, "end")
-  /\ seen' = [seen EXCEPT ![r] = mem[PosOf(Peer(r))]]
-  /\ stale' = IF Out("CounterAfterFlags") THEN [stale EXCEPT ![r] = FALSE] ELSE stale
-  /\ UNCHANGED <<slot, shared, cursor, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
+  /\ stop' = [stop EXCEPT ![r] = cancel[r]]
+  /\ Goto(r, IF r = "P" THEN "end" ELSE "position")
+  /\ UNCHANGED <<slot, shared, cursor, seen, held, mark, irq, life, ghosts, cancels>>
 
-\* Then the recorded end, whose final position was sampled behind the EOF; and
-\* the decision, which is one of the next eight actions.
+\* Of the mutant that loads the counter behind the flags.
+CountLate(r) ==
+  /\ pc[r] = (IF r = "P" THEN "end" ELSE "position") /\ stale[r]
+  /\ Alive(r) /\ Out("CounterAfterFlags")
+  /\ stale' = [stale EXCEPT ![r] = FALSE]
+  /\ UNCHANGED <<slot, shared, pc, locals, cancel, ends, watch, canc, life, ghosts, cancels>>
+
+\* The waiter's target: the position that would do.
+Target(r) == IF r = "P" THEN cursor["P"] + 1 - Cap ELSE cursor["C"] + 1
+IsArmed(r) == Target(r) > 0 /\ Own(r, WaitOf(r)) = Target(r)
+
+\* The end of a look: l is where the call goes on, s the position decided on. A
+\* waiter that gives up lowers its word first, if it had raised it.
 Decides(r, l, s) ==
-  /\ Alive(r)
-  /\ pc[r] = "end"
   /\ Goto(r, l)
   /\ seen' = [seen EXCEPT ![r] = s]
-  /\ stale' = IF l = "arm" THEN stale ELSE [stale EXCEPT ![r] = FALSE]
-
-HeldBack == cursor["P"] > Own("P", "writePos")
-Space == IF Out("SpaceOffByOne") THEN cursor["P"] - seen["P"] <= Cap ELSE cursor["P"] - seen["P"] < Cap
-
-Claimed ==
-  /\ ends["P"] = <<>> /\ Space
-  /\ Decides("P", IF Out("PublishBeforeFill") THEN "filled" ELSE "claimed", 0)
-  /\ cursor' = IF Out("PublishBeforeFill") THEN [cursor EXCEPT !["P"] = @ + 1] ELSE cursor
-  /\ UNCHANGED <<slot, shared, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
-
-\* W8: nothing is held back over a wait.
-FlushNeeded ==
-  /\ ends["P"] = <<>> /\ ~Space /\ HeldBack /\ ~Out("BatchHeldBack")
-  /\ Decides("P", "filled", 0)
+  /\ stop' = [stop EXCEPT ![r] = FALSE]
+  /\ stale' = IF l \in {"arm", "late"} THEN stale ELSE [stale EXCEPT ![r] = FALSE]
   /\ UNCHANGED <<slot, shared, cursor, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
 
-SpaceNeeded ==
-  /\ ends["P"] = <<>> /\ ~Space /\ (HeldBack => Out("BatchHeldBack"))
-  /\ Decides("P", "arm", seen["P"])
-  /\ UNCHANGED <<slot, shared, cursor, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
+GivesUp(r, l) == IF IsArmed(r) THEN "disarm " \o l ELSE l
+
+\* The producer looks for the end of its peer, then for space. A server has no
+\* end to look for: it goes on with the next client.
+SendOpen ==
+  /\ pc["P"] = "end" /\ ends["P"] = <<>>
+  /\ Alive("P")
+  /\ Goto("P", "position")
+  /\ UNCHANGED <<slot, shared, locals, irq, life, ghosts, cancels>>
 
 \* The server is gone: a client's Send fails, now and for ever.
 SendFailed ==
-  /\ ends["P"] # <<>>
-  /\ Decides("P", "ended", 0)
-  /\ cursor' = [cursor EXCEPT !["P"] = 0]
-  /\ UNCHANGED <<slot, shared, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
+  /\ pc["P"] = "end" /\ ends["P"] # <<>>
+  /\ Alive("P")
+  /\ Decides("P", GivesUp("P", "ended"), 0)
 
-\* Up to where the consumer may read: an end holds back what its successor wrote.
+Space == IF Out("SpaceOffByOne") THEN cursor["P"] - mem["readPos"] <= Cap ELSE cursor["P"] - mem["readPos"] < Cap
+
+Claimed ==
+  /\ pc["P"] = "position" /\ Space
+  /\ Alive("P")
+  /\ Decides("P", IF Out("PublishBeforeFill") THEN "early" ELSE "claimed", 0)
+
+SpaceNeeded ==
+  /\ pc["P"] = "position" /\ ~Space /\ ~stop["P"]
+  /\ Alive("P")
+  /\ Decides("P", "arm", mem["readPos"])
+
+SendStopped ==
+  /\ pc["P"] = "position" /\ ~Space /\ stop["P"]
+  /\ Alive("P")
+  /\ Decides("P", GivesUp("P", "idle"), 0)
+
+\* The consumer loads the peer's position, then looks for recorded ends. What
+\* the ended one committed comes first, then its end, then its successor's.
+PositionLoaded ==
+  /\ pc["C"] = "position"
+  /\ Alive("C")
+  /\ Goto("C", "end")
+  /\ seen' = [seen EXCEPT !["C"] = mem["writePos"]]
+  /\ UNCHANGED <<slot, shared, cursor, stop, held, mark, irq, life, ghosts, cancels>>
+
 Limit ==
   CASE ends["C"] = <<>> -> seen["C"]
     [] Out("PositionBeforeEnd") -> Smaller(seen["C"], Head(ends["C"]))
@@ -237,193 +267,244 @@ Limit ==
     [] Out("EndNoLimit") -> Larger(seen["C"], Head(ends["C"]))
     [] OTHER -> Head(ends["C"])
 
+AtEnd == pc["C"] = "end" /\ Alive("C")
+Nothing == Limit <= cursor["C"] /\ ends["C"] = <<>> /\ ~Out("PositionAfterEnd")
+
 DataFound ==
+  /\ AtEnd
   /\ Limit > cursor["C"]
   /\ Decides("C", "found", Limit)
-  /\ UNCHANGED <<slot, shared, cursor, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
 
 EndReported ==
+  /\ AtEnd
   /\ Limit <= cursor["C"] /\ ends["C"] # <<>>
-  /\ Decides("C", "told", 0)
-  /\ UNCHANGED <<slot, shared, cursor, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
+  /\ Goto("C", GivesUp("C", "told"))
+  /\ ends' = [ends EXCEPT !["C"] = Tail(@)]
+  /\ seen' = [seen EXCEPT !["C"] = 0]
+  /\ stop' = [stop EXCEPT !["C"] = FALSE]
+  /\ stale' = [stale EXCEPT !["C"] = FALSE]
+  /\ UNCHANGED <<slot, shared, cursor, held, mark, cancel, watch, canc, life, ghosts, cancels>>
 
-\* W8: nothing will come while the consumer itself holds all the space.
-ViewsHeld ==
-  /\ Limit <= cursor["C"] /\ ends["C"] = <<>>
-  /\ held >= Cap /\ ~Out("ViewsHeldIgnored")
-  /\ Decides("C", "idle", 0)
-  /\ UNCHANGED <<slot, shared, cursor, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
+\* Of the mutant that loads the position once more when it found no end.
+PositionLate ==
+  \/ /\ AtEnd /\ Out("PositionAfterEnd")
+     /\ Limit <= cursor["C"] /\ ends["C"] = <<>>
+     /\ Decides("C", "late", seen["C"])
+  \/ /\ Alive("C") /\ pc["C"] = "late"
+     /\ Decides("C", IF mem["writePos"] > cursor["C"] THEN "found" ELSE "arm", mem["writePos"])
 
 DataNeeded ==
-  /\ Limit <= cursor["C"] /\ ends["C"] = <<>>
-  /\ held < Cap \/ Out("ViewsHeldIgnored")
+  /\ AtEnd /\ Nothing
+  /\ held = 0 /\ ~stop["C"]
   /\ Decides("C", "arm", seen["C"])
-  /\ UNCHANGED <<slot, shared, cursor, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
+
+ReceiveStopped ==
+  /\ AtEnd /\ Nothing
+  /\ held = 0 /\ stop["C"]
+  /\ Decides("C", GivesUp("C", "idle"), 0)
+
+\* W8: a consumer that holds messages looks whether its peer waits for the space
+\* that they take. The peer may begin to wait later: then a time-out brings the
+\* consumer back here.
+HoldsViews ==
+  /\ AtEnd /\ Nothing
+  /\ held > 0
+  /\ Goto("C", "views")
+  /\ UNCHANGED <<slot, shared, locals, irq, life, ghosts, cancels>>
+
+Starves == ReadPos < mem["spaceWaitFor"] /\ mem["spaceWaitFor"] <= cursor["C"] /\ ~Out("ViewsIgnored")
+
+ViewsHeld ==
+  /\ pc["C"] = "views" /\ Starves
+  /\ Alive("C")
+  /\ Decides("C", GivesUp("C", "idle"), 0)
+
+ViewsFine ==
+  /\ pc["C"] = "views" /\ ~Starves
+  /\ Alive("C")
+  /\ IF stop["C"] THEN Decides("C", GivesUp("C", "idle"), 0) ELSE Decides("C", "arm", seen["C"])
 
 \* W1: the waiting word holds the position that would do.
 ArmedAt(r, v) ==
-  /\ Alive(r)
   /\ pc[r] = "arm"
+  /\ Alive(r)
   /\ Store(r, WaitOf(r), v)
   /\ Goto(r, "sleep")
   /\ seen' = IF Out("StaleCompare") THEN [seen EXCEPT ![r] = mem[PosOf(Peer(r))]] ELSE seen
-  /\ UNCHANGED <<slot, cursor, held, mark, irq, life, ghosts, cancels>>
+  /\ UNCHANGED <<slot, cursor, stop, held, mark, irq, life, ghosts, cancels>>
 
-SpaceArmed == ArmedAt("P", cursor["P"] + 1 - Cap)
-DataArmed == ArmedAt("C", cursor["C"] + (IF Out("ArmBeyond") THEN 2 ELSE 1))
+SpaceArmed == ArmedAt("P", Target("P"))
+DataArmed == ArmedAt("C", Target("C") + (IF Out("ArmBeyond") THEN 1 ELSE 0))
 
 \* futex_waitv queues on the first word and compares it: the peer's position ...
 Sleeping(r) ==
-  /\ Alive(r)
   /\ pc[r] = "sleep"
+  /\ Alive(r)
   /\ Fenced(r) \/ Out("NoWaiterFence")
   /\ LET same == mem[PosOf(Peer(r))] = seen[r] \/ Out("NoPositionCompare")
      IN /\ Goto(r, IF same THEN "sleep2" ELSE "woken")
         /\ stale' = IF same THEN stale ELSE [stale EXCEPT ![r] = FALSE]
   /\ seen' = [seen EXCEPT ![r] = 0]
-  /\ UNCHANGED <<slot, shared, cursor, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
+  /\ UNCHANGED <<slot, shared, cursor, stop, held, mark, cancel, ends, watch, canc, life, ghosts, cancels>>
 
 \* ... and then on the second: one's own interrupt counter.
 Slept(r) ==
-  /\ Alive(r)
   /\ pc[r] = "sleep2"
+  /\ Alive(r)
   /\ Goto(r, IF stale[r] /\ ~Out("NoCounterCompare") THEN "woken" ELSE "asleep")
   /\ stale' = [stale EXCEPT ![r] = FALSE]
   /\ UNCHANGED <<slot, shared, locals, cancel, ends, watch, canc, life, ghosts, cancels>>
 
 \* A signal, or a wake meant for somebody who waited here before.
 WokenForNothing(r) ==
-  /\ Alive(r) /\ Idle
   /\ pc[r] = "asleep"
+  /\ Alive(r) /\ Idle
   /\ Goto(r, "woken")
   /\ UNCHANGED <<slot, shared, locals, irq, life, ghosts, cancels>>
 
 \* W5: a sleep is bounded by the heartbeat.
 TimedOut(r) ==
-  /\ Alive(r) /\ Idle /\ ~Out("SleepUnbounded")
   /\ pc[r] = "asleep"
+  /\ Alive(r) /\ Idle /\ ~Out("SleepUnbounded")
   /\ Goto(r, "woken")
   /\ UNCHANGED <<slot, shared, locals, irq, life, ghosts, cancels>>
 
-\* A waiter that gives up leaves no waiting word behind. What it held back of a
-\* batch was never committed.
+\* A waiter that gives up leaves no waiting word behind.
 Disarmed(r) ==
+  /\ pc[r] \in {"disarm idle", "disarm told", "disarm ended"}
   /\ Alive(r)
-  /\ pc[r] = "disarm"
   /\ IF Out("WaitsKept") THEN UNCHANGED shared ELSE Store(r, WaitOf(r), 0)
-  /\ Goto(r, "idle")
+  /\ Goto(r, CASE pc[r] = "disarm told" -> "told"
+               [] pc[r] = "disarm ended" -> "ended"
+               [] OTHER -> "idle")
+  /\ UNCHANGED <<slot, locals, irq, life, ghosts, cancels>>
+
+\* The caller of a cancelled call comes back with another context.
+Renewed(r) ==
+  /\ pc[r] = "idle" /\ cancel[r] /\ canc[r] = "none"
+  /\ Alive(r)
   /\ cancel' = [cancel EXCEPT ![r] = FALSE]
-  /\ cursor' = IF r = "P" THEN [cursor EXCEPT !["P"] = Own("P", "writePos")] ELSE cursor
-  /\ UNCHANGED <<slot, seen, held, mark, ends, stale, watch, canc, life, ghosts, cancels>>
+  /\ UNCHANGED <<slot, shared, pc, locals, ends, stale, watch, canc, life, ghosts, cancels>>
 
 ----------------------------------------------------------------------------
 (***************************************************************************)
 (* The producer: claim, fill in two stores, publish, notify.               *)
 (***************************************************************************)
 
-HeaderStored ==
-  /\ Alive("P")
-  /\ pc["P"] = "claimed"
-  /\ slot' = [slot EXCEPT ![Index(cursor["P"] + 1)][1] = Message(cursor["P"] + 1)]
-  /\ IF Out("PublishHalf")
-       THEN Goto("P", "filled") /\ cursor' = [cursor EXCEPT !["P"] = @ + 1]
-       ELSE Goto("P", "header") /\ cursor' = cursor
-  /\ UNCHANGED <<shared, seen, held, mark, irq, life, ghosts, cancels>>
+HeldBack == cursor["P"] > WritePos
 
+\* The payload, which takes many stores, and stands for all of them.
 Filled ==
+  /\ pc["P"] = "claimed"
   /\ Alive("P")
-  /\ pc["P"] = "header"
   /\ slot' = [slot EXCEPT ![Index(cursor["P"] + 1)][2] = Message(cursor["P"] + 1)]
+  /\ Goto("P", IF Out("PublishHalf") THEN "early" ELSE "filled")
+  /\ UNCHANGED <<shared, locals, irq, life, ghosts, cancels>>
+
+\* The header: the record is whole.
+Sealed ==
+  /\ pc["P"] = "filled"
+  /\ Alive("P")
+  /\ slot' = [slot EXCEPT ![Index(cursor["P"] + 1)][1] = Message(cursor["P"] + 1)]
   /\ cursor' = [cursor EXCEPT !["P"] = @ + 1]
   /\ IF Out("NotifyBeforePublish")
-       THEN Goto("P", "published") /\ seen' = [seen EXCEPT !["P"] = Own("P", "writePos")]
-       ELSE Goto("P", "filled") /\ seen' = seen
-  /\ UNCHANGED <<shared, held, mark, irq, life, ghosts, cancels>>
+       THEN Goto("P", "published") /\ seen' = [seen EXCEPT !["P"] = WritePos]
+       ELSE Goto("P", "sealed") /\ seen' = seen
+  /\ UNCHANGED <<shared, stop, held, mark, irq, life, ghosts, cancels>>
 
-\* One more record before the batch is published.
+\* One more record before the batch is published, if there is room (W8).
 BatchContinued ==
+  /\ pc["P"] = "sealed"
   /\ Alive("P")
-  /\ pc["P"] = "filled"
-  /\ cursor["P"] - Own("P", "writePos") < Batch /\ cursor["P"] < MaxMsg
-  /\ Goto("P", "idle")
+  /\ cursor["P"] - WritePos < Batch /\ cursor["P"] < MaxMsg
+  /\ Space \/ Out("BatchHeldBack")
+  /\ Goto("P", IF Space THEN "claimed" ELSE "idle")
   /\ UNCHANGED <<slot, shared, locals, irq, life, ghosts, cancels>>
 
 \* A reservation is given back: its bytes stay where nobody looks.
 Aborted ==
+  /\ pc["P"] \in {"claimed", "filled"} /\ ~HeldBack
   /\ Alive("P") /\ Aborts
-  /\ pc["P"] \in {"claimed", "header", "filled"}
   /\ Goto("P", "idle")
-  /\ cursor' = [cursor EXCEPT !["P"] = Own("P", "writePos")]
-  /\ UNCHANGED <<slot, shared, seen, held, mark, irq, life, ghosts, cancels>>
+  /\ UNCHANGED <<slot, shared, locals, irq, life, ghosts, cancels>>
 
-Commits(from) ==
-  /\ Store("P", "writePos", cursor["P"])
-  /\ log' = log \o [j \in 1..cursor["P"] - from |-> Message(from + j)]
+Commits ==
+  /\ Store("P", "writePos", cursor'["P"])
+  /\ log' = log \o [j \in 1..cursor'["P"] - WritePos |-> Message(WritePos + j)]
   /\ UNCHANGED <<handed, fin, acct>>
 
 \* The commit point.
 Published ==
+  /\ pc["P"] = "sealed"
   /\ Alive("P")
-  /\ pc["P"] = "filled" /\ HeldBack
-  /\ Commits(Own("P", "writePos"))
-  /\ Goto("P", IF (Out("PublishBeforeFill") \/ Out("PublishHalf")) THEN "late" ELSE "published")
-  /\ seen' = [seen EXCEPT !["P"] = Own("P", "writePos")]
-  /\ UNCHANGED <<slot, cursor, held, mark, irq, life, cancels>>
-
-\* Of the mutants that publish too early: what should have been stored before.
-LateFilled ==
-  /\ Alive("P")
-  /\ pc["P"] = "late"
-  /\ slot' = [slot EXCEPT ![Index(cursor["P"])] = <<Message(cursor["P"]), Message(cursor["P"])>>]
+  /\ cursor' = cursor
+  /\ Commits
   /\ Goto("P", "published")
-  /\ UNCHANGED <<shared, locals, irq, life, ghosts, cancels>>
+  /\ seen' = [seen EXCEPT !["P"] = WritePos]
+  /\ UNCHANGED <<slot, stop, held, mark, irq, life, cancels>>
+
+\* Of the mutants that publish too early; then comes what belonged before.
+PublishedEarly ==
+  \/ /\ Alive("P")
+     /\ pc["P"] = "early"
+     /\ cursor' = [cursor EXCEPT !["P"] = @ + 1]
+     /\ Commits
+     /\ Goto("P", "unfilled")
+     /\ seen' = [seen EXCEPT !["P"] = WritePos]
+     /\ UNCHANGED <<slot, stop, held, mark, irq, life, cancels>>
+  \/ /\ Alive("P")
+     /\ pc["P"] = "unfilled"
+     /\ slot' = [slot EXCEPT ![Index(cursor["P"])] = <<Message(cursor["P"]), Message(cursor["P"])>>]
+     /\ Goto("P", "published")
+     /\ UNCHANGED <<shared, locals, irq, life, ghosts, cancels>>
 
 \* Of the mutant that notifies too early.
-LatePublished ==
+PublishedLate ==
+  /\ pc["P"] = "unpublished"
   /\ Alive("P")
-  /\ pc["P"] = "late2"
-  /\ Commits(Own("P", "writePos"))
+  /\ cursor' = cursor
+  /\ Commits
   /\ Goto("P", "idle")
-  /\ UNCHANGED <<slot, locals, irq, life, cancels>>
+  /\ UNCHANGED <<slot, seen, stop, held, mark, irq, life, cancels>>
 
 ----------------------------------------------------------------------------
 (***************************************************************************)
 (* Notifying, the same for both sides: the position has moved from         *)
-(* seen[r] to what it is now; the peer is woken if and only if it waits    *)
+(* seen[t] to what it is now; the peer is woken if and only if it waits    *)
 (* for a place in between (W1). Fence, load and wake are apart.            *)
 (***************************************************************************)
 
-Crosses(r, waitFor, new) ==
+Crosses(t, waitFor, new) ==
   CASE Out("WakeExact") -> waitFor = new
-    [] Out("WakeBelow") -> seen[r] < waitFor /\ waitFor < new
+    [] Out("WakeBelow") -> seen[t] < waitFor /\ waitFor < new
     [] Out("WakeNever") -> FALSE
-    [] OTHER -> seen[r] < waitFor /\ waitFor <= new
+    [] OTHER -> seen[t] < waitFor /\ waitFor <= new
 
-AfterNotify(r) == IF r = "P" /\ Out("NotifyBeforePublish") THEN "late2" ELSE "idle"
+AfterNotify(t) == IF t = "P" /\ Out("NotifyBeforePublish") THEN "unpublished" ELSE "idle"
 
-LoadsWaitFor(r, l) ==
-  /\ Alive(r)
-  /\ pc[r] = l
-  /\ Fenced(r) \/ Out(IF r = "P" THEN "NoFenceProducer" ELSE "NoFenceConsumer")
-  /\ LET new == IF Out("NotifyBeforePublish") THEN cursor[r] ELSE Own(r, PosOf(r))
-     IN Goto(r, IF Crosses(r, mem[WaitOf(Peer(r))], new) THEN "notify" ELSE AfterNotify(r))
-  /\ seen' = [seen EXCEPT ![r] = 0]
-  /\ UNCHANGED <<slot, shared, cursor, held, mark, irq, life, ghosts, cancels>>
+LoadsWaitFor(t, l, new) ==
+  /\ pc[t] = l
+  /\ Alive(t)
+  /\ Fenced(t) \/ Out(IF t = "P" THEN "NoFenceProducer" ELSE "NoFenceConsumer")
+  /\ Goto(t, IF Crosses(t, mem[WaitOf(Peer(RoleOf(t)))], new) THEN "notify" ELSE AfterNotify(t))
+  /\ seen' = [seen EXCEPT ![t] = 0]
+  /\ UNCHANGED <<slot, shared, cursor, stop, held, mark, irq, life, ghosts, cancels>>
 
-DataWaitLoaded == LoadsWaitFor("P", "published")
-SpaceWaitLoaded == LoadsWaitFor("C", "released")
+DataWaitLoaded == LoadsWaitFor("P", "published", cursor["P"])
+SpaceWaitLoaded == LoadsWaitFor("R", "released", ReadPos)
 
 \* FUTEX_WAKE on the position: whoever is queued on it leaves the queue.
-Wakes(r) ==
-  /\ Alive(r)
-  /\ pc[r] = "notify"
-  /\ pc' = [pc EXCEPT ![r] = AfterNotify(r),
-                      ![Peer(r)] = IF @ \in {"sleep2", "asleep"} THEN "woken" ELSE @]
-  /\ stale' = [stale EXCEPT ![Peer(r)] = IF pc[Peer(r)] = "sleep2" THEN FALSE ELSE @]
+Wakes(t) ==
+  /\ pc[t] = "notify"
+  /\ Alive(t)
+  /\ LET r == Peer(RoleOf(t))
+     IN /\ pc' = [pc EXCEPT ![t] = AfterNotify(t),
+                            ![r] = IF @ \in {"sleep2", "asleep"} THEN "woken" ELSE @]
+        /\ stale' = [stale EXCEPT ![r] = IF pc[r] = "sleep2" THEN FALSE ELSE @]
   /\ UNCHANGED <<slot, shared, locals, cancel, ends, watch, canc, life, ghosts, cancels>>
 
 Notified == Wakes("P")
-ReleaseNotified == Wakes("C")
+ReleaseNotified == Wakes("R")
 
 ----------------------------------------------------------------------------
 (***************************************************************************)
@@ -432,20 +513,20 @@ ReleaseNotified == Wakes("C")
 
 \* The record's header is loaded and checked. A batch takes more than one.
 Peeked ==
-  /\ Alive("C")
   /\ pc["C"] = "found"
+  /\ Alive("C")
   /\ \E k \in 1..Batch :
        /\ k <= seen["C"] - cursor["C"] /\ held + k <= Hold
        /\ seen' = [seen EXCEPT !["C"] = cursor["C"] + k]
   /\ Goto("C", IF Out("DeliveredLate") THEN "delivered" ELSE "peeked")
-  /\ UNCHANGED <<slot, shared, cursor, held, mark, irq, life, ghosts, cancels>>
+  /\ UNCHANGED <<slot, shared, cursor, stop, held, mark, irq, life, ghosts, cancels>>
 
 \* W7: deliveredPos is stored before the hand-out, and it never goes back.
 Delivered ==
-  /\ Alive("C")
   /\ pc["C"] = "peeked"
+  /\ Alive("C")
   /\ LET to == IF Out("DeliveredLate") THEN cursor["C"] ELSE seen["C"]
-     IN IF to > Own("C", "deliveredPos") \/ Out("DeliveredBack")
+     IN IF to > DeliveredPos \/ Out("DeliveredBack")
           THEN Store("C", "deliveredPos", to)
           ELSE UNCHANGED shared
   /\ Goto("C", IF Out("DeliveredLate") THEN "idle" ELSE "delivered")
@@ -453,44 +534,42 @@ Delivered ==
 
 \* The user has it: a view of the ring, until it is released.
 HandedOut ==
-  /\ Alive("C")
   /\ pc["C"] = "delivered"
+  /\ Alive("C")
   /\ cursor' = [cursor EXCEPT !["C"] = seen["C"]]
   /\ held' = held + seen["C"] - cursor["C"]
   /\ seen' = [seen EXCEPT !["C"] = 0]
   /\ Goto("C", IF Out("DeliveredLate") THEN "peeked" ELSE "idle")
-  /\ UNCHANGED <<slot, shared, mark, irq, life, ghosts, cancels>>
+  /\ UNCHANGED <<slot, shared, stop, mark, irq, life, ghosts, cancels>>
 
 \* The user gives back the oldest of what it holds, or all of it.
 Released ==
-  /\ Alive("C")
-  /\ IF Out("ReleaseAtPeek") THEN pc["C"] = "found" ELSE pc["C"] = "idle" /\ held > 0
-  /\ LET old == Own("C", "readPos")
-         last == IF Out("ReleaseAtPeek") THEN seen["C"] ELSE cursor["C"]
-     IN \E to \in old + 1..last :
-          /\ Store("C", "readPos", IF Out("ReleaseAll") THEN mem["writePos"] ELSE to)
-          /\ held' = IF (Out("ReleaseBeforeCopy") \/ Out("ReleaseAtPeek")) THEN held
-                   ELSE held - (to - old)
-          /\ seen' = [seen EXCEPT !["C"] = old]
-  /\ Goto("C", "released")
-  /\ UNCHANGED <<slot, cursor, mark, irq, life, ghosts, cancels>>
+  /\ pc["R"] = "idle"
+  /\ Alive("R")
+  /\ LET early == Out("ReleaseAtPeek") /\ pc["C"] = "peeked"
+         last == IF early THEN seen["C"] ELSE cursor["C"]
+     IN \E to \in ReadPos + 1..last :
+          /\ Store("R", "readPos", IF Out("ReleaseAll") THEN WritePos ELSE to)
+          /\ held' = IF early \/ Out("ReleaseBeforeCopy") THEN held ELSE held - (to - ReadPos)
+  /\ seen' = [seen EXCEPT !["R"] = ReadPos]
+  /\ Goto("R", "released")
+  /\ UNCHANGED <<slot, cursor, stop, mark, irq, life, ghosts, cancels>>
 
 \* Of the mutant that releases before it has copied: now it has.
-LateCopied ==
-  /\ Alive("C") /\ Out("ReleaseBeforeCopy")
-  /\ pc["C"] = "idle" /\ held > 0 /\ Own("C", "readPos") = cursor["C"]
+CopiedLate ==
+  /\ pc["R"] = "idle" /\ held > 0 /\ ReadPos = cursor["C"]
+  /\ Alive("R") /\ Out("ReleaseBeforeCopy")
   /\ held' = 0
-  /\ UNCHANGED <<slot, shared, pc, cursor, seen, mark, irq, life, ghosts, cancels>>
+  /\ UNCHANGED <<slot, shared, pc, cursor, seen, stop, mark, irq, life, ghosts, cancels>>
 
 \* Receive has returned the end of the producer: a client stops there, a server
 \* goes on with the next client.
 EndTaken ==
-  /\ Alive("C")
   /\ pc["C"] = "told"
+  /\ Alive("C")
   /\ Goto("C", IF Client = "C" THEN "ended" ELSE "idle")
-  /\ ends' = [ends EXCEPT !["C"] = Tail(@)]
   /\ fin' = IF fin = <<>> THEN fin ELSE Tail(fin)
-  /\ UNCHANGED <<slot, shared, locals, cancel, stale, watch, canc, life, log, handed, acct, cancels>>
+  /\ UNCHANGED <<slot, shared, locals, irq, life, log, handed, acct, cancels>>
 
 ----------------------------------------------------------------------------
 (***************************************************************************)
@@ -503,41 +582,46 @@ WakesOwn(r) == pc' = IF pc[r] = "asleep" THEN [pc EXCEPT ![r] = "woken"] ELSE pc
 
 \* EOF on the socket, and the kernel has freed the lock: the peer is gone.
 EndProven(r) ==
-  /\ Alive(r)
   /\ watch[r] = "watching" /\ ~up[Peer(r)]
+  /\ Alive(r)
   /\ watch' = [watch EXCEPT ![r] = "proven"]
   /\ UNCHANGED <<slot, shared, pc, locals, cancel, ends, stale, canc, life, ghosts, cancels>>
 
 \* Its last positions are read and recorded; that is the flag. A server's
 \* producer goes on with the next client, so for it there is no end to report.
+\* Two ends with nothing in between are told as one.
 AccountTaken(r) ==
-  /\ Alive(r)
   /\ watch[r] = "proven"
+  /\ Alive(r)
   /\ watch' = [watch EXCEPT ![r] = IF Out("NoInterrupt") THEN "gone" ELSE "taken"]
   /\ IF r = "P"
        THEN /\ acct' = <<mem["readPos"], mem["deliveredPos"]>>
             /\ ends' = IF Client = "P" THEN [ends EXCEPT !["P"] = <<0>>] ELSE ends
-       ELSE /\ acct' = acct
-            /\ ends' = [ends EXCEPT !["C"] = Append(@, mem["writePos"])]
-  /\ UNCHANGED <<slot, shared, pc, locals, cancel, stale, canc, life, log, handed, fin, cancels>>
+            /\ fin' = fin
+       ELSE LET n == Len(ends["C"])
+                again == n > 0 /\ ends["C"][n] = mem["writePos"]
+            IN /\ acct' = acct
+               /\ ends' = IF again THEN ends ELSE [ends EXCEPT !["C"] = Append(@, mem["writePos"])]
+               /\ fin' = IF again THEN SubSeq(fin, 1, Len(fin) - 1) ELSE fin
+  /\ UNCHANGED <<slot, shared, pc, locals, cancel, stale, canc, life, log, handed, cancels>>
 
 Interrupted(r) ==
-  /\ Alive(r)
   /\ watch[r] = "taken"
+  /\ Alive(r)
   /\ watch' = [watch EXCEPT ![r] = IF Out("NoInterruptWake") THEN "gone" ELSE "raised"]
   /\ Raises(r)
   /\ UNCHANGED <<slot, shared, pc, locals, cancel, ends, canc, life, ghosts, cancels>>
 
 InterruptNotified(r) ==
-  /\ Alive(r)
   /\ watch[r] = "raised"
+  /\ Alive(r)
   /\ watch' = [watch EXCEPT ![r] = "gone"]
   /\ WakesOwn(r)
   /\ UNCHANGED <<slot, shared, locals, cancel, ends, stale, canc, life, ghosts, cancels>>
 
 Cancelled(r) ==
-  /\ Alive(r)
   /\ canc[r] = "none" /\ cancels[r] > 0
+  /\ Alive(r)
   /\ canc' = [canc EXCEPT ![r] = "set"]
   /\ cancels' = [cancels EXCEPT ![r] = @ - 1]
   /\ IF Out("CountBeforeFlag")
@@ -546,8 +630,8 @@ Cancelled(r) ==
   /\ UNCHANGED <<slot, shared, pc, locals, ends, watch, life, ghosts>>
 
 CancelRaised(r) ==
-  /\ Alive(r)
   /\ canc[r] = "set"
+  /\ Alive(r)
   /\ canc' = [canc EXCEPT ![r] = "raised"]
   /\ IF Out("CountBeforeFlag")
        THEN WakesOwn(r) /\ UNCHANGED stale
@@ -555,8 +639,8 @@ CancelRaised(r) ==
   /\ UNCHANGED <<slot, shared, locals, cancel, ends, watch, life, ghosts, cancels>>
 
 CancelNotified(r) ==
-  /\ Alive(r)
   /\ canc[r] = "raised"
+  /\ Alive(r)
   /\ canc' = [canc EXCEPT ![r] = "none"]
   /\ IF Out("CountBeforeFlag")
        THEN cancel' = [cancel EXCEPT ![r] = TRUE] /\ UNCHANGED pc
@@ -574,11 +658,12 @@ Killed(r) ==
   /\ kills' = [kills EXCEPT ![r] = @ - 1]
   /\ up' = [up EXCEPT ![r] = FALSE]
   /\ frozen' = [frozen EXCEPT ![r] = FALSE]
-  /\ mem' = Apply(mem, buf[r])
-  /\ buf' = [buf EXCEPT ![r] = <<>>]
-  /\ pc' = [pc EXCEPT ![r] = "dead"]
+  /\ mem' = IF r = "P" THEN Apply(mem, buf["P"]) ELSE Apply(Apply(mem, buf["C"]), buf["R"])
+  /\ buf' = [t \in Thread |-> IF RoleOf(t) = r THEN <<>> ELSE buf[t]]
+  /\ pc' = [t \in Thread |-> IF RoleOf(t) = r THEN "dead" ELSE pc[t]]
   /\ cursor' = [cursor EXCEPT ![r] = 0]
-  /\ seen' = [seen EXCEPT ![r] = 0]
+  /\ seen' = [t \in Thread |-> IF RoleOf(t) = r THEN 0 ELSE seen[t]]
+  /\ stop' = [stop EXCEPT ![r] = FALSE]
   /\ cancel' = [cancel EXCEPT ![r] = FALSE]
   /\ ends' = [ends EXCEPT ![r] = <<>>]
   /\ stale' = [stale EXCEPT ![r] = FALSE]
@@ -605,7 +690,8 @@ SegmentsMapped ==
   /\ Out("AdmitBehindSend") => pc[Server] # "asleep"
   /\ watch[Server] = "gone" \/ Out("AdmitBeforeAccount")
   /\ up' = [up EXCEPT ![Client] = TRUE]
-  /\ pc' = [pc EXCEPT ![Client] = "mapped"]
+  /\ pc' = [t \in Thread |-> IF t = Client THEN "mapped"
+                            ELSE IF RoleOf(t) = Client THEN "idle" ELSE pc[t]]
   /\ watch' = [watch EXCEPT ![Client] = "watching",
                             ![Server] = IF @ = "gone" THEN "watching" ELSE @]
   /\ cursor' = [cursor EXCEPT ![Client] =
@@ -618,17 +704,20 @@ SegmentsMapped ==
                          [] Out("MarkAll") -> mem["writePos"]
                          [] OTHER -> mem["deliveredPos"]
        ELSE UNCHANGED <<acct, mark>>
-  /\ UNCHANGED <<slot, shared, seen, held, cancel, ends, stale, canc, frozen, kills, freezes, gen, log, handed, fin, cancels>>
+  /\ UNCHANGED <<slot, shared, seen, stop, held, cancel, ends, stale, canc, frozen, kills, freezes, gen, log, handed, fin, cancels>>
 
 \* Its predecessor's waiting word is cleared.
-WaitsCleared ==
-  /\ Alive(Client)
-  /\ pc[Client] = "mapped"
-  /\ IF Out("DeliveredReset") /\ Client = "C"
-       THEN Store("C", "deliveredPos", mem["readPos"])
-       ELSE IF Out("WaitsKept") THEN UNCHANGED shared ELSE Store(Client, WaitOf(Client), 0)
-  /\ Goto(Client, "idle")
+ClearsWait(r) ==
+  /\ Alive(r)
+  /\ r = Client /\ pc[r] = "mapped"
+  /\ IF Out("DeliveredReset") /\ r = "C" THEN Store("C", "deliveredPos", mem["readPos"])
+     ELSE IF Out("WaitsKept") THEN UNCHANGED shared
+     ELSE Store(r, WaitOf(r), 0)
+  /\ Goto(r, "idle")
   /\ UNCHANGED <<slot, locals, irq, life, ghosts, cancels>>
+
+DataWaitCleared == ClearsWait("C")
+SpaceWaitCleared == ClearsWait("P")
 
 \* Both are gone: the next server makes fresh memory.
 NewGeneration ==
@@ -640,47 +729,54 @@ NewGeneration ==
        ELSE /\ mem' = [w \in Word |-> 0]
             /\ slot' = [i \in 0..Cap - 1 |-> <<0, 0>>]
   /\ up' = [r \in Role |-> TRUE]
-  /\ pc' = [r \in Role |-> "idle"]
+  /\ pc' = [t \in Thread |-> "idle"]
   /\ watch' = [r \in Role |-> "watching"]
   /\ cursor' = [r \in Role |-> IF Out("MemoryKept") THEN mem[PosOf(r)] ELSE 0]
   /\ log' = <<>> /\ handed' = 0 /\ fin' = <<>> /\ acct' = <<>>
-  /\ UNCHANGED <<buf, seen, held, mark, cancel, ends, stale, canc, frozen, kills, freezes, cancels>>
+  /\ UNCHANGED <<buf, seen, stop, held, mark, cancel, ends, stale, canc, frozen, kills, freezes, cancels>>
 
 Next ==
-  \/ \E r \in Role : Drained(r)
+  \/ \E t \in Thread : Drained(t)
   \/ \E r \in Role : CountLoaded(r)
+  \/ \E r \in Role : Woken(r)
   \/ \E r \in Role : FlagsLoaded(r)
-  \/ \E r \in Role : PositionLoaded(r)
-  \/ Claimed
-  \/ FlushNeeded
-  \/ SpaceNeeded
+  \/ \E r \in Role : CountLate(r)
+  \/ SendOpen
   \/ SendFailed
+  \/ Claimed
+  \/ SpaceNeeded
+  \/ SendStopped
+  \/ PositionLoaded
   \/ DataFound
   \/ EndReported
-  \/ ViewsHeld
+  \/ PositionLate
   \/ DataNeeded
+  \/ ReceiveStopped
+  \/ HoldsViews
+  \/ ViewsHeld
+  \/ ViewsFine
   \/ SpaceArmed
   \/ DataArmed
   \/ \E r \in Role : Sleeping(r)
   \/ \E r \in Role : Slept(r)
-  \/ \E r \in Role : Woken(r)
   \/ \E r \in Role : WokenForNothing(r)
   \/ \E r \in Role : TimedOut(r)
   \/ \E r \in Role : Disarmed(r)
-  \/ HeaderStored
+  \/ \E r \in Role : Renewed(r)
   \/ Filled
+  \/ Sealed
   \/ BatchContinued
   \/ Aborted
   \/ Published
-  \/ LateFilled
-  \/ LatePublished
+  \/ PublishedEarly
+  \/ PublishedLate
   \/ DataWaitLoaded
   \/ Notified
   \/ Peeked
   \/ Delivered
   \/ HandedOut
   \/ Released
-  \/ LateCopied
+  \/ CopiedLate
   \/ SpaceWaitLoaded
   \/ ReleaseNotified
   \/ EndTaken
@@ -694,7 +790,8 @@ Next ==
   \/ \E r \in Role : Killed(r)
   \/ \E r \in Role : Frozen(r)
   \/ SegmentsMapped
-  \/ WaitsCleared
+  \/ DataWaitCleared
+  \/ SpaceWaitCleared
   \/ NewGeneration
 
 Spec == Init /\ [][Next]_vars
@@ -713,7 +810,7 @@ Due(r) ==
 \* Somebody is on the way to wake r: the peer between its store and its wake,
 \* r's own watcher or canceller, or the kernel with the news of a death.
 WakeComes(r) ==
-  \/ pc[Peer(r)] \in {"published", "released", "notify", "late", "late2"}
+  \/ pc[IF r = "P" THEN "R" ELSE "P"] \in {"published", "released", "notify", "unfilled", "unpublished"}
   \/ watch[r] \in {"proven", "taken", "raised"}
   \/ watch[r] = "watching" /\ ~up[Peer(r)]
   \/ canc[r] # "none"
@@ -722,10 +819,10 @@ Stuck(r) == up[r] /\ pc[r] = "asleep" /\ ~WakeComes(r)
 
 \* M7 NoStuckWaiter, without the help of time-outs: nobody sleeps on something
 \* that has happened with nobody on the way to say so, and the two never wait
-\* for each other.
+\* for each other (but see M7_Held).
 M7 ==
   /\ \A r \in Role : Stuck(r) => ~Due(r)
-  /\ ~(Stuck("P") /\ Stuck("C"))
+  /\ ~(Stuck("P") /\ Stuck("C") /\ held = 0)
 
 ----------------------------------------------------------------------------
 (***************************************************************************)
@@ -734,21 +831,21 @@ M7 ==
 (* must die, freeze, cancel or be woken for nothing.                       *)
 (***************************************************************************)
 
-Waits(r) ==
-  \/ CountLoaded(r) \/ Woken(r) \/ FlagsLoaded(r) \/ PositionLoaded(r)
-  \/ Sleeping(r) \/ Slept(r) \/ Disarmed(r)
+Waits(r) == CountLoaded(r) \/ Woken(r) \/ FlagsLoaded(r) \/ Sleeping(r) \/ Slept(r) \/ Disarmed(r)
 
 Produces ==
   \/ Waits("P")
-  \/ Claimed \/ FlushNeeded \/ SpaceNeeded \/ SendFailed \/ SpaceArmed
-  \/ HeaderStored \/ Filled \/ Published \/ LateFilled \/ LatePublished
-  \/ DataWaitLoaded \/ Notified
+  \/ SendOpen \/ SendFailed \/ Claimed \/ SpaceNeeded \/ SendStopped \/ SpaceArmed
+  \/ Filled \/ Sealed \/ Published
+  \/ DataWaitLoaded \/ Notified \/ SpaceWaitCleared
 
 Consumes ==
   \/ Waits("C")
-  \/ DataFound \/ EndReported \/ ViewsHeld \/ DataNeeded \/ DataArmed
-  \/ Peeked \/ Delivered \/ HandedOut \/ Released
-  \/ SpaceWaitLoaded \/ ReleaseNotified \/ EndTaken
+  \/ PositionLoaded \/ DataFound \/ EndReported \/ DataNeeded \/ ReceiveStopped
+  \/ HoldsViews \/ ViewsHeld \/ ViewsFine \/ DataArmed
+  \/ Peeked \/ Delivered \/ HandedOut \/ EndTaken \/ DataWaitCleared
+
+Releases == Released \/ SpaceWaitLoaded \/ ReleaseNotified
 
 Watches(r) == EndProven(r) \/ AccountTaken(r) \/ Interrupted(r) \/ InterruptNotified(r)
 CancelGoesOn(r) == CancelRaised(r) \/ CancelNotified(r)
@@ -756,9 +853,10 @@ CancelGoesOn(r) == CancelRaised(r) \/ CancelNotified(r)
 Fair ==
   /\ WF_vars(Produces)
   /\ WF_vars(Consumes)
+  /\ Eager => WF_vars(Releases)
   /\ WF_vars(SegmentsMapped)
-  /\ WF_vars(WaitsCleared)
-  /\ \A r \in Role : /\ WF_vars(Drained(r))
+  /\ \A t \in Thread : WF_vars(Drained(t))
+  /\ \A r \in Role : /\ SF_vars(Renewed(r))
                      /\ WF_vars(Watches(r))
                      /\ WF_vars(CancelGoesOn(r))
                      /\ WF_vars(TimedOut(r))
@@ -778,12 +876,18 @@ M7_Live == \A r \in Role : (pc[r] = "asleep" /\ Due(r)) ~> (pc[r] # "asleep")
 \* L7: after finitely many deaths of clients the pair works again.
 L7_Live == <>(mem["readPos"] = MaxMsg \/ ~up[Server])
 
+\* M7, W8: a consumer that sleeps on the very space that its peer waits for is
+\* told so; here it takes a time-out, if the peer began to wait later.
+M7_Held ==
+  (pc["P"] = "asleep" /\ pc["C"] = "asleep" /\ held = Cap)
+    ~> (pc["C"] \in {"idle", "disarm idle"} \/ held < Cap)
+
 ----------------------------------------------------------------------------
 TypeOK ==
   /\ \A w \in Word : mem[w] \in 0..MaxMsg + 1
   /\ \A r \in Role : /\ cursor[r] \in 0..MaxMsg
-                     /\ Len(buf[r]) <= 4
                      /\ stale[r] => Loaded(r)
+  /\ \A t \in Thread : Len(buf[t]) <= 4
   /\ held \in 0..Hold
   /\ mark \in 0..MaxMsg
   /\ up["C"] => cursor["C"] - held <= MaxMsg

@@ -11,9 +11,7 @@ Whole(i) == LET s == slot[Index(i)] IN IF s[1] = s[2] THEN s[1] ELSE 0
 View == [j \in 1..held |-> Whole(cursor["C"] - held + j)]
 
 Kept ==
-  LET first == Own("C", "readPos")
-      last == Own("P", "writePos")
-  IN [j \in 1..(IF last > first THEN last - first ELSE 0) |-> Whole(first + j)]
+  [j \in 1..(IF WritePos > ReadPos THEN WritePos - ReadPos ELSE 0) |-> Whole(ReadPos + j)]
 
 C == INSTANCE Channel WITH
   Bound    <- Cap,
@@ -21,12 +19,12 @@ C == INSTANCE Channel WITH
   deaths   <- Kills[Client] - kills[Client],
   alive    <- up,
   kept     <- Kept,
-  rel      <- Own("C", "readPos"),
-  dlv      <- Own("C", "deliveredPos"),
-  cur      <- IF up["C"] /\ pc["C"] # "dead" THEN cursor["C"] ELSE 0,
+  rel      <- ReadPos,
+  dlv      <- DeliveredPos,
+  cur      <- cursor["C"],
   view     <- View,
   seen     <- handed,
-  telling  <- pc["C"] = "told"
+  telling  <- pc["C"] \in {"told", "disarm told"}
 
 Refines == C!Spec
 
