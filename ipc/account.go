@@ -1,5 +1,7 @@
 package ipc
 
+import "fmt"
+
 // An account is what one side knows of the messages that it committed: which of
 // them its peer has released, and which it may have seen (M6).
 type account struct {
@@ -20,7 +22,7 @@ func (e *Endpoint) account() (account, error) {
 	a.readPos = peer.readPos.Load()           // pairs: message-released
 	a.deliveredPos = peer.deliveredPos.Load() // pairs: message-delivered
 	a.writePos = e.own.control.writePos.Load()
-	if err := e.own.ring.checkReadPos(a.readPos, seen, a.writePos); err != nil {
+	if err := e.out.checkReadPos(a.readPos, seen, a.writePos); err != nil {
 		return account{}, err
 	}
 	// A live peer may move both between the two loads: then the mark is ahead.
@@ -32,23 +34,26 @@ func (e *Endpoint) account() (account, error) {
 
 // list copies the messages of the account out of the ring. It gives up when they
 // turn out to be overwritten meanwhile, which needs a peer that releases and a
-// sender that sends. It reads beside a sender by design: what it reads is not
-// written as long as readPos stands, and that is checked behind it.
+// sender that sends; a peer alone cannot make it give up (T1). It reads beside a
+// sender by design: what it reads is not written as long as the sender has seen
+// no readPos behind the account's, and that is checked behind it.
 //
 //go:norace
-func (e *Endpoint) list(a account) (unreleased []Unreleased, stable bool) {
+func (e *Endpoint) list(a account) (unreleased []Unreleased, stable bool, err error) {
 	for pos := a.readPos; pos != a.writePos; {
 		kind, size, next, err := e.own.ring.peek(pos, a.writePos)
+		if err != nil && e.out.readPos.passed(a.readPos) {
+			return nil, false, nil
+		}
 		if err != nil {
-			return nil, false
+			return nil, true, &CorruptError{"I1", fmt.Sprintf("readPos %d lies inside of a record", a.readPos)}
 		}
 		data := make([]byte, size)
 		copy(data, e.own.ring.payload(pos, size))
 		unreleased = append(unreleased, Unreleased{data, kind, int64(a.deliveredPos-pos) > 0})
 		pos = next
 	}
-	again, err := e.account()
-	return unreleased, err == nil && again.readPos == a.readPos
+	return unreleased, !e.out.readPos.passed(a.readPos), nil
 }
 
 // count tells how many messages the account leaves unreleased, and how many of
@@ -95,11 +100,19 @@ func (e *Endpoint) unreleased() ([]Unreleased, bool, error) {
 		return nil, false, ErrClosed
 	}
 	a, err := e.account()
-	if err != nil {
-		e.mu.Unlock()
-		return nil, false, e.expel(err, false)
+	var list []Unreleased
+	stable := false
+	if err == nil {
+		list, stable, err = e.list(a)
 	}
-	defer e.mu.Unlock()
-	list, stable := e.list(a)
+	e.mu.Unlock()
+	if err != nil {
+		return nil, false, e.expel(false, func() error {
+			if _, now := e.account(); now != nil || e.role == RoleServer {
+				return now // a former client's was judged with its end
+			}
+			return err
+		})
+	}
 	return list, stable, nil
 }

@@ -79,10 +79,10 @@ func (c *consumer) look() (bool, error) {
 		writePos = c.peer.control.writePos.Load() // pairs: message-committed
 	}
 	if c.attention.Load() {
-		return c.attend()
+		return c.attend(writePos)
 	}
-	if err := c.ring.checkWritePos(writePos, seen, c.views.readPosOf(c)); err != nil {
-		return false, c.e.expel(err, true)
+	if c.ring.checkWritePos(writePos, seen, c.views.readPosOf(c)) != nil {
+		return false, c.suspect(seen)
 	}
 	if c.cursor == writePos {
 		return false, c.starving()
@@ -92,7 +92,8 @@ func (c *consumer) look() (bool, error) {
 
 // attend is look when an attachment has ended or the peer's memory was replaced.
 // What the ended one committed comes first (M5), its end after that, once.
-func (c *consumer) attend() (bool, error) {
+// The caller has read writePos before it saw attention, as look does.
+func (c *consumer) attend(writePos uint64) (bool, error) {
 	now := c.e.attendConsumer(c.cursor)
 	if now.peer != nil {
 		c.views.replace(c.peer, now.peer)
@@ -106,14 +107,27 @@ func (c *consumer) attend() (bool, error) {
 	if frozen {
 		return c.cursor != seen, nil
 	}
-	limit := now.limit
-	if !now.limited {
-		limit = c.peer.control.writePos.Load() // pairs: message-committed
+	limit := writePos
+	if now.limited {
+		limit = now.limit
 	}
-	if err := c.ring.checkWritePos(limit, seen, c.views.readPosOf(c)); err != nil {
-		return false, c.e.expel(err, true)
+	if c.ring.checkWritePos(limit, seen, c.views.readPosOf(c)) != nil {
+		return false, c.suspect(seen)
 	}
 	return c.writePos.advance(seen, limit) && c.cursor != limit, nil
+}
+
+// suspect drops the peer if its writePos is wrong for sure. It returns nil if that
+// must be looked at again: the value was perhaps a former client's, whose end
+// comes first and whose memory was judged with it.
+func (c *consumer) suspect(seen uint64) error {
+	return c.e.expel(true, func() error {
+		if c.e.role == RoleServer && len(c.e.ends) > 0 {
+			return nil
+		}
+		writePos := c.peer.control.writePos.Load() // pairs: message-committed
+		return c.ring.checkWritePos(writePos, seen, c.views.readPosOf(c))
+	})
 }
 
 // starving reports that the peer waits for space which only views held here
@@ -183,7 +197,19 @@ func (c *consumer) peek(pos uint64) (record, error) {
 // reject drops a peer whose record at the cursor is not one, with everything
 // that it says it has committed.
 func (c *consumer) reject(err error) error {
-	err = c.e.expel(err, true)
+	departed := false
+	var end uint64
+	if now := c.e.expel(true, func() error {
+		if end, departed = c.e.blameDeparted(); departed {
+			return nil
+		}
+		return err
+	}); now != nil {
+		err = now
+	}
+	if seen, frozen := c.writePos.get(); departed && !frozen {
+		c.writePos.advance(seen, end)
+	}
 	if limit := c.limit(); c.cursor != limit {
 		c.deliver(limit)
 		c.cursor = limit

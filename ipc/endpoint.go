@@ -177,6 +177,9 @@ func (e *Endpoint) join(own, peer *segment) {
 	e.in.writePos.set(e.in.cursor)
 	e.in.views.readPos, e.in.views.peer = e.in.cursor, peer
 	e.firstWritePos, e.firstReadPos = e.out.writePos, e.in.cursor
+	if e.role == RoleServer {
+		e.out.starts = newStarts(own.ring.size) // the ring is empty
+	}
 }
 
 // Listen opens the environment on a path and becomes its server. It fails at

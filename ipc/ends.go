@@ -85,13 +85,46 @@ func (e *Endpoint) markEnd(mark endMark) {
 	e.in.attention.Store(true)
 }
 
-// expel drops a peer that breaks an invariant, and returns err, which told says
-// is on its way to a caller of Receive. It does not wait.
-func (e *Endpoint) expel(err error, told bool) error {
+// lastEnd is where the last attachment ended that is over.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) lastEnd() uint64 {
+	if n := len(e.ends); n > 0 {
+		return e.ends[n-1].pos
+	}
+	pos, _ := e.in.writePos.get()
+	return pos
+}
+
+// blameDeparted takes it that err, found behind the cursor, is the work of a
+// client that is gone, if its end is not told yet: err then tells it, and nobody
+// else is dropped for it (T1). It returns where that client's messages end.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) blameDeparted() (end uint64, departed bool) {
+	if e.role != RoleServer || len(e.ends) == 0 {
+		return 0, false
+	}
+	e.ends[0].err = nil
+	e.tally.corruptions++
+	return e.ends[0].pos, true
+}
+
+// expel drops a peer that breaks an invariant, and returns the error, which told
+// says is on its way to a caller of Receive. It does not wait. judge says, with
+// e.mu held, whether the peer of this moment is to blame: what the caller saw may
+// be the work of a client that has gone since, and another may be there. If it
+// is not, expel returns nil, and the caller looks again.
+func (e *Endpoint) expel(told bool, judge func() error) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.corrupt != nil {
+		e.told = e.told || told
 		return e.corrupt
+	}
+	err := judge()
+	if err == nil {
+		return nil
 	}
 	e.corrupt = err
 	e.out.readPos.freeze()

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +24,7 @@ type producer struct {
 	need     uint64 // bytes that the waiting call wants
 	wait     waiter
 	sent     counter
+	starts   starts // of the records in the ring; nil at a client
 
 	readPos seenPos // the peer's
 
@@ -90,10 +92,24 @@ func (p *producer) fits(need uint64) (bool, error) {
 		return false, nil
 	}
 	readPos := p.peer.control.readPos.Load() // pairs: message-released
-	if err := p.ring.checkReadPos(readPos, seen, p.writePos); err != nil {
-		return false, p.e.expel(err, false)
+	if p.checkReadPos(readPos, seen, p.writePos) != nil {
+		return false, p.e.expel(false, func() error { // not for what a former client left
+			return p.checkReadPos(p.e.peer.control.readPos.Load(), seen, p.writePos) // pairs: message-released
+		})
 	}
 	return p.readPos.advance(seen, readPos) && p.filled+need-readPos <= p.ring.size, nil
+}
+
+// checkReadPos refuses a peer's readPos that breaks I1, went back, or does not
+// stand between two records.
+func (p *producer) checkReadPos(readPos, seen, writePos uint64) error {
+	if err := p.ring.checkReadPos(readPos, seen, writePos); err != nil {
+		return err
+	}
+	if readPos != seen && readPos != writePos && !p.starts.allows(readPos) {
+		return &CorruptError{"I1", fmt.Sprintf("readPos %d lies inside of a record, seen %d, writePos %d", readPos, seen, writePos)}
+	}
+	return nil
 }
 
 // look implements end.
@@ -172,7 +188,9 @@ func (p *producer) fill(kind uint32, data []byte) {
 
 // seal writes the header of a record whose payload is in place.
 func (p *producer) seal(kind uint32, size int) {
-	p.filled = p.ring.putHeader(p.filled, kind, size)
+	next := p.ring.putHeader(p.filled, kind, size)
+	p.starts.mark(p.filled, next)
+	p.filled = next
 	p.records++
 	p.e.hook(step.Sealed, p.filled)
 }

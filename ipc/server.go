@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -143,7 +144,9 @@ func (s *server) settle(a *attachment) {
 	}
 	writePos, err := s.finalWritePos()
 	counts, accountErr := e.account()
-	if err = errors.Join(err, accountErr); err != nil && e.corrupt == nil {
+	// The next client would be refused for the words that this one has spoilt.
+	err = cmp.Or(err, accountErr, e.peer.check(RoleClient, e.generation))
+	if err != nil && e.corrupt == nil {
 		e.corrupt = err
 		e.in.writePos.freeze()
 		e.out.readPos.freeze()
@@ -157,6 +160,8 @@ func (s *server) settle(a *attachment) {
 		_ = s.renew() // if there is no memory now, the next admission tries again
 	case a.ready:
 		e.markEnd(endMark{pos: writePos, err: end.Err})
+	case writePos != e.lastEnd():
+		e.markEnd(endMark{pos: writePos}) // what it sent without a word is not its successor's
 	}
 	if !a.ready {
 		return // it was never announced, and sent nothing
