@@ -58,7 +58,7 @@ var mutants = []mutant{
 	{"C8", "handshake_linux.go",
 		"	case flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0:\n",
 		"	case flags&unix.MSG_TRUNC != 0:\n",
-		"CutOff"},
+		"TestC8"},
 	{"C9", "endpoint.go",
 		"	if err := e.Close(); err != nil {\n		return nil, err\n	}\n	return Dial(ctx, e.path, e.options)\n",
 		"	next, err := Dial(ctx, e.path, e.options)\n	if err == nil {\n		err = e.Close()\n	}\n	return next, err\n",

@@ -241,6 +241,15 @@ func TestW1W2NoWakeUpIsLostBetweenTwoProcesses(t *testing.T) {
 		}
 	}
 	group.Wait()
+	sleptThrough(t, ctx)
+}
+
+// sleptThrough fails a test in which only the watchdog has ended a sleep.
+func sleptThrough(t *testing.T, ctx context.Context) {
+	t.Helper()
+	if ctx.Err() != nil {
+		t.Error("M7 NoStuckWaiter: a wake-up was lost: the watchdog has ended the sleep")
+	}
 }
 
 var _ = part("patient echo", func(p *player) {
@@ -281,10 +290,12 @@ func (c *interruptingContext) Err() error {
 
 func TestW2W3AnInterruptBetweenTheFlagsAndTheSleepIsNotSleptThrough(t *testing.T) {
 	server, _ := pair(t, patientOptions(), patientOptions())
-	ctx := &interruptingContext{Context: context.Background(), interrupt: server.bell.interrupt}
+	watched := testContext(t)
+	ctx := &interruptingContext{Context: watched, interrupt: server.bell.interrupt}
 	if _, err := server.Receive(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Receive: %v", err)
 	}
+	sleptThrough(t, watched)
 }
 
 func TestW2APositionThatMovesBeforeTheSleepIsNotSleptThrough(t *testing.T) {
@@ -305,9 +316,11 @@ func TestW2APositionThatMovesBeforeTheSleepIsNotSleptThrough(t *testing.T) {
 	}
 	server := listenHere(t, path, options)
 	client = dialHere(t, path, patientOptions())
-	if m, err := server.Receive(testContext(t)); err != nil || m.Kind != 1 {
+	ctx := testContext(t)
+	if m, err := server.Receive(ctx); err != nil || m.Kind != 1 {
 		t.Errorf("Receive: %+v, %v", m, err)
 	}
+	sleptThrough(t, ctx)
 }
 
 func TestW3ADeathInterruptsTheServersWaiters(t *testing.T) {
@@ -315,13 +328,14 @@ func TestW3ADeathInterruptsTheServersWaiters(t *testing.T) {
 	server := listenHere(t, path, patientOptions())
 	client := startActor(t, actorArgument{Path: path, Options: patient})
 	client.ask("attached", "dial")
-	end := make(chan error)
-	go func() { _, err := server.Receive(testContext(t)); end <- err }()
+	end, ctx := make(chan error), testContext(t)
+	go func() { _, err := server.Receive(ctx); end <- err }()
 	eventually(t, "the server sleeps", func() bool { return server.bell.sleeps.Load() > 0 })
 	client.kill()
 	if err := <-end; !errors.Is(err, ErrPeerDied) {
 		t.Errorf("Receive: %v", err)
 	}
+	sleptThrough(t, ctx)
 }
 
 func TestW5AFreezeBetweenPublishAndWakeIsOutlived(t *testing.T) {
@@ -331,9 +345,9 @@ func TestW5AFreezeBetweenPublishAndWakeIsOutlived(t *testing.T) {
 	server := listenHere(t, path, options)
 	client := startActor(t, actorArgument{Path: path, Options: quick})
 	client.ask("attached", "dial")
-	got := make(chan Message)
+	got, ctx := make(chan Message), testContext(t)
 	go func() {
-		m, err := server.Receive(testContext(t))
+		m, err := server.Receive(ctx)
 		if err != nil {
 			t.Errorf("Receive: %v", err)
 		}
@@ -345,6 +359,7 @@ func TestW5AFreezeBetweenPublishAndWakeIsOutlived(t *testing.T) {
 	if m := <-got; m.Kind != 1 {
 		t.Errorf("message %+v", m)
 	}
+	sleptThrough(t, ctx)
 }
 
 func TestW8ABatchLargerThanTheRingIsPublishedBeforeItWaits(t *testing.T) {
@@ -352,18 +367,18 @@ func TestW8ABatchLargerThanTheRingIsPublishedBeforeItWaits(t *testing.T) {
 	options.ToClientSize = os.Getpagesize()
 	server, client := pair(t, options, patientOptions())
 	const count = 2000
-	sent := make(chan error)
+	sent, ctx := make(chan error), testContext(t)
 	go func() {
 		batch := make([]Message, count)
 		for i := range batch {
 			batch[i] = Message{Kind: uint32(i), Data: pattern(uint32(i))}
 		}
-		_, err := server.SendBatch(testContext(t), batch)
+		_, err := server.SendBatch(ctx, batch)
 		sent <- err
 	}()
 	buffer := make([]byte, 512)
 	for i := range uint32(count) {
-		m, err := client.ReceiveInto(testContext(t), buffer)
+		m, err := client.ReceiveInto(ctx, buffer)
 		if err != nil || m.Kind != i || checkPattern(m) != nil {
 			t.Fatalf("message %d: %+v, %v", i, m, err)
 		}
@@ -371,6 +386,7 @@ func TestW8ABatchLargerThanTheRingIsPublishedBeforeItWaits(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Error(err)
 	}
+	sleptThrough(t, ctx)
 }
 
 func TestW8AReceiverThatHoldsAllTheSpaceIsTold(t *testing.T) {
