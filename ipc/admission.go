@@ -31,21 +31,51 @@ func (s *server) accept() {
 			}
 			continue
 		}
-		select {
-		case s.slots <- struct{}{}:
-		case <-s.e.closed:
+		if !s.takeSlot() {
 			_ = unix.Close(fd)
 			return
 		}
 		s.e.hook(step.ConnectionAccepted, uint64(fd))
 		c := &conn{fd: fd}
 		s.e.mu.Lock()
-		s.handshakes[c] = struct{}{}
+		s.connections++
+		s.handshakes[c] = s.connections
 		s.e.mu.Unlock()
 		s.e.workers.Add(1)
 		go s.handshake(c)
 	}
 }
+
+// takeSlot waits for a slot for one more handshake, or until Close. Who comes
+// drives out who has said nothing for the longest, so that silent connections keep
+// nobody out, however many they are (C7).
+func (s *server) takeSlot() bool {
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	default:
+	}
+	s.e.mu.Lock()
+	var silent *conn
+	for c, number := range s.handshakes {
+		if number != spoken && (silent == nil || number < s.handshakes[silent]) {
+			silent = c
+		}
+	}
+	if silent != nil {
+		silent.wake()
+	}
+	s.e.mu.Unlock()
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	case <-s.e.closed:
+		return false
+	}
+}
+
+// spoken stands for the number of a connection that has said hello.
+const spoken = 0
 
 // handshake decides about one connection, and stays with it if it is admitted.
 // It has a deadline, and no handshake waits for another's hello (C7).
@@ -94,6 +124,9 @@ func (s *server) hello(c *conn) (reason uint32, pid int) {
 	if p.compatible() != nil {
 		return reasonVersion, 0
 	}
+	s.e.mu.Lock()
+	s.handshakes[c] = spoken
+	s.e.mu.Unlock()
 	s.e.hook(step.HelloReceived, 0)
 	return reasonNone, 0
 }

@@ -119,16 +119,24 @@ func (l *lockFile) unlock(at int64) error {
 
 // takeToken locks byte 1 on an open file description of its own, to be passed to
 // a client. The file is reached through this descriptor and never by path: it
-// may have been deleted and made again (C4).
+// may have been deleted and made again (C4). The client may be another user's, so
+// it gets a descriptor that cannot write what the file says (T2), and a read lock,
+// which is what such a descriptor can hold. That it is the only one is tested
+// before, and nobody but the holder of byte 0 gives out tokens.
+//
+// Preconditions: the caller is the only one who takes tokens now.
 func (l *lockFile) takeToken() (fd int, ok bool, err error) {
+	if locked, err := isLocked(l.fd, tokenByte); locked || err != nil {
+		return -1, false, err
+	}
 	err = retry(func() error {
-		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.fd), unix.O_RDWR|unix.O_CLOEXEC, 0)
+		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		return err
 	})
 	if err != nil {
 		return -1, false, fmt.Errorf("ipc: open the lock file again for the client's token: %w: is /proc mounted?", err)
 	}
-	if ok, err = setLock(fd, tokenByte, unix.F_WRLCK); !ok || err != nil {
+	if ok, err = setLock(fd, tokenByte, unix.F_RDLCK); !ok || err != nil {
 		_ = unix.Close(fd)
 		return -1, false, err
 	}

@@ -24,13 +24,14 @@ type server struct {
 	lost     bool        // the path no longer does; the heartbeat's own
 
 	// admission lets one handshake at a time take the token.
-	admission sync.Mutex
-	slots     chan struct{} // bounds the handshakes under way
+	admission   sync.Mutex
+	slots       chan struct{} // bounds the handshakes under way
+	connections uint64        // so far; the accept loop's own
 
 	// Guarded by e.mu:
 	current    *attachment
-	granted    uint64 // attachments so far, counted at the grant
-	handshakes map[*conn]struct{}
+	granted    uint64           // attachments so far, counted at the grant
+	handshakes map[*conn]uint64 // by number of connection, or spoken
 }
 
 // An attachment is one client's stay, from the grant to the proof of its end.
@@ -46,7 +47,7 @@ type attachment struct {
 
 // serve starts the server's goroutines.
 func (s *server) serve() {
-	s.handshakes = make(map[*conn]struct{})
+	s.handshakes = make(map[*conn]uint64)
 	s.slots = make(chan struct{}, maxHandshakes)
 	s.e.workers.Add(2)
 	go s.e.pulse()
