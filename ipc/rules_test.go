@@ -340,9 +340,8 @@ func TestW3ADeathInterruptsTheServersWaiters(t *testing.T) {
 
 func TestW5AFreezeBetweenPublishAndWakeIsOutlived(t *testing.T) {
 	path := testPath(t)
-	options := quickOptions()
-	options.Spin = NoSpin
-	server := listenHere(t, path, options)
+	// A hang is far away: it would interrupt the sleep too.
+	server := listenHere(t, path, &Options{HeartbeatInterval: quick.HeartbeatInterval, HangTimeout: time.Hour, Spin: NoSpin})
 	client := startActor(t, actorArgument{Path: path, Options: quick})
 	client.ask("attached", "dial")
 	got, ctx := make(chan Message), testContext(t)
