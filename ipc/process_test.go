@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "no part %q\n", name)
 			os.Exit(3)
 		}
+		go exitWithTheTest()
 		p := &player{lines: bufio.NewScanner(os.Stdin)}
 		p.ctx, p.cancel = context.WithCancel(context.Background())
 		if !p.lines.Scan() { // the argument comes first
@@ -53,6 +54,13 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// exitWithTheTest ends a player when the test that started it is gone, by
+// whatever end: nobody else holds the other end of this pipe.
+func exitWithTheTest() {
+	_, _ = io.Copy(io.Discard, os.NewFile(3, "the test"))
+	os.Exit(4)
 }
 
 // A player is the inside of a test process.
@@ -169,10 +177,17 @@ func start(t testing.TB, name string, argument any) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	leash, held, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leash.Close()
+	p.cmd.ExtraFiles = []*os.File{leash}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
+		defer held.Close()
 		scanner := bufio.NewScanner(stdout)
 		scanner.Buffer(nil, 1<<20)
 		for scanner.Scan() {
