@@ -13,8 +13,8 @@ type account struct {
 // Preconditions: e.mu is held, and the memory is mapped.
 func (e *Endpoint) account() (account, error) {
 	a := account{writePos: e.own.control.writePos.Load()}
-	seen, frozen := e.out.readPos.get()
-	if frozen || e.corrupt != nil {
+	seen, _ := e.out.readPos.get() // also frozen: then fresh memory began there
+	if e.corrupt != nil {
 		a.readPos, a.deliveredPos = seen, a.writePos // nothing is known: all may have been seen
 		return a, nil
 	}
@@ -29,6 +29,10 @@ func (e *Endpoint) account() (account, error) {
 	if err := e.own.ring.checkDeliveredPos(a.deliveredPos, a.readPos, a.writePos); err != nil {
 		return account{}, err
 	}
+	if int64(a.deliveredPos-e.deliveredSeen) < 0 {
+		return account{}, &CorruptError{"I2", fmt.Sprintf("deliveredPos %d went back from %d", a.deliveredPos, e.deliveredSeen)}
+	}
+	e.deliveredSeen = a.deliveredPos
 	return a, nil
 }
 

@@ -98,7 +98,6 @@ func (c *consumer) attend(writePos uint64) (bool, error) {
 	if now.peer != nil {
 		c.views.replace(c.peer, now.peer)
 		c.peer, c.ring = now.peer, now.peer.ring
-		c.writePos.thaw()
 	}
 	if now.err != nil {
 		return false, now.err

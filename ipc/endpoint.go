@@ -114,7 +114,9 @@ type Endpoint struct {
 	ends    []endMark
 	fresh   *segment // new peer memory that the producer has not taken over
 	missed  int
-	tally   tally
+
+	deliveredSeen uint64 // the peer's deliveredPos, as the last account found it
+	tally         tally
 }
 
 // life is what differs between server and client.
@@ -177,6 +179,7 @@ func (e *Endpoint) join(own, peer *segment) {
 	e.in.writePos.set(e.in.cursor)
 	e.in.views.readPos, e.in.views.peer = e.in.cursor, peer
 	e.firstWritePos, e.firstReadPos = e.out.writePos, e.in.cursor
+	e.deliveredSeen = e.out.readPos.word.Load() // the least that it can be
 	if e.role == RoleServer {
 		e.out.starts = newStarts(own.ring.size) // the ring is empty
 	}

@@ -60,6 +60,9 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 		return notice{err: mark.err}
 	}
 	e.ends = e.ends[1:]
+	if e.corrupt == nil {
+		e.in.writePos.thaw() // the next attachment's messages may be taken
+	}
 	return notice{err: mark.err, peer: mark.peer, limit: cursor, limited: true}
 }
 

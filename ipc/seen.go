@@ -23,6 +23,21 @@ func (s *seenPos) advance(old, new uint64) bool {
 	return old == new && s.word.Load() == old || s.word.CompareAndSwap(old, new)
 }
 
+// raise moves it forward to pos, whoever else moves it, unless it is frozen.
+func (s *seenPos) raise(pos uint64) {
+	for {
+		seen, frozen := s.get()
+		if frozen || int64(pos-seen) <= 0 || s.word.CompareAndSwap(seen, pos) {
+			return
+		}
+	}
+}
+
+// stop moves it from old to new and freezes it there, in one step.
+func (s *seenPos) stop(old, new uint64) bool {
+	return s.word.CompareAndSwap(old, new|frozenBit)
+}
+
 // freeze stops it where it is.
 func (s *seenPos) freeze() uint64 {
 	return s.word.Or(frozenBit) &^ frozenBit

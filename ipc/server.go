@@ -143,6 +143,7 @@ func (s *server) settle(a *attachment) {
 	if e.peer.control.goodbye.Load() == a.number { // pairs: goodbye
 		end, state = Event{Kind: EventClosed, Err: ErrPeerClosed}, PeerClosed
 	}
+	formerEnd := e.lastEnd()
 	writePos, err := s.finalWritePos()
 	counts, accountErr := e.account()
 	// The next client would be refused for the words that this one has spoilt.
@@ -161,8 +162,13 @@ func (s *server) settle(a *attachment) {
 		_ = s.renew() // if there is no memory now, the next admission tries again
 	case a.ready:
 		e.markEnd(endMark{pos: writePos, err: end.Err})
-	case writePos != e.lastEnd():
+	case writePos != formerEnd:
 		e.markEnd(endMark{pos: writePos}) // what it sent without a word is not its successor's
+	case len(e.ends) == 0:
+		e.in.writePos.thaw() // nothing is to be told
+	}
+	if e.corrupt == nil {
+		e.out.readPos.raise(counts.readPos) // no later client takes these releases back
 	}
 	if !a.ready {
 		return // it was never announced, and sent nothing
@@ -178,11 +184,18 @@ func (s *server) settle(a *attachment) {
 	e.emit(end)
 }
 
-// finalWritePos reads and checks what the ended client had committed (W6).
+// finalWritePos reads and checks what the ended client had committed (W6). From
+// then on Receive takes nothing behind it until it has told the end: a position
+// that the client showed before, and took back, is not acted upon any more.
 func (s *server) finalWritePos() (uint64, error) {
-	seen, _ := s.e.in.writePos.get()
 	writePos := s.e.peer.control.writePos.Load() // pairs: message-committed
-	return writePos, s.e.peer.ring.checkWritePos(writePos, seen, s.e.own.control.readPos.Load())
+	for {
+		seen, frozen := s.e.in.writePos.get()
+		err := s.e.peer.ring.checkWritePos(writePos, seen, s.e.own.control.readPos.Load())
+		if err != nil || frozen || s.e.in.writePos.stop(seen, writePos) {
+			return writePos, err
+		}
+	}
 }
 
 // renew replaces the memory of a corrupt client by fresh memory, which continues
@@ -212,6 +225,7 @@ func (s *server) renew() error {
 		mark.err = nil
 	}
 	e.markEnd(mark)
+	e.deliveredSeen = at.deliveredPos
 	e.peer.release()
 	e.peer = fresh
 	e.corrupt, e.told = nil, false
