@@ -43,7 +43,7 @@ var mutants = []mutant{
 		"		if former != nil && (!showsEnd || showsEnd) {\n",
 		"TestC3A"},
 	{"C4", "lock_linux.go",
-		`unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.fd), unix.O_RDWR|unix.O_CLOEXEC, 0)`,
+		`unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)`,
 		`unix.Open(l.path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_CREAT, 0o600)`,
 		"TestC4A"},
 	{"C5 (the lock file again)", "listen.go", "	if !s.lock.isCurrent() {\n", "	if false && !s.lock.isCurrent() {\n", "TestC5A"},

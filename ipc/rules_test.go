@@ -117,14 +117,26 @@ func TestC3ANewcomerWaitsWhileTheFormerClientEnds(t *testing.T) {
 }
 
 func TestC4ADeletedLockFileAdmitsNoSecondClient(t *testing.T) {
-	path := testPath(t)
-	listenHere(t, path, nil)
-	dialHere(t, path, nil)
-	if err := os.Remove(path + ".lock"); err != nil {
-		t.Fatal(err)
+	for _, before := range []bool{true, false} { // the first client, or after it
+		path := testPath(t)
+		listenHere(t, path, nil)
+		if before {
+			remove(t, path+".lock")
+		}
+		dialHere(t, path, nil)
+		if !before {
+			remove(t, path+".lock")
+		}
+		if _, err := Dial(testContext(t), path, nil); !errors.Is(err, ErrClientRunning) {
+			t.Errorf("a second client after the lock file was deleted: %v", err)
+		}
 	}
-	if _, err := Dial(testContext(t), path, nil); !errors.Is(err, ErrClientRunning) {
-		t.Errorf("a second client after the lock file was deleted: %v", err)
+}
+
+func remove(t testing.TB, name string) {
+	t.Helper()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
 	}
 }
 
