@@ -163,16 +163,20 @@ done
 
 summary=""
 stage=
+passed=
+# finish says passed only where the last line was reached: a script that is
+# killed comes here with the status of whatever it did last.
 finish() {
-	local status=$?
 	printf '\n%s' "$summary"
-	if [ $status != 0 ]; then
-		printf 'check: FAILED in %s after %d s\n' "$stage" "$SECONDS"
-	else
+	if [ -n "$passed" ]; then
 		printf 'check: passed in %d s\n' "$SECONDS"
+	else
+		printf 'check: FAILED in %s after %d s\n' "$stage" "$SECONDS"
 	fi
 }
 trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 for stage in "${chosen[@]}"; do
 	printf '\n== %s\n' "$stage"
@@ -182,3 +186,4 @@ for stage in "${chosen[@]}"; do
 	printf -- '-- %s: %d s\n' "$stage" "$took"
 	summary+=$(printf '%-12s %5d s' "$stage" "$took")$'\n'
 done
+passed=yes
