@@ -162,6 +162,18 @@ func (c *consumer) available(ctx context.Context) error {
 	if ready, err := c.look(); ready || err != nil {
 		return err
 	}
+	if c.e.spinBudget(&c.wait) > 0 {
+		seen := c.limit()
+		for range looksBeforeClock {
+			if c.peer.control.writePos.Load() != seen {
+				if ready, err := c.look(); ready || err != nil {
+					c.wait.adapt(true)
+					return err
+				}
+				break
+			}
+		}
+	}
 	return c.e.await(ctx, &c.wait, c)
 }
 
@@ -227,13 +239,11 @@ func (c *consumer) deliver(next uint64) {
 	c.e.hook(step.Delivered, next)
 }
 
-// message describes a record, as the view that it is.
-func (c *consumer) message(r record) Message {
-	return Message{
-		Data:        c.ring.payload(r.pos, r.size),
-		Kind:        r.kind,
-		Redelivered: int64(c.deliveredPos-r.pos) > 0,
-	}
+// describe fills in what a record is as a view.
+func (c *consumer) describe(r *record, m *Message) {
+	m.Data = c.ring.payload(r.pos, r.size)
+	m.Kind = r.kind
+	m.Redelivered = int64(c.deliveredPos-r.pos) > 0
 }
 
 // store moves readPos from old to new: a release.
@@ -247,54 +257,57 @@ func (c *consumer) store(old, new uint64) {
 }
 
 // takeView takes the record at the cursor as a view.
-func (c *consumer) takeView() (Message, error) {
+func (c *consumer) takeView(m *Message) error {
 	r, err := c.peek(c.cursor)
 	if err != nil {
-		return Message{}, c.reject(err)
+		return c.reject(err)
 	}
-	m := c.message(r)
+	c.describe(&r, m)
 	c.deliver(r.next)
 	c.cursor = r.next
 	m.from, m.seq = c, c.views.push(c, r.next)
 	c.received.count(1)
-	return m, nil
+	return nil
 }
 
 // takeCopy copies the record at the cursor into buf and releases it.
-func (c *consumer) takeCopy(buf []byte) (Message, error) {
+func (c *consumer) takeCopy(buf []byte, m *Message) error {
 	r, err := c.peek(c.cursor)
 	if err != nil {
-		return Message{}, c.reject(err)
+		return c.reject(err)
 	}
 	if r.size > len(buf) {
-		return Message{}, fmt.Errorf("%w: it has %d bytes", ErrShortBuffer, r.size)
+		return fmt.Errorf("%w: it has %d bytes", ErrShortBuffer, r.size)
 	}
-	m := c.message(r)
+	c.describe(&r, m)
 	c.deliver(r.next)
 	m.Data = buf[:copy(buf, m.Data)]
 	c.cursor = r.next
 	if c.held.Load() == 0 {
 		c.views.advance(c, r.next)
 	} else if err := c.release(c.views.push(c, r.next)); err != nil {
-		return Message{}, err
+		return err
 	}
 	c.received.count(1)
-	return m, nil
+	return nil
 }
 
 // receive waits for a record and takes it with one of the two forms.
 func (c *consumer) receive(ctx context.Context, buf []byte, view bool) (Message, error) {
+	var m Message
 	if err := c.lock(ctx); err != nil {
-		return Message{}, err
+		return m, err
 	}
-	defer c.gate.unlock()
-	if err := c.available(ctx); err != nil {
-		return Message{}, err
+	err := c.available(ctx)
+	switch {
+	case err != nil:
+	case view:
+		err = c.takeView(&m)
+	default:
+		err = c.takeCopy(buf, &m)
 	}
-	if view {
-		return c.takeView()
-	}
-	return c.takeCopy(buf)
+	c.gate.unlock()
+	return m, err
 }
 
 // tryReceive is receive without waiting.
@@ -302,14 +315,17 @@ func (c *consumer) tryReceive(buf []byte, view bool) (Message, error) {
 	if err := c.tryLock(); err != nil {
 		return Message{}, err
 	}
-	defer c.gate.unlock()
-	if err := c.availableNow(); err != nil {
-		return Message{}, err
+	var m Message
+	err := c.availableNow()
+	switch {
+	case err != nil:
+	case view:
+		err = c.takeView(&m)
+	default:
+		err = c.takeCopy(buf, &m)
 	}
-	if view {
-		return c.takeView()
-	}
-	return c.takeCopy(buf)
+	c.gate.unlock()
+	return m, err
 }
 
 // takeViews takes records as views, as many as wait and fit, marked delivered
@@ -324,7 +340,7 @@ func (c *consumer) takeViews(into []Message) (int, error) {
 		if err != nil {
 			break // told by the next call, which begins here
 		}
-		into[n] = c.message(r)
+		c.describe(&r, &into[n])
 		into[n].from = c
 		end = r.next
 	}
@@ -336,23 +352,38 @@ func (c *consumer) takeViews(into []Message) (int, error) {
 }
 
 // takeCopies copies records into buf, one behind the other, as many as wait and
-// fit, and releases each.
+// fit: marked delivered with one store, and released with one.
 func (c *consumer) takeCopies(buf []byte, into []Message) (int, error) {
-	for n := range into {
-		if c.cursor == c.limit() {
-			return n, nil
+	n, end := 0, c.cursor
+	room := len(buf)
+	for limit := c.limit(); n < len(into) && end != limit; n++ {
+		r, err := c.peek(end)
+		switch {
+		case err != nil && n == 0:
+			return 0, c.reject(err)
+		case r.size > room && n == 0 && err == nil:
+			return 0, fmt.Errorf("%w: it has %d bytes", ErrShortBuffer, r.size)
 		}
-		m, err := c.takeCopy(buf)
-		if err != nil && n > 0 {
-			return n, nil // told by the next call, which begins here
+		if err != nil || r.size > room {
+			break // told by the next call, which begins here
 		}
-		if err != nil {
-			return 0, err
-		}
-		into[n] = m
-		buf = buf[len(m.Data):]
+		c.describe(&r, &into[n])
+		room -= r.size
+		end = r.next
 	}
-	return len(into), nil
+	c.deliver(end)
+	for i := range into[:n] {
+		size := copy(buf, into[i].Data)
+		into[i].Data, buf = buf[:size:size], buf[size:]
+	}
+	c.cursor = end
+	if c.held.Load() == 0 {
+		c.views.advance(c, end)
+	} else if err := c.release(c.views.push(c, end)); err != nil {
+		return 0, err
+	}
+	c.received.count(n)
+	return n, nil
 }
 
 // receiveBatch is receive for several.

@@ -61,7 +61,8 @@ var consumerCrashes = []ringCrash{
 	{at: step.Peeked, nth: 2, do: "receiveinto 2", account: "2 3 4", next: "2 3 4"},
 	{at: step.Delivered, nth: 2, do: "receiveinto 2", account: "2d 3 4", next: "2r 3 4"},
 	{at: step.Released, nth: 2, do: "receiveinto 2", account: "3 4", next: "3 4"},
-	{at: step.Released, nth: 3, do: "receivebatchinto 3", account: "4", next: "4"},
+	{at: step.Delivered, nth: 1, do: "receivebatchinto 3", account: "1d 2d 3d 4", next: "1r 2r 3r 4"},
+	{at: step.Released, nth: 1, do: "receivebatchinto 3", account: "4", next: "4"},
 	{at: step.Delivered, nth: 4, do: "receive 4", account: "1d 2d 3d 4d", next: "1r 2r 3r 4r"},
 }
 

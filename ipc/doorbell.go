@@ -112,7 +112,7 @@ func (e *Endpoint) await(ctx context.Context, w *waiter, t end) error {
 		}
 		if budget := e.spinBudget(w); !spun && budget > 0 {
 			spun = true
-			if e.bell.spin(word, value, n, budget) {
+			if e.bell.spin(word, value, n, budget, e.spinOption > 0) {
 				continue
 			}
 		}
@@ -175,10 +175,10 @@ func (e *Endpoint) spinBudget(w *waiter) time.Duration {
 		return 0
 	case w.misses%probeEvery == probeEvery-1:
 		return maxSpin
-	case w.budget == 0:
+	case w.misses == 0:
 		return maxSpin
 	default:
-		return w.budget
+		return w.budget // 0 once it is known not to pay
 	}
 }
 
@@ -189,7 +189,9 @@ func (w *waiter) adapt(hit bool) {
 		return
 	}
 	w.misses++
-	w.budget = max(minSpin, orDefault(w.budget, maxSpin)/2)
+	if w.budget /= 2; w.budget < minSpin {
+		w.budget = 0
+	}
 }
 
 // How a spin goes about it: looks between two looks at the clock, and when it
@@ -197,32 +199,36 @@ func (w *waiter) adapt(hit bool) {
 // runnable threads than processors, a spin that never yields holds up the very
 // process that it waits for.
 const (
-	looksPerRound = 50
-	goschedAfter  = 2 * time.Microsecond
-	yieldAfter    = 5 * time.Microsecond
+	looksBeforeClock = 500
+	looksPerRound    = 200
+	yieldAfter       = 5 * time.Microsecond
 )
 
 // spin watches word until it differs from value, an interrupt comes (n is the
 // counter as the caller read it), or the budget is spent, which gives false.
-func (d *doorbell) spin(word *atomic.Uint64, value uint64, n uint32, budget time.Duration) bool {
+func (d *doorbell) spin(word *atomic.Uint64, value uint64, n uint32, budget time.Duration, yield bool) bool {
+	// Most waits end before it is worth looking at the clock.
+	for range looksBeforeClock {
+		if word.Load() != value {
+			return true
+		}
+	}
 	start := time.Now()
 	for {
+		if d.interrupts.Load() != n {
+			return true
+		}
 		for range looksPerRound {
 			if word.Load() != value {
 				return true
 			}
 		}
-		if d.interrupts.Load() != n {
-			return true
-		}
 		spent := time.Since(start)
 		if spent >= budget {
 			return false
 		}
-		if spent > yieldAfter {
+		if yield && spent > yieldAfter {
 			yieldProcessor()
-		}
-		if spent > goschedAfter {
 			runtime.Gosched()
 		}
 	}

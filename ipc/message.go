@@ -39,10 +39,19 @@ func (m Message) Release() error {
 // first error; it goes on after one.
 func ReleaseBatch(messages []Message) error {
 	var first error
-	for i := range messages {
-		if err := messages[i].Release(); err != nil && first == nil {
+	for len(messages) > 0 {
+		n := 1
+		for n < len(messages) && messages[n].from == messages[0].from {
+			n++
+		}
+		err := ErrReleased
+		if c := messages[0].from; c != nil {
+			err = c.releaseAll(messages[:n])
+		}
+		if first == nil {
 			first = err
 		}
+		messages = messages[n:]
 	}
 	return first
 }

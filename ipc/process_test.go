@@ -168,7 +168,9 @@ func start(t testing.TB, name string, argument any) *process {
 		t.Fatal(err)
 	}
 	p := &process{t: t, name: name, cmd: exec.Command(binary), lines: make(chan string, 4096), done: make(chan struct{}), log: &syncBuffer{}}
-	p.cmd.Env = append(os.Environ(), partVariable+"="+name)
+	// One arena: where the C library is linked in, each thread would reserve its
+	// own, which tests that limit the address space would meet.
+	p.cmd.Env = append(os.Environ(), partVariable+"="+name, "MALLOC_ARENA_MAX=1")
 	p.cmd.Stderr = p.log
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)

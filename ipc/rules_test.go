@@ -189,7 +189,7 @@ func TestC10NothingIsInherited(t *testing.T) {
 	seen := 0
 	for _, entry := range entries {
 		target, _ := os.Readlink("/proc/self/fd/" + entry.Name())
-		if !strings.Contains(target, "tandem") && !strings.HasPrefix(target, "socket:") {
+		if !strings.Contains(target, "memfd:tandem") && !strings.HasSuffix(target, ".lock") && !strings.HasPrefix(target, "socket:") {
 			continue
 		}
 		seen++

@@ -48,22 +48,25 @@ func (v *views) advance(c *consumer, end uint64) {
 // push adds the view that ends at end and returns its sequence number.
 func (v *views) push(c *consumer, end uint64) uint64 {
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.add(c, end)
+	seq := v.add(end)
+	c.held.Add(1)
+	v.mu.Unlock()
+	return seq
 }
 
 // pushAll adds the views of consecutive messages, and numbers them.
 func (v *views) pushAll(c *consumer, messages []Message) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	end := c.cursor
 	for i := range messages {
 		end += recordSize(len(messages[i].Data))
-		messages[i].seq = v.add(c, end)
+		messages[i].seq = v.add(end)
 	}
+	c.held.Add(int64(len(messages)))
+	v.mu.Unlock()
 }
 
-func (v *views) add(c *consumer, end uint64) uint64 {
+func (v *views) add(end uint64) uint64 {
 	if v.next-v.first == uint64(len(v.queue)) {
 		grown := make([]view, max(64, 2*len(v.queue)))
 		for seq := v.first; seq != v.next; seq++ {
@@ -74,7 +77,6 @@ func (v *views) add(c *consumer, end uint64) uint64 {
 	seq := v.next
 	v.queue[seq&uint64(len(v.queue)-1)] = view{end: end}
 	v.next++
-	c.held.Add(1)
 	return seq
 }
 
@@ -82,22 +84,59 @@ func (v *views) add(c *consumer, end uint64) uint64 {
 func (c *consumer) release(seq uint64) error {
 	v := &c.views
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if seq-v.first >= v.next-v.first || v.queue[seq&uint64(len(v.queue)-1)].released {
+	err := v.mark(seq)
+	if err == nil {
+		err = c.sweep()
+	}
+	v.mu.Unlock()
+	return err
+}
+
+// releaseAll releases views with one store of readPos. It goes on after an error,
+// and returns the first.
+func (c *consumer) releaseAll(messages []Message) error {
+	v := &c.views
+	v.mu.Lock()
+	var first error
+	for i := range messages {
+		if err := v.mark(messages[i].seq); err != nil && first == nil {
+			first = err
+		}
+	}
+	if err := c.sweep(); first == nil {
+		first = err
+	}
+	v.mu.Unlock()
+	return first
+}
+
+// mark notes that a view is released.
+func (v *views) mark(seq uint64) error {
+	if seq-v.first >= v.next-v.first {
 		return ErrReleased
 	}
-	v.queue[seq&uint64(len(v.queue)-1)].released = true
+	view := &v.queue[seq&uint64(len(v.queue)-1)]
+	if view.released {
+		return ErrReleased
+	}
+	view.released = true
+	return nil
+}
+
+// sweep moves readPos behind the oldest views that are released.
+func (c *consumer) sweep() error {
+	v := &c.views
 	first, end := v.first, v.readPos
 	for v.first != v.next && v.queue[v.first&uint64(len(v.queue)-1)].released {
 		end = v.queue[v.first&uint64(len(v.queue)-1)].end
 		v.first++
 	}
-	if v.first == first && !v.closed {
-		return nil
-	}
 	if v.closed {
 		v.drop()
 		return ErrClosed
+	}
+	if v.first == first {
+		return nil
 	}
 	old := v.readPos
 	v.readPos = end
