@@ -201,10 +201,13 @@ func (f *filler) free(count int) {
 }
 
 var _ = sceneOf("serve without descriptors", func(s *scene) {
-	accepted := make(chan struct{}, 1000)
+	accepted, handedOver := make(chan struct{}, 1000), make(chan struct{}, 1000)
 	server, err := Listen(s.ctx, s.path, &Options{Hook: func(at step.ID, _ uint64) {
-		if at == step.ConnectionAccepted {
+		switch at {
+		case step.ConnectionAccepted:
 			accepted <- struct{}{}
+		case step.TokenHandedOver:
+			handedOver <- struct{}{}
 		}
 	}})
 	if err != nil {
@@ -228,6 +231,7 @@ var _ = sceneOf("serve without descriptors", func(s *scene) {
 		}
 	}
 	<-accepted
+	<-handedOver // what admission needs is closed again
 	restore := s.limitFiles(64)
 	var files filler
 	files.fill(s)
@@ -314,6 +318,10 @@ func (s *scene) limitMemory(left uint64) {
 		s.fail("setrlimit: %v", err)
 	}
 }
+
+// enoughForThreads is more than the threads of a small process ever need, and as
+// much as the two views of a ring of half that size.
+const enoughForThreads = 256 << 20
 
 var _ = sceneOf("listen without address space", func(s *scene) {
 	before := footprintOf(s.path)
