@@ -1,3 +1,5 @@
+//go:build linux && (amd64 || arm64)
+
 package ipc
 
 import (
@@ -88,7 +90,6 @@ type actor struct {
 	argument actorArgument
 	e        *Endpoint
 	held     []Message
-	reserved Reservation
 
 	mu    sync.Mutex
 	fatal func(step.ID, uint64)
@@ -211,14 +212,19 @@ func (a *actor) receive(ctx context.Context, verb string, numbers []uint32) (str
 	}
 	var messages []Message
 	switch verb {
-	case "giveup": // a wait that its context ends
-		short, cancel := context.WithTimeout(ctx, time.Millisecond)
-		defer cancel()
-		_, err := a.e.Receive(short)
-		if errors.Is(err, context.DeadlineExceeded) {
-			return "gave up", nil
+	case "giveup": // a sleep that its context ends
+		for limit := time.Millisecond; ; limit *= 2 {
+			sleeps := a.e.Stats().Sleeps
+			short, cancel := context.WithTimeout(ctx, limit)
+			_, err := a.e.Receive(short)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) {
+				return "", fmt.Errorf("want a deadline exceeded, got %w", err)
+			}
+			if a.e.Stats().Sleeps != sleeps {
+				return "gave up", nil
+			}
 		}
-		return "", fmt.Errorf("want a deadline exceeded, got %w", err)
 	case "receive", "receiveinto":
 		for range count {
 			var m Message

@@ -636,6 +636,7 @@ func TestManyGoroutinesShareOneEndpoint(t *testing.T) {
 
 func TestStatsAddUp(t *testing.T) {
 	server, client := pair(t, nil, nil)
+	nextEvent(t, server, EventAttached)
 	sendAll(t, server, 1, 2, 3)
 	m, err := client.Receive(testContext(t))
 	if err != nil {

@@ -319,13 +319,13 @@ func (s *scene) limitMemory(left uint64) {
 	}
 }
 
-// enoughForThreads is more than the threads of a small process ever need, and as
-// much as the two views of a ring of half that size.
-const enoughForThreads = 256 << 20
+// enoughForThreads is more than the threads of a small process ever need, and
+// less than a ring of 256 MiB takes, mapped twice.
+const enoughForThreads = 384 << 20
 
 var _ = sceneOf("listen without address space", func(s *scene) {
 	before := footprintOf(s.path)
-	s.limitMemory(384 << 20)
+	s.limitMemory(enoughForThreads)
 	for _, o := range []*Options{{ToServerSize: 256 << 20}, {ToClientSize: 256 << 20}} {
 		_, err := Listen(s.ctx, s.path, o)
 		s.must("Listen", err, unix.ENOMEM, "smaller ring")
@@ -337,7 +337,7 @@ var _ = sceneOf("listen without address space", func(s *scene) {
 
 var _ = sceneOf("dial without address space", func(s *scene) {
 	before := footprintOf("")
-	s.limitMemory(384 << 20)
+	s.limitMemory(enoughForThreads)
 	_, err := Dial(s.ctx, s.path, nil)
 	s.must("Dial", err, unix.ENOMEM, "smaller ring")
 	nothingLeft(s, "", before)

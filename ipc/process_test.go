@@ -1,3 +1,5 @@
+//go:build linux && (amd64 || arm64)
+
 package ipc
 
 import (
@@ -106,13 +108,9 @@ func (p *player) fail(format string, args ...any) {
 	os.Exit(5)
 }
 
-// dieAt returns a hook that kills this process with SIGKILL when it reaches a
-// step for the n-th time; n counts from 1.
-func dieAt(at step.ID, n int) func(step.ID, uint64) {
-	return signalAt(at, n, syscall.SIGKILL)
-}
-
-// signalAt is dieAt with another signal, as SIGSTOP.
+// signalAt returns a hook that sends a signal to this process, as SIGKILL or
+// SIGSTOP, when it reaches a step for the n-th time; n counts from 1. The calling
+// thread goes no further.
 func signalAt(at step.ID, n int, signal syscall.Signal) func(step.ID, uint64) {
 	var mu sync.Mutex
 	count := 0
@@ -125,10 +123,11 @@ func signalAt(at step.ID, n int, signal syscall.Signal) func(step.ID, uint64) {
 		hit := count == n
 		mu.Unlock()
 		if hit {
-			_ = syscall.Kill(syscall.Getpid(), signal)
-			if signal == syscall.SIGKILL {
-				select {} // it takes effect before this goroutine goes on
-			}
+			// To this thread: it takes the signal before it returns from the
+			// call, where another thread would take it a little later.
+			runtime.LockOSThread()
+			_ = syscall.Tgkill(syscall.Getpid(), syscall.Gettid(), signal)
+			runtime.UnlockOSThread()
 		}
 	}
 }

@@ -23,12 +23,19 @@ func (s *seenPos) advance(old, new uint64) bool {
 	return old == new && s.word.Load() == old || s.word.CompareAndSwap(old, new)
 }
 
-// raise moves it forward to pos, whoever else moves it, unless it is frozen.
-func (s *seenPos) raise(pos uint64) {
+// raise moves it forward to pos, whoever else moves it, unless it is frozen. It
+// reports false if somebody has acted upon a later position already.
+func (s *seenPos) raise(pos uint64) bool {
 	for {
 		seen, frozen := s.get()
-		if frozen || int64(pos-seen) <= 0 || s.word.CompareAndSwap(seen, pos) {
-			return
+		if frozen || seen == pos {
+			return true
+		}
+		if int64(pos-seen) < 0 {
+			return false
+		}
+		if s.word.CompareAndSwap(seen, pos) {
+			return true
 		}
 	}
 }

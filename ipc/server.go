@@ -3,7 +3,6 @@
 package ipc
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -79,22 +78,6 @@ func (s *server) watch(a *attachment) {
 	}
 }
 
-// proven settles the attachment if its token is free. The socket's end is only
-// the wake-up: a client may freeze between closing the two.
-func (s *server) proven(a *attachment) bool {
-	s.e.mu.Lock()
-	over := a.over
-	s.e.mu.Unlock()
-	if over {
-		return true // admission saw it first
-	}
-	if locked, err := isLocked(s.lock.fd, tokenByte); err != nil || locked {
-		return false
-	}
-	s.settle(a)
-	return true
-}
-
 // attached records that the client has mapped the memory.
 func (s *server) attached(a *attachment) {
 	s.e.hook(step.ReadyReceived, a.number)
@@ -117,120 +100,6 @@ func (s *server) announce(a *attachment) {
 	s.e.state, s.e.peerPID, s.e.peerUID = PeerAttached, a.who.pid, a.uid
 	s.e.tally.attachments++
 	s.e.emit(Event{Kind: EventAttached})
-}
-
-// settle finishes an attachment whose token is free: its account (M6), its end
-// for Receive, its event. It does so once, whoever comes first, and before any
-// other client is admitted.
-func (s *server) settle(a *attachment) {
-	e := s.e
-	defer e.bell.interrupt()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if a.over {
-		return
-	}
-	a.over = true
-	s.current, e.pending = nil, 0
-	a.conn.wake() // its watcher, if this is admission
-	e.hook(step.EndProven, a.number)
-	if e.peer.control.attachment.Load() == a.number { // pairs: attachment
-		s.announce(a) // it may have sent before its ready was read
-	}
-
-	end := Event{Kind: EventDied, Err: ErrPeerDied}
-	state := PeerDied
-	if e.peer.control.goodbye.Load() == a.number { // pairs: goodbye
-		end, state = Event{Kind: EventClosed, Err: ErrPeerClosed}, PeerClosed
-	}
-	formerEnd := e.lastEnd()
-	writePos, err := s.finalWritePos()
-	counts, accountErr := e.account()
-	// The next client would be refused for the words that this one has spoilt.
-	err = cmp.Or(err, accountErr, e.peer.check(RoleClient, e.generation))
-	if err != nil && e.corrupt == nil {
-		e.corrupt = err
-		e.in.writePos.freeze()
-		e.out.readPos.freeze()
-		counts, _ = e.account()
-	}
-	e.hook(step.AccountTaken, counts.readPos)
-	switch {
-	case e.corrupt != nil:
-		end.Err = e.corrupt
-		e.tally.corruptions++
-		_ = s.renew() // if there is no memory now, the next admission tries again
-	case a.ready:
-		e.markEnd(endMark{pos: writePos, err: end.Err})
-	case writePos != formerEnd:
-		e.markEnd(endMark{pos: writePos}) // what it sent without a word is not its successor's
-	case len(e.ends) == 0:
-		e.in.writePos.thaw() // nothing is to be told
-	}
-	if e.corrupt == nil {
-		e.out.readPos.raise(counts.readPos) // no later client takes these releases back
-	}
-	if !a.ready {
-		return // it was never announced, and sent nothing
-	}
-	if state == PeerDied {
-		e.tally.deaths++
-	} else {
-		e.tally.closes++
-	}
-	end.Unreleased, end.Redeliverable = e.count(counts)
-	e.state = state
-	e.hung.Store(false)
-	e.emit(end)
-}
-
-// finalWritePos reads and checks what the ended client had committed (W6). From
-// then on Receive takes nothing behind it until it has told the end: a position
-// that the client showed before, and took back, is not acted upon any more.
-func (s *server) finalWritePos() (uint64, error) {
-	writePos := s.e.peer.control.writePos.Load() // pairs: message-committed
-	for {
-		seen, frozen := s.e.in.writePos.get()
-		err := s.e.peer.ring.checkWritePos(writePos, seen, s.e.own.control.readPos.Load())
-		if err != nil || frozen || s.e.in.writePos.stop(seen, writePos) {
-			return writePos, err
-		}
-	}
-}
-
-// renew replaces the memory of a corrupt client by fresh memory, which continues
-// at the last positions that were believed. Receive goes over to it when it has
-// taken what was checked before; everything sent counts as perhaps seen.
-//
-// Preconditions: e.mu is held, e.corrupt is set, and no client lives.
-func (s *server) renew() error {
-	e := s.e
-	at := positions{deliveredPos: e.own.control.writePos.Load()}
-	at.readPos, _ = e.out.readPos.get()
-	at.writePos, _ = e.in.writePos.get()
-	if n := len(e.ends); n > 0 {
-		at.writePos = e.ends[n-1].pos
-	}
-	fresh, err := newSegment(RoleClient, e.generation, e.peer.ring.size, at)
-	if err != nil {
-		return err
-	}
-	fresh.refs.Add(2) // heartbeat, producer, consumer
-	if e.fresh != nil {
-		e.fresh.release()
-	}
-	e.fresh = fresh
-	mark := endMark{pos: at.writePos, err: e.corrupt, peer: fresh}
-	if e.told {
-		mark.err = nil
-	}
-	e.markEnd(mark)
-	e.deliveredSeen = at.deliveredPos
-	e.peer.release()
-	e.peer = fresh
-	e.corrupt, e.told = nil, false
-	e.out.attention.Store(true)
-	return nil
 }
 
 // sleep waits, or until Close.
