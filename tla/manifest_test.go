@@ -1,0 +1,277 @@
+package tla
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What a configuration is there for.
+const (
+	kindHolds  = "holds"  // everything that it lists is true
+	kindReach  = "reach"  // must fail: the state that it denies is reachable
+	kindMutant = "mutant" // must fail: a rule is left out
+	kindLong   = "long"
+	kindCI     = "ci"
+)
+
+// Exit codes of the checker.
+const (
+	exitHolds      = 0
+	exitAssumption = 10
+	exitDeadlock   = 11
+	exitInvariant  = 12
+	exitTemporal   = 13
+)
+
+// A configuration is one run of the checker and what must come out of it. Its
+// constants and properties stand in cfg/<name>.cfg.
+type configuration struct {
+	Name      string   `json:"name"`
+	Module    string   `json:"module"`
+	Kind      string   `json:"kind"`             // holds, reach, mutant
+	Mutant    string   `json:"mutant,omitempty"` // the rule that is left out
+	Tier      string   `json:"tier"`             // ci, long
+	Workers   int      `json:"workers"`
+	Exit      int      `json:"exit"`
+	Property  string   `json:"property,omitempty"` // the one that must fail
+	Distinct  int      `json:"distinct"`
+	Generated int      `json:"generated"`
+	Depth     int      `json:"depth"`             // of the graph; of the counter-example if there is one
+	Actions   []string `json:"actions,omitempty"` // those that must happen
+}
+
+// A manifest is one file of manifest/.
+type manifest struct {
+	Path           string          `json:"-"`
+	OnlyInMutants  []string        `json:"onlyInMutants"` // actions that no sound configuration takes
+	Configurations []configuration `json:"configurations"`
+}
+
+func readManifests(t *testing.T) []manifest {
+	t.Helper()
+	paths, err := filepath.Glob("manifest/*.json")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no manifests: %v", err)
+	}
+	var all []manifest
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := manifest{Path: path}
+		if err := json.Unmarshal(text, &m); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func (m manifest) write() error {
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(m.Path, append(text, '\n'), 0o644)
+}
+
+// A setting is what a cfg file says.
+type setting struct {
+	text     string
+	sections map[string][]string // INVARIANT, PROPERTY, ... in the singular, to names
+}
+
+var sectionNames = map[string]string{
+	"INVARIANT": "INVARIANT", "INVARIANTS": "INVARIANT", "PROPERTY": "PROPERTY", "PROPERTIES": "PROPERTY",
+	"CONSTRAINT": "CONSTRAINT", "CONSTRAINTS": "CONSTRAINT", "ACTION_CONSTRAINT": "CONSTRAINT", "ACTION_CONSTRAINTS": "CONSTRAINT",
+	"SYMMETRY": "SYMMETRY", "VIEW": "VIEW", "SPECIFICATION": "SPECIFICATION", "INIT": "INIT", "NEXT": "NEXT",
+	"CONSTANT": "CONSTANT", "CONSTANTS": "CONSTANT", "CHECK_DEADLOCK": "CHECK_DEADLOCK",
+}
+
+func parseSetting(text string) setting {
+	s := setting{text: text, sections: map[string][]string{}}
+	section := ""
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, `\*`)
+		for _, word := range strings.Fields(line) {
+			if name, ok := sectionNames[word]; ok {
+				section = name
+				s.sections[name] = append(s.sections[name], []string{}...)
+				continue
+			}
+			s.sections[section] = append(s.sections[section], word)
+		}
+	}
+	return s
+}
+
+// checked is everything that the configuration asks the checker for.
+func (s setting) checked() []string {
+	return slices.Concat(s.sections["INVARIANT"], s.sections["PROPERTY"])
+}
+
+// faults are the reasons for which this entry must not be run: this checker is
+// known to miss violations (see README.md), so what it is asked stays within what
+// it does right; and an entry must say what it is there for.
+func (c configuration) faults(s setting) []string {
+	var faults []string
+	refuse := func(wrong bool, format string, args ...any) {
+		if wrong {
+			faults = append(faults, fmt.Sprintf(format, args...))
+		}
+	}
+	temporal := len(s.sections["PROPERTY"]) > 0
+	checked := s.checked()
+	refuse(temporal && c.Workers != 1, "a temporal property with %d workers: this checker then misses violations", c.Workers)
+	refuse(temporal && len(s.sections["SYMMETRY"])+len(s.sections["VIEW"]) > 0, "a temporal property with SYMMETRY or VIEW")
+	refuse(temporal && len(s.sections["CONSTRAINT"]) > 0, "a temporal property with a constraint: bound by guards")
+	refuse(c.Workers < 1, "no workers")
+	refuse(c.Tier != kindCI && c.Tier != kindLong, "tier %q", c.Tier)
+	refuse(len(checked) == 0 && c.Exit != exitDeadlock && c.Exit != exitAssumption, "nothing is checked")
+	switch c.Kind {
+	case kindHolds:
+		refuse(c.Exit != exitHolds || c.Property != "", "it holds, with exit %d and property %q", c.Exit, c.Property)
+		refuse(len(c.Actions) == 0, "no action must happen")
+	case kindReach, kindMutant:
+		refuse(!slices.Contains([]int{exitAssumption, exitDeadlock, exitInvariant, exitTemporal}, c.Exit), "it must fail, with exit %d", c.Exit)
+		refuse(len(checked) != 1 || checked[0] != c.Property, "it must fail with %q, and checks %v: one would mask the other", c.Property, checked)
+		refuse(c.Exit == exitInvariant && temporal, "an invariant's exit code for a temporal property")
+		refuse(c.Exit == exitTemporal && !temporal, "a temporal exit code for an invariant")
+		refuse(c.Kind == kindReach && !strings.HasPrefix(c.Property, "Reach_"), "%s does not say what is reached", c.Property)
+		refuse(c.Kind == kindMutant && !strings.Contains(s.text, `"`+c.Mutant+`"`), "the mutant %q is not in its cfg", c.Mutant)
+	default:
+		refuse(true, "kind %q", c.Kind)
+	}
+	return faults
+}
+
+var (
+	functionSet = regexp.MustCompile(`(?s)\\in\s*\[[^\[\]]*->[^\[\]]*\]\s*\|->|\[\s*\[[^\[\]]*->[^\[\]]*\]\s*->`)
+	instance    = regexp.MustCompile(`\bINSTANCE\s+(\w+)`)
+	fairness    = regexp.MustCompile(`\b(WF_|SF_|ENABLED\b)`)
+)
+
+// moduleFaults are the constructs in modules, by name to text, that this checker
+// gets wrong.
+func moduleFaults(modules map[string]string) []string {
+	var faults []string
+	for name, text := range modules {
+		if found := functionSet.FindString(text); found != "" {
+			faults = append(faults, fmt.Sprintf("%s: a function over a set of functions: %s", name, found))
+		}
+		for _, m := range instance.FindAllStringSubmatch(text, -1) {
+			if found := fairness.FindString(modules[m[1]]); found != "" {
+				faults = append(faults, fmt.Sprintf("%s instantiates %s, which has %s", name, m[1], found))
+			}
+		}
+	}
+	return faults
+}
+
+func readModules(t *testing.T) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob("*.tla")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no modules: %v", err)
+	}
+	modules := map[string]string{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		modules[strings.TrimSuffix(path, ".tla")] = string(text)
+	}
+	return modules
+}
+
+func readSetting(t *testing.T, name string) setting {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("cfg", name+".cfg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parseSetting(string(text))
+}
+
+func TestManifestAsksOnlyWhatTheCheckerDoesRight(t *testing.T) {
+	listed := map[string]bool{}
+	for _, m := range readManifests(t) {
+		for _, c := range m.Configurations {
+			if listed[c.Name] {
+				t.Errorf("%s: %s is listed twice", m.Path, c.Name)
+			}
+			listed[c.Name] = true
+			for _, fault := range c.faults(readSetting(t, c.Name)) {
+				t.Errorf("%s: %s: %s", m.Path, c.Name, fault)
+			}
+		}
+	}
+	paths, err := filepath.Glob("cfg/*.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if !listed[strings.TrimSuffix(filepath.Base(path), ".cfg")] {
+			t.Errorf("%s is in no manifest", path)
+		}
+	}
+	for _, fault := range moduleFaults(readModules(t)) {
+		t.Error(fault)
+	}
+}
+
+// Each of these is a way to be green and to have checked nothing.
+func TestManifestThatCannotFailIsRefused(t *testing.T) {
+	sound := configuration{Name: "x", Kind: kindHolds, Tier: kindCI, Workers: 1, Actions: []string{"A"}}
+	mutant := configuration{Name: "x", Kind: kindMutant, Mutant: "NoX", Tier: kindCI, Workers: 1, Exit: exitInvariant, Property: "M1"}
+	with := func(c configuration, change func(*configuration)) configuration {
+		change(&c)
+		return c
+	}
+	const inv, temporal, left = "INVARIANT M1", "PROPERTY Live", "CONSTANT Left = {\"NoX\"}\n"
+	if f := sound.faults(parseSetting(inv)); f != nil {
+		t.Fatal(f)
+	}
+	if f := mutant.faults(parseSetting(left + inv)); f != nil {
+		t.Fatal(f)
+	}
+	for name, planted := range map[string]struct {
+		c   configuration
+		cfg string
+	}{
+		"liveness with two workers":    {with(sound, func(c *configuration) { c.Workers = 2 }), temporal},
+		"liveness with symmetry":       {sound, temporal + "\nSYMMETRY S"},
+		"liveness with a view":         {sound, temporal + "\nVIEW V"},
+		"liveness with a constraint":   {sound, temporal + "\nCONSTRAINT K"},
+		"the invariant's line is gone": {sound, "SPECIFICATION Spec"},
+		"no action need happen":        {with(sound, func(c *configuration) { c.Actions = nil }), inv},
+		"a failure that holds":         {with(sound, func(c *configuration) { c.Exit = exitInvariant }), inv},
+		"any failure will do":          {with(mutant, func(c *configuration) { c.Exit = 1 }), left + inv},
+		"another property":             {with(mutant, func(c *configuration) { c.Property = "M2" }), left + inv},
+		"two properties":               {mutant, left + inv + " M2"},
+		"a mutant that is none":        {mutant, inv},
+		"a temporal code":              {with(mutant, func(c *configuration) { c.Exit = exitTemporal }), left + inv},
+		"a kind that nobody knows":     {with(sound, func(c *configuration) { c.Kind = "other" }), inv},
+	} {
+		if planted.c.faults(parseSetting(planted.cfg)) == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+	for name, modules := range map[string]map[string]string{
+		"a function of functions":      {"A": `f == [g \in [S -> T] |-> 1]`},
+		"a set of them":                {"A": `f \in [[S -> T] -> U]`},
+		"fairness through an instance": {"A": "C == INSTANCE B", "B": "WF_v(N)"},
+	} {
+		if moduleFaults(modules) == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package tla
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	nextAction = regexp.MustCompile(`(?m)^  \\/ (?:\\E \w+ \\in \w+ : )?(\w+)`)
+	quoted     = regexp.MustCompile("`([^`]+)`")
+	method     = regexp.MustCompile(`func \(\w+ \*?(\w+)\) (\w+)\(`)
+	function   = regexp.MustCompile(`(?m)^func (\w+)\(`)
+	variables  = regexp.MustCompile(`(?s)\nVARIABLES\n(.*?)\n\n`)
+	comment    = regexp.MustCompile(`\\\*.*`)
+	word       = regexp.MustCompile(`\w+`)
+)
+
+// ringActions are the actions of Ring's Next.
+func ringActions(t *testing.T, module string) []string {
+	t.Helper()
+	_, next, found := strings.Cut(module, "\nNext ==\n")
+	next, _, ended := strings.Cut(next, "\n\n")
+	if !found || !ended {
+		t.Fatal("Ring has no Next")
+	}
+	var actions []string
+	for _, m := range nextAction.FindAllStringSubmatch(next, -1) {
+		actions = append(actions, m[1])
+	}
+	if len(actions) < 20 {
+		t.Fatalf("only %d actions found", len(actions))
+	}
+	return actions
+}
+
+// goNames are the functions and files of ipc: f, T.f, f.go.
+func goNames(t *testing.T) map[string]bool {
+	t.Helper()
+	paths, err := filepath.Glob("../ipc/*.go")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no ipc: %v", err)
+	}
+	names := map[string]bool{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names[filepath.Base(path)] = true
+		for _, m := range method.FindAllStringSubmatch(string(text), -1) {
+			names[m[1]+"."+m[2]] = true
+		}
+		for _, m := range function.FindAllStringSubmatch(string(text), -1) {
+			names[m[1]] = true
+		}
+	}
+	return names
+}
+
+func TestReadmeMapsEveryActionToCodeThatExists(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(text)
+	ring := readModules(t)["Ring"]
+	actions := ringActions(t, ring)
+	for _, action := range actions {
+		if !strings.Contains(readme, "`"+action+"`") {
+			t.Errorf("README.md does not name action %s", action)
+		}
+	}
+	_, rows, _ := strings.Cut(readme, "## Ring: actions and functions")
+	rows, _, _ = strings.Cut(rows, "## Ring: variables")
+	code := goNames(t)
+	for row := range strings.Lines(rows) {
+		cells := strings.Split(row, "|")
+		if len(cells) != 5 {
+			continue
+		}
+		for _, m := range quoted.FindAllStringSubmatch(cells[1], -1) {
+			if m[1] != "r" && !strings.Contains(ring, "\n"+m[1]) {
+				t.Errorf("README.md: Ring has no action %s", m[1])
+			}
+		}
+		for _, m := range quoted.FindAllStringSubmatch(cells[2], -1) {
+			if !code[m[1]] {
+				t.Errorf("README.md: ipc has no %s", m[1])
+			}
+		}
+	}
+	declared := variables.FindStringSubmatch(ring)
+	if declared == nil {
+		t.Fatal("Ring has no variables")
+	}
+	_, rows, _ = strings.Cut(readme, "## Ring: variables")
+	for _, name := range word.FindAllString(comment.ReplaceAllString(declared[1], ""), -1) {
+		if !strings.Contains(rows, "`"+name+"`") && !strings.Contains(rows, "`"+name+"[") {
+			t.Errorf("README.md does not name variable %s", name)
+		}
+	}
+}
+
+// A step is a name: those of the ring and of the doorbell are actions of Ring.
+func TestStepsOfTheRingAreActions(t *testing.T) {
+	text, err := os.ReadFile("../ipc/step/step.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, steps, found := strings.Cut(string(text), "// The ring, producer's side.")
+	steps, _, ended := strings.Cut(steps, "// The heartbeat.")
+	if !found || !ended {
+		t.Fatal("the steps of the ring were not found")
+	}
+	actions := map[string]bool{}
+	for _, action := range ringActions(t, readModules(t)["Ring"]) {
+		actions[action] = true
+	}
+	looked := 0
+	for line := range strings.Lines(steps) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "//") {
+			continue
+		}
+		looked++
+		if !actions[fields[0]] {
+			t.Errorf("Ring has no action for step %s", fields[0])
+		}
+	}
+	if looked < 10 {
+		t.Errorf("looked at %d steps", looked)
+	}
+}

@@ -1,0 +1,256 @@
+package tla
+
+import (
+	"flag"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+)
+
+var (
+	long      = flag.Bool("long", false, "run the larger configurations too")
+	only      = flag.String("only", "", "run the configurations whose name matches this expression")
+	update    = flag.Bool("update", false, "pin what the checker finds, where it ends as it should")
+	atOnce    = flag.Int("tlcs", 1, "checkers that run at once")
+	javaFlags = flag.String("java", "-XX:+UseSerialGC -Xmx2g -Xss16m", "flags for java")
+
+	underRace bool
+)
+
+// quickStart is for runs that are over before an optimising compiler pays.
+const quickStart = "-XX:TieredStopAtLevel=1"
+
+// TestCheckerFindsWhatIsThere shows that the checker at hand finds a violation of
+// each kind, and accepts what is sound.
+func TestCheckerFindsWhatIsThere(t *testing.T) {
+	needTLC(t)
+	for _, self := range []struct {
+		module string
+		exit   int
+	}{
+		{"Sound", exitHolds},
+		{"WrongAssumption", exitAssumption},
+		{"Deadlock", exitDeadlock},
+		{"WrongInvariant", exitInvariant},
+		{"WrongStep", exitTemporal},
+		{"WrongLiveness", exitTemporal},
+	} {
+		o := runTLC(t, "selftest", self.module, self.module+".cfg", 1, quickStart)
+		if o.exit != self.exit {
+			t.Errorf("%s: exit %d, want %d\n%s", self.module, o.exit, self.exit, o.text)
+		}
+	}
+}
+
+// A verdict is one row of the table.
+type verdict struct {
+	configuration
+	outcome
+	differences []string
+}
+
+func TestEveryConfiguration(t *testing.T) {
+	needTLC(t)
+	manifests := readManifests(t)
+	var mu sync.Mutex
+	verdicts := map[string]verdict{}
+	slots := make(chan struct{}, *atOnce)
+	t.Run("configurations", func(t *testing.T) {
+		for _, m := range manifests {
+			for _, c := range m.Configurations {
+				if !selected(t, c) {
+					continue
+				}
+				t.Run(c.Name, func(t *testing.T) {
+					t.Parallel()
+					slots <- struct{}{}
+					defer func() { <-slots }()
+					v := run(t, c)
+					mu.Lock()
+					defer mu.Unlock()
+					verdicts[c.Name] = v
+				})
+			}
+		}
+	})
+	t.Log("\n" + table(manifests, verdicts))
+	t.Log("\n" + killMatrix(t, manifests, verdicts))
+	actionsHappen(t, manifests, verdicts)
+	if *update {
+		pin(t, manifests, verdicts)
+	}
+}
+
+// selected reports whether the flags ask for the configuration.
+func selected(t *testing.T, c configuration) bool {
+	t.Helper()
+	match, err := regexp.MatchString(*only, c.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return match && (c.Tier == kindCI || *long)
+}
+
+func run(t *testing.T, c configuration) verdict {
+	var flags []string
+	if c.Kind != kindHolds {
+		flags = append(flags, quickStart)
+	}
+	o := runTLC(t, ".", c.Module, filepath.Join("cfg", c.Name+".cfg"), c.Workers, flags...)
+	v := verdict{c, o, o.differences(c)}
+	if *update && o.exit == c.Exit && (c.Exit != exitInvariant || o.property == c.Property) {
+		return v
+	}
+	if v.differences != nil {
+		t.Errorf("%s\n%s\nagain: go test ./tla -run TestEveryConfiguration -only '^%s$' -long",
+			strings.Join(v.differences, "\n"), o.text, c.Name)
+	}
+	return v
+}
+
+func table(manifests []manifest, verdicts map[string]verdict) string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "configuration\tkind\tfails with\tdistinct\tgenerated\tdepth\ttime\tverdict")
+	distinct, generated := 0, 0
+	for _, m := range manifests {
+		for _, c := range m.Configurations {
+			v, ran := verdicts[c.Name]
+			if !ran {
+				continue
+			}
+			said := "as pinned"
+			if v.differences != nil {
+				said = "DIFFERS"
+			}
+			distinct, generated = distinct+v.distinct, generated+v.generated
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%.1fs\t%s\n",
+				c.Name, c.Kind, c.Property, v.distinct, v.generated, v.depth, v.took.Seconds(), said)
+		}
+	}
+	fmt.Fprintf(w, "%d configurations\t\t\t%d\t%d\n", len(verdicts), distinct, generated)
+	_ = w.Flush()
+	return text.String()
+}
+
+// killMatrix is mutants x properties. A cell says that the mutant was run against
+// that property alone and failed with it. Every mutant dies, and every property
+// that some configuration says to hold kills a mutant of the same manifest.
+func killMatrix(t *testing.T, manifests []manifest, verdicts map[string]verdict) string {
+	t.Helper()
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 1, ' ', 0)
+	for _, m := range manifests {
+		kills := map[string]map[string]string{} // mutant, property
+		held, killing := map[string]bool{}, map[string]bool{}
+		for _, c := range m.Configurations {
+			switch c.Kind {
+			case kindHolds:
+				for _, property := range readSetting(t, c.Name).checked() {
+					held[property] = true
+				}
+			case kindMutant:
+				killing[c.Property] = true
+				if kills[c.Mutant] == nil {
+					kills[c.Mutant] = map[string]string{}
+				}
+				switch v, ran := verdicts[c.Name]; {
+				case !ran:
+					kills[c.Mutant][c.Property] = "-"
+				case v.exit == c.Exit && (c.Exit != exitInvariant || v.property == c.Property):
+					kills[c.Mutant][c.Property] = "x"
+				default:
+					kills[c.Mutant][c.Property] = "SURVIVES"
+				}
+			}
+		}
+		columns := sortedKeys(killing)
+		fmt.Fprintf(w, "%s\t%s\n", filepath.Base(m.Path), strings.Join(columns, "\t"))
+		for _, mutant := range sortedKeys(kills) {
+			fmt.Fprint(w, mutant)
+			for _, property := range columns {
+				fmt.Fprint(w, "\t", kills[mutant][property])
+			}
+			fmt.Fprintln(w)
+		}
+		for _, property := range sortedKeys(held) {
+			if !killing[property] {
+				t.Errorf("%s: %s kills no mutant", m.Path, property)
+			}
+		}
+	}
+	_ = w.Flush()
+	return text.String()
+}
+
+// actionsHappen sees to it that each action of a module is taken in some sound
+// configuration, unless it is there for mutants.
+func actionsHappen(t *testing.T, manifests []manifest, verdicts map[string]verdict) {
+	t.Helper()
+	if *only != "" {
+		return
+	}
+	for _, m := range manifests {
+		happened, known := map[string]bool{}, map[string]bool{}
+		for _, c := range m.Configurations {
+			if v, ran := verdicts[c.Name]; ran && c.Kind == kindHolds {
+				for _, action := range v.actions {
+					happened[action] = true
+				}
+				for _, action := range v.idle {
+					known[action] = true
+				}
+			}
+		}
+		for _, action := range sortedKeys(known) {
+			if !happened[action] && !slices.Contains(m.OnlyInMutants, action) {
+				t.Errorf("%s: action %s happens in no configuration", m.Path, action)
+			}
+		}
+		for _, action := range m.OnlyInMutants {
+			if happened[action] {
+				t.Errorf("%s: action %s is there for mutants, and happens without", m.Path, action)
+			}
+		}
+	}
+}
+
+// pin writes down what was found.
+func pin(t *testing.T, manifests []manifest, verdicts map[string]verdict) {
+	t.Helper()
+	for _, m := range manifests {
+		pinned := false
+		for i := range m.Configurations {
+			c := &m.Configurations[i]
+			v, ran := verdicts[c.Name]
+			if !ran || v.exit != c.Exit {
+				continue
+			}
+			pinned = true
+			c.Distinct, c.Generated, c.Depth = v.distinct, v.generated, v.depth
+			if c.Kind == kindHolds {
+				c.Actions = v.actions
+			}
+		}
+		if !pinned {
+			continue
+		}
+		if err := m.write(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	var keys []string
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,150 @@
+package tla
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// An outcome is what the checker said.
+type outcome struct {
+	exit      int
+	property  string // that failed; empty for a temporal one, which it does not name
+	distinct  int
+	generated int
+	depth     int
+	actions   []string // that happened
+	idle      []string // that did not
+	took      time.Duration
+	text      string
+}
+
+var (
+	violated  = regexp.MustCompile(`Invariant (\S+) is violated`)
+	states    = regexp.MustCompile(`(?m)^(\d+) states generated, (\d+) distinct states found`)
+	depth     = regexp.MustCompile(`depth of the complete state graph search is (\d+)`)
+	traceStep = regexp.MustCompile(`(?m)^State (\d+): `)
+	covered   = regexp.MustCompile(`(?m)^<(\w+) line \d+, col \d+ to line \d+, col \d+ of module \w+[^>]*>: (\d+):(\d+)`)
+)
+
+// runTLC runs the checker over a module of dir with the cfg at the path. A run
+// that does not say what it found is a failure of the test.
+func runTLC(t *testing.T, dir, module, cfg string, workers int, flags ...string) outcome {
+	t.Helper()
+	script, err := filepath.Abs("../ci/tlc.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The checker's files go where the test's do, its unpacked standard modules
+	// too: another run at the same time would delete them. -lncheck final with one
+	// worker is the only way in which it finds liveness violations surely.
+	scratch := t.TempDir()
+	flags = append(flags, "-Djava.io.tmpdir="+scratch, *javaFlags)
+	cmd := exec.CommandContext(t.Context(), script, "-workers", strconv.Itoa(workers), "-lncheck", "final",
+		"-checkpoint", "0", "-coverage", "60", "-metadir", scratch, "-config", cfg, module)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "JAVA_FLAGS="+strings.Join(flags, " "))
+	var text bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &text, &text
+	start := time.Now()
+	err = cmd.Run()
+	o := outcome{took: time.Since(start), text: text.String()}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		o.exit = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	o.parse()
+	return o
+}
+
+func (o *outcome) parse() {
+	if m := violated.FindStringSubmatch(o.text); m != nil {
+		o.property = m[1]
+	}
+	if all := states.FindAllStringSubmatch(o.text, -1); all != nil {
+		o.generated, _ = strconv.Atoi(all[len(all)-1][1])
+		o.distinct, _ = strconv.Atoi(all[len(all)-1][2])
+	}
+	if m := depth.FindStringSubmatch(o.text); m != nil {
+		o.depth, _ = strconv.Atoi(m[1])
+	} else if all := traceStep.FindAllStringSubmatch(o.text, -1); all != nil {
+		o.depth, _ = strconv.Atoi(all[len(all)-1][1])
+	}
+	count := map[string]bool{}
+	for _, m := range covered.FindAllStringSubmatch(o.text, -1) {
+		count[m[1]] = count[m[1]] || m[3] != "0"
+	}
+	for action, happened := range count {
+		if happened {
+			o.actions = append(o.actions, action)
+		} else {
+			o.idle = append(o.idle, action)
+		}
+	}
+	slices.Sort(o.actions)
+	slices.Sort(o.idle)
+}
+
+// differences are how the outcome is not what was pinned.
+func (o outcome) differences(c configuration) []string {
+	var all []string
+	differ := func(what string, got, want any) {
+		if got != want {
+			all = append(all, fmt.Sprintf("%s is %v, pinned %v", what, got, want))
+		}
+	}
+	differ("exit", o.exit, c.Exit)
+	if c.Exit == exitInvariant {
+		differ("property", o.property, c.Property)
+	}
+	differ("distinct", o.distinct, c.Distinct)
+	differ("generated", o.generated, c.Generated)
+	differ("depth", o.depth, c.Depth)
+	for _, action := range c.Actions {
+		if !slices.Contains(o.actions, action) {
+			all = append(all, "action "+action+" never happened")
+		}
+	}
+	return all
+}
+
+// needTLC skips the test where there is no checker, but never where everything
+// must be checked.
+func needTLC(t *testing.T) {
+	t.Helper()
+	if underRace {
+		t.Skip("the checker is another process: nothing here is for the race detector")
+	}
+	var why string
+	if runtime.GOOS == "windows" {
+		why = "ci/tlc.sh needs a shell"
+	}
+	cmd := exec.Command("../ci/tlc.sh", "-h")
+	text, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && (exit.ExitCode() == 77 || exit.ExitCode() == 78):
+		why = strings.TrimSpace(string(text))
+	case err != nil && !errors.As(err, &exit):
+		why = err.Error()
+	}
+	if why == "" {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
