@@ -23,6 +23,11 @@ func (g *gate) lock(ctx context.Context, closed <-chan struct{}) error {
 	if g.tryLock() {
 		return nil
 	}
+	return g.queue(ctx, closed)
+}
+
+// queue is lock when the gate is not free.
+func (g *gate) queue(ctx context.Context, closed <-chan struct{}) error {
 	g.waiters.Add(1)
 	defer g.waiters.Add(-1)
 	for {

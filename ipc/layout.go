@@ -123,6 +123,13 @@ func wordAt(mem []byte, offset uint64) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&mem[offset]))
 }
 
+// putWord stores a word that a later store of a position publishes, as the
+// payload is: it needs no order of its own. offset is a multiple of 8.
+func putWord(mem []byte, offset, value uint64) {
+	_ = mem[offset+7]
+	*(*uint64)(unsafe.Pointer(&mem[offset])) = value
+}
+
 // lowHalf returns the low 32 bits of a position, which is what a futex compares.
 // Both supported architectures are little endian.
 func lowHalf(word *atomic.Uint64) *atomic.Uint32 {

@@ -46,7 +46,7 @@ func (r ring) payload(pos uint64, size int) []byte {
 
 // putHeader stores a record's header, and returns the position behind the record.
 func (r ring) putHeader(pos uint64, kind uint32, size int) uint64 {
-	r.header(pos).Store(uint64(size) | uint64(kind)<<32)
+	putWord(r.mem, r.index(pos), uint64(size)|uint64(kind)<<32)
 	return pos + recordSize(size)
 }
 
