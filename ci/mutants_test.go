@@ -3,6 +3,7 @@ package ci
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,11 +100,13 @@ var notShown = map[string]string{
 	"W4": "Go has no atomic store without the fence; tla/ shows that it is needed",
 }
 
+var runMutants = flag.Bool("mutants", false, "build the package once for each rule, without it")
+
 // TestEachRuleIsNeeded builds each mutant and sees its tests fail, having seen
-// them pass on the code as it is. Use -short to leave it out.
+// them pass on the code as it is. ci/check.sh runs it.
 func TestEachRuleIsNeeded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the package once for each rule")
+	if !*runMutants {
+		t.Skip("takes minutes: run it with -mutants")
 	}
 	root, err := filepath.Abs("..")
 	if err != nil {
