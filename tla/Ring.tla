@@ -856,7 +856,7 @@ Fair ==
   /\ Eager => WF_vars(Releases)
   /\ WF_vars(SegmentsMapped)
   /\ \A t \in Thread : WF_vars(Drained(t))
-  /\ \A r \in Role : /\ SF_vars(Renewed(r))
+  /\ \A r \in Role : /\ WF_vars(Renewed(r))
                      /\ WF_vars(Watches(r))
                      /\ WF_vars(CancelGoesOn(r))
                      /\ WF_vars(TimedOut(r))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +17,8 @@ var (
 	long      = flag.Bool("long", false, "run the larger configurations too")
 	only      = flag.String("only", "", "run the configurations whose name matches this expression")
 	update    = flag.Bool("update", false, "pin what the checker finds, where it ends as it should")
-	atOnce    = flag.Int("tlcs", 1, "checkers that run at once")
-	javaFlags = flag.String("java", "-XX:+UseSerialGC -Xmx2g -Xss16m", "flags for java")
+	atOnce    = flag.Int("tlcs", runtime.NumCPU(), "checkers that run at once")
+	javaFlags = flag.String("java", "-XX:+UseSerialGC -Xmx1g -Xss16m", "flags for java")
 
 	underRace bool
 )
