@@ -14,11 +14,21 @@
 (* holds what it held until the kernel has closed it, piece by piece and   *)
 (* in any order: the Kernel... actions.                                    *)
 (*                                                                         *)
-(* Not here: what a process writes into the memory besides the goodbye     *)
-(* words (Ring), more than one handshake between hello and accept that is  *)
-(* slower than another (one connection a client at a time), users and      *)
+(* Steps of ipc that are no action: ListenBegun, DialBegun, and CloseBegun *)
+(* of a client (nothing is done); the clearing of the waiting words and    *)
+(* AccountTaken (words that Ring has; here they are part of SegmentsMapped *)
+(* and, under one mutex, of EndProven and FormerSettled).  TokenTaken is   *)
+(* the test of byte 1 and its lock: nobody can come between, for the       *)
+(* caller holds byte 0 and the admission mutex.  The step EndProven is     *)
+(* EndProven, FormerSettled (by admission) or ClientEndProven.  EndSeen,   *)
+(* CloseBegun, GoodbyeSaid, SegmentUnmapped and ConnectionClosed are of    *)
+(* one side; of the other they have Client or Server before the name.      *)
+(*                                                                         *)
+(* Not here: what a process writes into the memory besides the goodbye and *)
+(* attachment words (Ring), the bound on handshakes under way, users and   *)
 (* versions.  Consecutive calls of one process that no other can tell      *)
-(* apart are one action: socket, bind's unlink and chmod, the seals.       *)
+(* apart are one action: socket, bind's unlink and chmod, the seals; and   *)
+(* the sockets of a dead server are closed together.                       *)
 (***************************************************************************)
 EXTENDS Naturals, FiniteSets
 
@@ -28,6 +38,7 @@ CONSTANTS
   MaxGen,            \* starts of a server that get as far as a generation
   KillsS, KillsC,    \* how many servers, clients are killed
   ClosesS, ClosesC,  \* how many close of their own will
+  Expels,            \* how many clients are dropped for corrupt memory
   Timeouts,          \* how many handshakes time out though nobody is frozen
   Freezes,           \* how many freeze
   FreezeWho,         \* which processes may
@@ -35,6 +46,7 @@ CONSTANTS
   Deletions,         \* how often somebody deletes P.lock
   Wait,              \* Options.Wait of Listen: keep byte 0, wait for byte 1
   KillOrphan,        \* Options.KillOrphan
+  KillOnClose,       \* Options.KillOnClose
   KillHung,          \* the supervisor kills a client that is called hung
   ThawsFair,         \* who freezes thaws some day
   Returns,           \* a client that has ended dials again some day
@@ -73,11 +85,11 @@ SrvInit == [pc |-> "idle", ino |-> 0, mem |-> 0, lis |-> "no", cur |-> 0, ready 
 CliInit == [pc |-> "idle", k |-> 0, mem |-> 0, ino |-> 0, sfate |-> None, hung |-> FALSE]
 ConnInit == [s |-> None, c |-> None, st |-> "free", toS |-> None, toC |-> None, copy |-> FALSE,
              num |-> 0, mem |-> 0, ino |-> 0, fate |-> None]
-MemInit == [ino |-> 0, gen |-> 0, bye |-> 0, cbye |-> 0]
+MemInit == [ino |-> 0, gen |-> 0, bye |-> 0, cbye |-> 0, cin |-> 0]
 
 Init ==
   /\ left = [killS |-> KillsS, killC |-> KillsC, closeS |-> ClosesS, closeC |-> ClosesC,
-             timeout |-> Timeouts, freeze |-> Freezes, delete |-> Deletions]
+             timeout |-> Timeouts, expel |-> Expels, freeze |-> Freezes, delete |-> Deletions]
   /\ lockPath = 1
   /\ byte0 = [i \in Ino |-> None]
   /\ token = [i \in Ino |-> {}]
@@ -94,21 +106,23 @@ Init ==
 -----------------------------------------------------------------------------
 (* What is what.                                                           *)
 
-Listening == {"opened", "locked0", "locked1", "tempProbed", "probed", "recorded", "seg1", "seg2", "bound", "listening",
-              "rechecked", "renamed", "giveUp"}
+Listening == {"opened", "locked0", "locked1", "tempProbed", "probed", "recorded", "genLocked", "seg1", "seg2", "bound",
+              "listening", "rechecked", "renamed", "giveUp"}
 Closing == {"closing", "unlinked", "lisClosed", "bye", "connClosed", "awaited", "unmapped", "unlocked"}
 SrvPc == {"idle", "serving", "dying"} \union Listening \union Closing
-CliPc == {"idle", "connected", "hello", "granted", "mapped", "attached", "endSeen", "over", "bye", "unmapped",
+CliPc == {"idle", "connected", "hello", "granted", "mapped", "stored", "attached", "endSeen", "over", "bye", "unmapped",
           "tokenClosed", "dying"}
 Stages == {"free", "backlog", "accepted", "greeted", "noEnd", "end", "settle", "taken", "recorded", "granted", "watch",
-           "endSeen", "gaveUp", "shut"}
+           "endSeen", "expelled", "gaveUp", "shut"}
+\* Nothing more comes from the server.
+Ended(k) == conn[k].st \in {"shut", "expelled"}
 Admitting == {"noEnd", "end", "settle", "taken", "recorded", "granted"}
 
 Up(p) == p \notin frozen
 Lives(s) == srv[s].pc \notin {"idle", "dying"}
 Runs(s) == Lives(s) /\ Up(s)
 \* A server from the start of its generation to its last trace on the path.
-Started(s) == srv[s].pc \in {"recorded", "seg1", "seg2", "bound", "listening", "rechecked", "renamed", "serving",
+Started(s) == srv[s].pc \in {"recorded", "genLocked", "seg1", "seg2", "bound", "listening", "rechecked", "renamed", "serving",
                              "closing", "unlinked", "lisClosed", "bye", "connClosed", "awaited", "unmapped", "unlocked"}
 \* A client that has been let in, until it can no longer touch the memory.
 Attached(c) == cli[c].pc \in {"granted", "mapped"} \/ cli[c].mem # 0
@@ -173,9 +187,10 @@ TokenLocked(s) ==
   /\ ToS(s, "locked1")
   /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, cli, conn, time, bad>>
 
-\* ErrClientRunning.
+\* ErrClientRunning; with KillOrphan, if the lock file names nobody to kill.
 ClientRunning(s) ==
   /\ At(s, "locked0") /\ ~Wait
+  /\ KillOrphan => record[srv[s].ino].client = None
   /\ ~TokenFree(srv[s].ino)
   /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = None]
   /\ srv' = [srv EXCEPT ![s] = SrvInit]
@@ -201,12 +216,19 @@ GenerationRecorded(s) ==
          g == IF Mut = "GenerationReused" /\ record[i].gen > 0 THEN record[i].gen ELSE record[i].gen + 1
      IN /\ record' = [record EXCEPT ![i] = [gen |-> g, client |-> None]]
         /\ made' = made + 1
-        /\ mem' = [mem EXCEPT ![made + 1] = [ino |-> i, gen |-> g, bye |-> 0, cbye |-> 0]]
+        /\ mem' = [mem EXCEPT ![made + 1] = [ino |-> i, gen |-> g, bye |-> 0, cbye |-> 0, cin |-> 0]]
         /\ srv' = [srv EXCEPT ![s].pc = "recorded", ![s].mem = made + 1]
   /\ UNCHANGED <<left, lockPath, byte0, token, names, cli, conn, time, bad>>
 
-ServerSegmentMade(s) ==
+\* The byte that no other generation ever locks, on the description of byte 0:
+\* see LifeFree.
+GenerationLocked(s) ==
   /\ At(s, "recorded")
+  /\ ToS(s, "genLocked")
+  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+
+ServerSegmentMade(s) ==
+  /\ At(s, "genLocked")
   /\ ToS(s, "seg1")
   /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
 
@@ -291,7 +313,7 @@ AdmissionBegun(k) ==
      /\ Runs(s) /\ ~IsClosing(s)
      /\ \A j \in AllOf(s) : conn[j].st \notin Admitting
      /\ Mut = "TokenByPath" => lockPath # 0
-     /\ LET open == IF srv[s].cur = 0 THEN FALSE ELSE conn[srv[s].cur].c # None
+     /\ LET open == IF srv[s].cur = 0 THEN FALSE ELSE conn[srv[s].cur].c # None /\ conn[srv[s].cur].st # "expelled"
         IN conn' = [conn EXCEPT ![k].st = IF open THEN "noEnd" ELSE "end",
                                 ![k].ino = IF Mut = "TokenByPath" THEN lockPath ELSE srv[s].ino]
   /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
@@ -323,10 +345,11 @@ AdmissionRefused(k) ==
 \* says of it, against what it was.
 Verdict(s, f) == IF mem[srv[s].mem].cbye = conn[f].num THEN "closed" ELSE "died"
 Settled(s, f, silence) ==
-  LET told == srv[s].ready \/ (conn[f].toS = "ready" /\ Mut # "NumberAtReady")
+  LET in == mem[srv[s].mem].cin = conn[f].num
+      told == srv[s].ready \/ (in /\ Mut # "NumberAtReady")
       verdict == IF silence THEN "died" ELSE Verdict(s, f)
-  IN bad \union Fail(told /\ verdict # conn[f].fate, "L5")
-         \union Fail(~told /\ conn[f].toS = "ready", "L6")
+  IN bad \union Fail(told /\ verdict # conn[f].fate /\ conn[f].st # "expelled", "L5")
+         \union Fail(~told /\ in, "L6")
          \union Fail(\E c \in Clients : cli[c].mem = srv[s].mem, "L7")
 Unattached(r) == [r EXCEPT !.cur = 0, !.ready = FALSE, !.hung = FALSE]
 
@@ -360,7 +383,8 @@ GrantSent(k) ==
      /\ conn' = [conn EXCEPT ![k].st = "granted", ![k].toC = IF Mut = "NoToken" THEN "bare" ELSE "grant",
                              ![k].num = srv[s].num + 1, ![k].mem = srv[s].mem]
      /\ srv' = [srv EXCEPT ![s].cur = k, ![s].num = IF Mut = "NumberAtReady" THEN @ ELSE @ + 1]
-  /\ UNCHANGED <<left, locks, names, memory, cli, time, bad>>
+     /\ bad' = bad \union Fail(srv[s].cur # 0, "L7")
+  /\ UNCHANGED <<left, locks, names, memory, cli, time>>
 
 \* Close has begun, or the client is gone: the token's only copy is closed.
 AdmissionGivenUp(k) ==
@@ -395,16 +419,27 @@ EndSeen(k) ==
   /\ conn' = [conn EXCEPT ![k].st = "endSeen"]
   /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
 
+\* A corrupt client is told, and its connection ended both ways; it lives.
+Expelled(k) ==
+  /\ conn[k].st = "watch" /\ left.expel > 0
+  /\ LET s == conn[k].s
+         c == conn[k].c IN
+     /\ Runs(s) /\ ~IsClosing(s) /\ srv[s].cur = k /\ srv[s].ready
+     /\ conn' = [conn EXCEPT ![k].st = "expelled", ![k].toC = IF c = None THEN @ ELSE "refuse"]
+     /\ cli' = [d \in Clients |-> IF d = c THEN [cli[d] EXCEPT !.sfate = "closed"] ELSE cli[d]]
+  /\ left' = [left EXCEPT !.expel = @ - 1]
+  /\ UNCHANGED <<locks, names, memory, srv, time, bad>>
+
 \* The socket's end is the wake-up, the free token is the proof.
 EndProven(k) ==
-  /\ conn[k].st = "endSeen"
+  /\ conn[k].st \in {"endSeen", "expelled"}
   /\ LET s == conn[k].s IN
      /\ Runs(s) /\ ~IsClosing(s)
      /\ IF srv[s].cur # k
         THEN conn' = ServerEnd(conn, k) /\ UNCHANGED <<srv, bad>>
         ELSE \/ /\ TokenFree(srv[s].ino)
                 /\ bad' = Settled(s, k, FALSE)
-                /\ srv' = [srv EXCEPT ![s] = Unattached(@)]
+                /\ srv' = [srv EXCEPT ![s] = IF Mut = "StaysCurrent" THEN @ ELSE Unattached(@)]
                 /\ conn' = ServerEnd(conn, k)
              \/ /\ Mut = "OneAttempt" /\ ~TokenFree(srv[s].ino)
                 /\ conn' = [conn EXCEPT ![k].st = "gaveUp"]
@@ -450,7 +485,7 @@ ServerGoodbyeSaid(s) ==
 \* When every goroutine has ended.
 ServerConnectionClosed(s) ==
   /\ At(s, "bye")
-  /\ \A k \in AllOf(s) : conn[k].st \in {"endSeen", "gaveUp"}
+  /\ \A k \in AllOf(s) : conn[k].st \in {"endSeen", "expelled", "gaveUp"}
   /\ conn' = ServerEnds(conn, AllOf(s))
   /\ srv' = [srv EXCEPT ![s].pc = "connClosed", ![s].cur = 0, ![s].ready = FALSE, ![s].hung = FALSE]
   /\ UNCHANGED <<left, locks, names, memory, cli, time, bad>>
@@ -458,13 +493,29 @@ ServerConnectionClosed(s) ==
 \* Free, or given up because a client is frozen.
 TokenAwaited(s) ==
   /\ At(s, "connClosed")
-  /\ TokenFree(srv[s].ino) \/ frozen # {} \/ Mut = "AwaitsEndOnly"
-  /\ bad' = bad \union Fail(~TokenFree(srv[s].ino) /\ Mut = "AwaitsEndOnly", "L8")
+  /\ TokenFree(srv[s].ino) \/ (frozen # {} /\ Mut # "NoCloseDeadline") \/ Mut = "AwaitsEndOnly"
+  /\ bad' = bad \union Fail(~TokenFree(srv[s].ino) /\ frozen = {}, "L8")
   /\ ToS(s, "awaited")
   /\ UNCHANGED <<left, locks, names, memory, cli, conn, time>>
 
+\* A killed client's number means nobody any more.
+Dead(c) ==
+  /\ cli' = [cli EXCEPT ![c].pc = "dying", ![c].mem = 0, ![c].sfate = None, ![c].hung = FALSE]
+  /\ conn' = [conn EXCEPT ![cli[c].k].fate = IF @ = None THEN "died" ELSE @]
+  /\ record' = [i \in Ino |-> [record[i] EXCEPT !.client = IF @ = c THEN None ELSE @]]
+  /\ frozen' = frozen \ {c} /\ silent' = [silent EXCEPT ![c] = 0]
+  /\ UNCHANGED <<lockPath, byte0, token, names, memory, srv, bad>>
+
+\* Options.KillOnClose: by the pidfd of the one that was let in.
+ClientKilled(s) ==
+  /\ KillOnClose /\ At(s, "awaited")
+  /\ ~TokenFree(srv[s].ino) /\ record[srv[s].ino].client # None
+  /\ LET c == record[srv[s].ino].client IN cli[c].pc \notin {"idle", "dying"} /\ Dead(c)
+  /\ UNCHANGED left
+
 ServerSegmentUnmapped(s) ==
   /\ At(s, "awaited")
+  /\ KillOnClose => TokenFree(srv[s].ino)
   /\ ToS(s, "unmapped")
   /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
 
@@ -522,23 +573,30 @@ SegmentsMapped(c) ==
   /\ cli' = [cli EXCEPT ![c].pc = "mapped", ![c].mem = conn[cli[c].k].mem]
   /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
 
-ReadySent(c) ==
+\* From here on it may send: whoever settles it must tell of it.
+AttachmentStored(c) ==
   /\ AtC(c, "mapped")
-  /\ conn[cli[c].k].st # "shut"
+  /\ mem' = [mem EXCEPT ![cli[c].mem].cin = conn[cli[c].k].num]
+  /\ ToC(c, "stored")
+  /\ UNCHANGED <<left, locks, names, made, srv, conn, time, bad>>
+
+ReadySent(c) ==
+  /\ AtC(c, "stored")
+  /\ ~Ended(cli[c].k)
   /\ conn' = [conn EXCEPT ![cli[c].k].toS = "ready"]
   /\ ToC(c, "attached")
   /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
 
 \* The server went away during the handshake.
 ReadyFailed(c) ==
-  /\ AtC(c, "mapped")
-  /\ conn[cli[c].k].st = "shut"
+  /\ AtC(c, "stored")
+  /\ Ended(cli[c].k)
   /\ cli' = [cli EXCEPT ![c].pc = "unmapped", ![c].mem = 0, ![c].sfate = None]
   /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
 
 ClientEndSeen(c) ==
   /\ AtC(c, "attached")
-  /\ conn[cli[c].k].st = "shut"
+  /\ Ended(cli[c].k)
   /\ ToC(c, "endSeen")
   /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
 
@@ -546,7 +604,7 @@ ClientEndSeen(c) ==
 ClientEndProven(c) ==
   /\ AtC(c, "endSeen")
   /\ LET m == cli[c].mem
-         bye == mem[m].bye = mem[m].gen
+         bye == mem[m].bye = mem[m].gen \/ conn[cli[c].k].toC = "refuse"
          holder == byte0[cli[c].ino]
          free == IF Mut = "DeathByByte0" THEN holder = None ELSE LifeFree(m)
          late == IF Mut = "DeathByByte0" /\ holder # None THEN srv[holder].pc # "dying" ELSE FALSE
@@ -565,7 +623,7 @@ GoodbyeSaid(c) ==
      \/ AtC(c, "over") /\ (Mut = "HoldsWhileRedialing" => Answers(path))
   /\ LET k == cli[c].k IN
      /\ left' = [left EXCEPT !.closeC = IF cli[c].pc = "over" THEN @ ELSE @ - 1]
-     /\ mem' = [mem EXCEPT ![cli[c].mem].cbye = IF cli[c].pc = "over" THEN @ ELSE conn[k].num]
+     /\ mem' = [mem EXCEPT ![cli[c].mem].cbye = IF cli[c].pc = "over" \/ Mut = "NoGoodbye" THEN @ ELSE conn[k].num]
      /\ conn' = [conn EXCEPT ![k].fate = IF cli[c].pc = "over" \/ conn[k].st = "shut" THEN @ ELSE "closed"]
   /\ cli' = [cli EXCEPT ![c].pc = "bye", ![c].sfate = None, ![c].hung = FALSE]
   /\ UNCHANGED <<locks, names, made, srv, time, bad>>
@@ -598,14 +656,6 @@ KillServer(s) ==
   /\ frozen' = frozen \ {s} /\ silent' = [silent EXCEPT ![s] = 0]
   /\ UNCHANGED <<locks, names, memory, conn, bad>>
 
-\* A killed client's number means nobody any more.
-Dead(c) ==
-  /\ cli' = [cli EXCEPT ![c].pc = "dying", ![c].mem = 0, ![c].sfate = None, ![c].hung = FALSE]
-  /\ conn' = [conn EXCEPT ![cli[c].k].fate = IF @ = None THEN "died" ELSE @]
-  /\ record' = [i \in Ino |-> [record[i] EXCEPT !.client = IF @ = c THEN None ELSE @]]
-  /\ frozen' = frozen \ {c} /\ silent' = [silent EXCEPT ![c] = 0]
-  /\ UNCHANGED <<lockPath, byte0, token, names, memory, srv, bad>>
-
 KillClient(c) ==
   /\ cli[c].pc \notin {"idle", "dying"} /\ left.killC > 0
   /\ left' = [left EXCEPT !.killC = @ - 1]
@@ -626,8 +676,9 @@ OrphanKilled(s) ==
   /\ UNCHANGED left
 
 \* When the last descriptor of a dead server is closed it can start again.
-Gone(s, by0, lis, cn) ==
-  IF by0 # s /\ lis = "no" /\ \A k \in Conns : cn[k].s # s THEN SrvInit ELSE [srv[s] EXCEPT !.lis = lis]
+Gone(s, by0, held, lis, cn) ==
+  IF by0 # s /\ s \notin held /\ lis = "no" /\ \A k \in Conns : cn[k].s # s
+  THEN SrvInit ELSE [srv[s] EXCEPT !.lis = lis]
 
 KernelFreesLocks(s) ==
   /\ srv[s].pc = "dying" /\ srv[s].ino # 0
@@ -635,7 +686,7 @@ KernelFreesLocks(s) ==
   /\ LET i == srv[s].ino IN
      /\ byte0' = [byte0 EXCEPT ![i] = IF @ = s THEN None ELSE @]
      /\ token' = [token EXCEPT ![i] = @ \ {s}]
-     /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0'[i], srv[s].lis, conn)]
+     /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0'[i], token'[i], srv[s].lis, conn)]
   /\ UNCHANGED <<left, lockPath, record, names, memory, cli, conn, time, bad>>
 
 KernelFreesCopy(s) ==
@@ -645,11 +696,13 @@ KernelFreesCopy(s) ==
 
 KernelClosesSockets(s) ==
   /\ srv[s].pc = "dying" /\ (srv[s].lis # "no" \/ AllOf(s) # {})
-  /\ \A k \in AllOf(s) : ~conn[k].copy
   /\ conn' = ServerEnds(conn, AllOf(s))
   /\ path' = Unnamed(path, s) /\ temp' = Unnamed(temp, s)
-  /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0[srv[s].ino], "no", conn')]
-  /\ UNCHANGED <<left, locks, memory, cli, time, bad>>
+  /\ LET i == srv[s].ino
+         copies == \E k \in AllOf(s) : conn[k].copy \* they outlive the sockets
+     IN /\ token' = [token EXCEPT ![i] = IF copies THEN @ \union {s} ELSE @]
+        /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0[i], token'[i], "no", conn')]
+  /\ UNCHANGED <<left, lockPath, byte0, record, memory, cli, time, bad>>
 
 KernelFreesToken(c) ==
   /\ cli[c].pc = "dying" /\ cli[c].ino # 0
@@ -733,20 +786,20 @@ LockFileDeleted ==
 Next ==
   \/ \E s \in Servers :
        \/ LockFileOpened(s) \/ ServerLocked(s) \/ ServerRunning(s) \/ TokenLocked(s) \/ ClientRunning(s)
-       \/ TemporaryProbed(s) \/ StaleProbed(s) \/ GenerationRecorded(s) \/ ServerSegmentMade(s) \/ ClientSegmentMade(s)
+       \/ TemporaryProbed(s) \/ StaleProbed(s) \/ GenerationRecorded(s) \/ GenerationLocked(s) \/ ServerSegmentMade(s) \/ ClientSegmentMade(s)
        \/ SocketBound(s) \/ SocketListening(s) \/ LockFileRechecked(s) \/ SocketRenamed(s) \/ TokenReturned(s)
        \/ Abandoned(s)
        \/ CloseBegun(s) \/ PathUnlinked(s) \/ ListenerClosed(s) \/ ServerGoodbyeSaid(s) \/ ServerConnectionClosed(s)
-       \/ TokenAwaited(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
+       \/ TokenAwaited(s) \/ ClientKilled(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
        \/ KillServer(s) \/ HungClientKilled(s) \/ OrphanKilled(s)
        \/ KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesSockets(s)
        \/ ClientHung(s) \/ ClientRecovered(s)
   \/ \E k \in Conns :
        \/ ConnectionAccepted(k) \/ HelloReceived(k) \/ HandshakeEnded(k) \/ AdmissionBegun(k) \/ TokenTaken(k)
        \/ AdmissionRefused(k) \/ FormerSettled(k) \/ ClientRecorded(k) \/ GrantSent(k) \/ AdmissionGivenUp(k)
-       \/ TokenHandedOver(k) \/ ReadyReceived(k) \/ EndSeen(k) \/ EndProven(k)
+       \/ TokenHandedOver(k) \/ ReadyReceived(k) \/ EndSeen(k) \/ Expelled(k) \/ EndProven(k)
   \/ \E c \in Clients :
-       \/ Connected(c) \/ HelloSent(c) \/ DialFailed(c) \/ GrantReceived(c) \/ SegmentsMapped(c) \/ ReadySent(c)
+       \/ Connected(c) \/ HelloSent(c) \/ DialFailed(c) \/ GrantReceived(c) \/ SegmentsMapped(c) \/ AttachmentStored(c) \/ ReadySent(c)
        \/ ReadyFailed(c) \/ ClientEndSeen(c) \/ ClientEndProven(c)
        \/ GoodbyeSaid(c) \/ SegmentUnmapped(c) \/ TokenClosed(c) \/ ConnectionClosed(c)
        \/ KillClient(c) \/ KernelFreesToken(c) \/ KernelClosesConnection(c)
@@ -755,6 +808,45 @@ Next ==
   \/ Tick \/ LockFileDeleted
 
 Spec == Init /\ [][Next]_vars
+
+(* What happens in the end: running processes go on, the kernel closes what *)
+(* the dead held, whoever owes an answer gives it.  Nobody must die, close, *)
+(* freeze, or time out; who thaws and who comes back is a constant.        *)
+ServerStep(s) ==
+  \/ LockFileOpened(s) \/ ServerLocked(s) \/ ServerRunning(s) \/ TokenLocked(s) \/ ClientRunning(s)
+  \/ TemporaryProbed(s) \/ StaleProbed(s) \/ GenerationRecorded(s) \/ GenerationLocked(s) \/ ServerSegmentMade(s) \/ ClientSegmentMade(s)
+  \/ SocketBound(s) \/ SocketListening(s) \/ LockFileRechecked(s) \/ SocketRenamed(s) \/ TokenReturned(s)
+  \/ Abandoned(s)
+  \/ PathUnlinked(s) \/ ListenerClosed(s) \/ ServerGoodbyeSaid(s) \/ ServerConnectionClosed(s)
+  \/ TokenAwaited(s) \/ ClientKilled(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
+HandshakeStep(k) == HelloReceived(k) \/ HandshakeEnded(k)
+AdmissionStep(k) ==
+  \/ AdmissionBegun(k) \/ TokenTaken(k) \/ AdmissionRefused(k) \/ FormerSettled(k) \/ ClientRecorded(k)
+  \/ GrantSent(k) \/ AdmissionGivenUp(k) \/ TokenHandedOver(k)
+WatchStep(k) == ReadyReceived(k) \/ EndSeen(k) \/ EndProven(k)
+DialTimesOut(c) == cli[c].pc = "hello" /\ left.timeout > 0 /\ conn[cli[c].k].st # "shut" /\ ~(conn[cli[c].k].s \in frozen)
+ClientStep(c) ==
+  \/ HelloSent(c) \/ (~DialTimesOut(c) /\ DialFailed(c)) \/ GrantReceived(c) \/ SegmentsMapped(c) \/ AttachmentStored(c) \/ ReadySent(c)
+  \/ ReadyFailed(c) \/ ClientEndSeen(c) \/ ClientEndProven(c) \/ SegmentUnmapped(c) \/ TokenClosed(c)
+  \/ ConnectionClosed(c) \/ (cli[c].pc = "over" /\ GoodbyeSaid(c))
+KernelStepS(s) == KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesSockets(s)
+KernelStepC(c) == KernelFreesToken(c) \/ KernelClosesConnection(c)
+
+Fairness ==
+  /\ \A s \in Servers :
+       /\ WF_vars(ServerStep(s)) /\ WF_vars(KernelStepS(s))
+       /\ WF_vars(ClientHung(s)) /\ WF_vars(HungClientKilled(s)) /\ WF_vars(OrphanKilled(s))
+  /\ \A k \in Conns :
+       /\ WF_vars(ConnectionAccepted(k)) /\ WF_vars(HandshakeStep(k))
+       /\ SF_vars(AdmissionStep(k)) \* the mutex is fair
+       /\ WF_vars(WatchStep(k))
+  /\ \A c \in Clients :
+       /\ WF_vars(ClientStep(c)) /\ WF_vars(KernelStepC(c))
+       /\ Returns => WF_vars(Connected(c))
+  /\ \A p \in FreezeWho : ThawsFair => WF_vars(Thaw(p))
+  /\ WF_vars(Tick)
+
+FairSpec == Spec /\ Fairness
 
 -----------------------------------------------------------------------------
 TypeOK ==
@@ -782,6 +874,8 @@ TypeOK ==
   /\ bad \subseteq {"L5", "L6", "L7", "L8"}
 
 L1_SingleServer == \A s, t \in Servers : Started(s) /\ Started(t) => s = t
+\* The weaker form that is left when P.lock is deleted: one that Listen has returned.
+L1_OneServes == \A s, t \in Servers : Serves(s) /\ Serves(t) => s = t
 \* Nobody takes a live server's socket away.
 L1_Path == \A s \in Servers : Serves(s) => path = s
 L2_SingleClient == \A c, d \in Clients : Attached(c) /\ Attached(d) => c = d
@@ -814,4 +908,24 @@ L8_NoLeak ==
        /\ \A c \in Clients : cli[c].pc = "idle" => c \notin token[i]
   /\ (\A s \in Servers : srv[s].pc = "idle") /\ (\A c \in Clients : cli[c].pc = "idle")
        => \A k \in Conns : conn[k] = ConnInit
+
+\* Close of a server waits for no client but, with a deadline, for the token.
+L8_CloseAlone == \A s \in Servers, k \in Conns :
+  srv[s].pc = "bye" /\ conn[k].s = s /\ conn[k].st = "watch" => srv[s].cur = k \/ conn[k].c = None
+\* The end of a peer is told.
+L6_Detect ==
+  /\ \A s \in Servers, k \in Conns :
+       (Serves(s) /\ srv[s].cur = k /\ conn[k].c = None) ~> (srv[s].cur # k)
+  /\ \A c \in Clients :
+       (IF cli[c].pc = "attached" THEN Ended(cli[c].k) ELSE cli[c].pc = "endSeen")
+         ~> (cli[c].pc \notin {"attached", "endSeen"} \/ c \in frozen)
+\* Whoever dials is answered.
+L7_Answered == \A c \in Clients : (cli[c].pc = "hello") ~> (cli[c].pc # "hello" \/ c \in frozen)
+\* After the last fault the pair works again, and no fault is for ever.
+Works == \E s \in Servers, c \in Clients :
+  Serves(s) /\ (IF cli[c].pc = "attached" THEN conn[cli[c].k].s = s ELSE FALSE)
+L3_Recovers == []<>Works
+\* And where the only client may stay frozen: a server runs again.
+L3_Starts == []<>(\E s \in Servers : Serves(s))
+L8_CloseEnds == \A s \in Servers : (srv[s].pc = "closing") ~> (srv[s].pc \notin Closing)
 =============================================================================
