@@ -23,6 +23,9 @@ func (e *Endpoint) account() (account, error) {
 	a.deliveredPos = peer.deliveredPos.Load() // pairs: message-delivered
 	a.writePos = e.own.control.writePos.Load()
 	if err := e.out.checkReadPos(a.readPos, seen, a.writePos); err != nil {
+		if e.out.readPos.passed(seen) {
+			return e.account() // a sender went on meanwhile, and wrote over what was looked at
+		}
 		return account{}, err
 	}
 	// A live peer may move both between the two loads: then the mark is ahead.

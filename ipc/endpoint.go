@@ -181,7 +181,7 @@ func (e *Endpoint) join(own, peer *segment) {
 	e.firstWritePos, e.firstReadPos = e.out.writePos, e.in.cursor
 	e.deliveredSeen = e.out.readPos.word.Load() // the least that it can be
 	if e.role == RoleServer {
-		e.out.starts = newStarts(own.ring.size) // the ring is empty
+		e.out.starts.init(own.ring.size, e.out.writePos) // the ring is empty
 	}
 }
 

@@ -24,7 +24,7 @@ type producer struct {
 	need     uint64 // bytes that the waiting call wants
 	wait     waiter
 	sent     counter
-	starts   starts // of the records in the ring; nil at a client
+	starts   starts // of the records in the ring
 
 	readPos seenPos // the peer's
 
@@ -106,7 +106,7 @@ func (p *producer) checkReadPos(readPos, seen, writePos uint64) error {
 	if err := p.ring.checkReadPos(readPos, seen, writePos); err != nil {
 		return err
 	}
-	if readPos != seen && readPos != writePos && !p.starts.allows(readPos) {
+	if !p.starts.standBetween(p.ring, seen, readPos) {
 		return &CorruptError{"I1", fmt.Sprintf("readPos %d lies inside of a record, seen %d, writePos %d", readPos, seen, writePos)}
 	}
 	return nil

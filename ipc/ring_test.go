@@ -164,6 +164,43 @@ func TestI3RecordsBeyondWhatIsCommittedAreRefused(t *testing.T) {
 	})
 }
 
+func TestI1OnlyThePlacesBetweenRecordsAreBelieved(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := newHeapRing(uint64(4096) << rapid.IntRange(0, 2).Draw(t, "ring size"))
+		var s starts
+		begin := nearWrap(t, "begin")
+		s.init(r.size, begin)
+		filled, seen := begin, begin
+		between := []uint64{begin} // from seen on
+		for range rapid.IntRange(1, 300).Draw(t, "records") {
+			size := rapid.OneOf(rapid.IntRange(0, 100), rapid.IntRange(0, r.maxPayload())).Draw(t, "size")
+			for filled+recordSize(size)-seen > r.size { // somebody releases
+				next := rapid.IntRange(1, len(between)-1).Draw(t, "released")
+				if !s.standBetween(r.ring, seen, between[next]) {
+					t.Fatalf("readPos %d, the end of a record, is refused; seen %d, filled %d", between[next], seen, filled)
+				}
+				seen, between = between[next], between[next:]
+			}
+			data := make([]byte, size) // looks like headers
+			for i := range data {
+				data[i] = byte(8 * (i % 2))
+			}
+			next := r.put(filled, 1, data)
+			s.mark(filled, next)
+			filled = next
+			between = append(between, filled)
+		}
+		for pos, i := seen, 0; pos != filled; pos += recordAlign {
+			for between[i]-seen < pos-seen {
+				i++
+			}
+			if want := between[i] == pos; s.standBetween(r.ring, seen, pos) != want {
+				t.Fatalf("readPos %d with seen %d, filled %d: believed %t, want %t", pos, seen, filled, !want, want)
+			}
+		}
+	})
+}
+
 func TestRecordsAreAlignedAndNeverOverlap(t *testing.T) {
 	for size := range 4096 {
 		got := recordSize(size)

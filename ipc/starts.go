@@ -1,42 +1,56 @@
 package ipc
 
-// starts knows where in its ring the records of a producer begin: one bit for
-// every place at which one can. A server needs it, because a hostile client that
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// chunkCount is into how many chunks starts divides a ring.
+const chunkCount = 64
+
+// starts knows where in its ring the records of a producer begin: the first in
+// each chunk; the others are found from there by their headers, which lie in the
+// producer's own memory. A server needs it, because a hostile client that
 // releases half a record would leave its successor to begin in the middle (T1).
-// It lies in private memory. A nil starts knows nothing and allows everything.
-type starts []uint64
-
-const placesPerWord = 64
-
-func newStarts(ringSize uint64) starts {
-	return make(starts, ringSize/recordAlign/placesPerWord)
+// It lies in private memory, and costs a sender one comparison a record.
+type starts struct {
+	known bool // false at a client, where every position is allowed
+	shift int
+	first [chunkCount]uint64 // in this chunk, or an old one of the lap before
 }
 
-// mark records that one record takes the bytes from pos to next.
-func (s starts) mark(pos, next uint64) {
-	if s == nil {
-		return
+// init begins with an empty ring at a position.
+func (s *starts) init(ringSize, at uint64) {
+	s.known, s.shift = true, bits.TrailingZeros64(ringSize/chunkCount)
+	for i := range s.first {
+		s.first[i] = at
 	}
-	places := uint64(len(s)) * placesPerWord
-	first := pos / recordAlign & (places - 1)
-	bit := uint64(1) << (first % placesPerWord)
-	for at, count := first, (next-pos)/recordAlign; count > 0; {
-		part := min(count, placesPerWord-at%placesPerWord)
-		s[at/placesPerWord] &^= (1<<part - 1) << (at % placesPerWord)
-		at, count = (at+part)&(places-1), count-part
-	}
-	s[first/placesPerWord] |= bit
 }
 
-// allows reports whether a record begins at pos, or at least may. It reads beside
-// a sender by design: who asks has seen pos committed and not yet written over,
-// and the sender does not change its bit.
+// mark records that a record that begins at pos ends at next.
+func (s *starts) mark(pos, next uint64) {
+	if chunk := next >> s.shift; chunk != pos>>s.shift {
+		s.first[chunk%chunkCount] = next
+	}
+}
+
+// standBetween reports whether readPos stands between two records, given that
+// seen does, and that both lie in what is committed. It reads beside a sender by
+// design: what it reads is not written over as long as the sender has seen no
+// position behind seen, which the caller checks if the answer is no.
 //
 //go:norace
-func (s starts) allows(pos uint64) bool {
-	if s == nil {
+func (s *starts) standBetween(r ring, seen, readPos uint64) bool {
+	if !s.known {
 		return true
 	}
-	at := pos / recordAlign & (uint64(len(s))*placesPerWord - 1)
-	return s[at/placesPerWord]>>(at%placesPerWord)&1 != 0
+	pos := seen
+	if first := s.first[readPos>>s.shift%chunkCount]; first-seen <= readPos-seen {
+		pos = first
+	}
+	for pos-seen < readPos-seen {
+		header := binary.LittleEndian.Uint64(r.mem[r.index(pos):])
+		pos += recordSize(int(uint32(header)))
+	}
+	return pos == readPos
 }
