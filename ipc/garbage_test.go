@@ -245,6 +245,44 @@ func TestT1UnreleasedReturnsWhateverAHostilePositionSays(t *testing.T) {
 	}
 }
 
+func TestM6UnreleasedUnderTrafficSuspectsNobody(t *testing.T) {
+	server, client := pair(t, hostileOptions(), hostileOptions())
+	stop := make(chan struct{})
+	var users sync.WaitGroup
+	for _, f := range []func(){
+		func() { _ = server.TrySend(1, make([]byte, 16)) },
+		func() { _ = server.TrySend(1, make([]byte, 100)) },
+		func() { _, _ = client.TryReceiveInto(make([]byte, 100)) },
+	} {
+		spawn(&users, func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					f()
+				}
+			}
+		})
+	}
+	for i := range 2000 {
+		list, err := server.Unreleased()
+		if err != nil {
+			t.Fatalf("look %d: %v, want an account: both sides are sound", i, err)
+		}
+		for _, u := range list {
+			if u.Kind != 1 || len(u.Data) != 16 && len(u.Data) != 100 {
+				t.Fatalf("look %d: a message of kind %d and %d bytes, which nobody sent", i, u.Kind, len(u.Data))
+			}
+		}
+	}
+	close(stop)
+	users.Wait()
+	if got := server.Stats().Corruptions; got != 0 {
+		t.Errorf("%d corruptions counted, want none", got)
+	}
+}
+
 func TestT1GarbageOfADeadClientIsNotBlamedOnItsSuccessor(t *testing.T) {
 	for _, ready := range []bool{true, false} {
 		path := testPath(t)
