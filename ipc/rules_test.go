@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -81,7 +82,12 @@ func TestC2AClosingServerHoldsItsLockUntilTheClientIsGone(t *testing.T) {
 
 func TestC3ANewcomerWaitsWhileTheFormerClientEnds(t *testing.T) {
 	path := testPath(t)
-	listening := listenHere(t, path, nil)
+	var beats atomic.Uint64
+	listening := listenHere(t, path, &Options{HeartbeatInterval: quick.HeartbeatInterval, Hook: func(at step.ID, _ uint64) {
+		if at == step.Beaten {
+			beats.Add(1)
+		}
+	}})
 	former := dialHere(t, path, nil)
 	nextEvent(t, listening, EventAttached)
 	// The kernel closes socket and token of a dying process in either order;
@@ -90,7 +96,7 @@ func TestC3ANewcomerWaitsWhileTheFormerClientEnds(t *testing.T) {
 	if err := unix.Shutdown(former.life.(*client).conn.fd, unix.SHUT_RDWR); err != nil {
 		t.Fatal(err)
 	}
-	newcomer := make(chan error)
+	newcomer := make(chan error, 1)
 	go func() {
 		e, err := Dial(testContext(t), path, nil)
 		if err == nil {
@@ -107,6 +113,14 @@ func TestC3ANewcomerWaitsWhileTheFormerClientEnds(t *testing.T) {
 		}
 		return true
 	})
+	// It goes on waiting: a refusal would come at once.
+	enough := beats.Load() + 10
+	eventually(t, "ten beats", func() bool { return beats.Load() >= enough })
+	select {
+	case err := <-newcomer:
+		t.Fatalf("the newcomer did not wait: %v", err)
+	default:
+	}
 	former.closing.Store(false)
 	if err := former.Close(); err != nil {
 		t.Fatal(err)
