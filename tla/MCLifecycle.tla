@@ -3,6 +3,22 @@
 (* Bounds for Lifecycle, and the states that must be reachable for its     *)
 (* checks to mean anything: each Reach_ operator says that one never is,   *)
 (* and its configuration must fail.                                        *)
+(*                                                                         *)
+(* The mutants, by the rule of the life cycle that each leaves out:        *)
+(*   locks   ListenSkipsToken UnlockBeforeBind PosixRelease NoToken        *)
+(*           UnlinkWithoutLock GenerationReused KeepsCopy                  *)
+(*   C1      UnmapLast NoGoodbye                                           *)
+(*   C2      Byte0First UnlinkLate AwaitsEndOnly NoCloseDeadline           *)
+(*           FormerNotWoken                                                *)
+(*   C3      GrantOnEOF AdmitBeforeSettle RefuseAlways OneAttempt          *)
+(*           NumberAtReady StaysCurrent                                    *)
+(*   C4      TokenByPath              C5   NoRecheck ProbePathFirst        *)
+(*   C6      NoRecord                 C7   HandshakesBlock                 *)
+(*   C8      TakesTruncated           C9   HoldsWhileRedialing             *)
+(*   C10     ForkKeepsToken                                                *)
+(*   verdict DiedOnSilence DeathByByte0 HangWhenReadyOnly                  *)
+(* The defence that can hide one is the probe of P: "masked" is without it *)
+(* (lifecycle_masked_PosixRelease shows one that it does hide).            *)
 (***************************************************************************)
 EXTENDS Lifecycle, TLC
 
@@ -20,7 +36,7 @@ Reach_FormerSocketOpen ==
   ~\E k \in Conns : conn[k].st = "settle" /\ (IF srv[conn[k].s].cur = 0 THEN FALSE ELSE conn[srv[conn[k].s].cur].c # None)
 \* Admission settles a client whose READY nobody has read.
 Reach_ReadyUnread ==
-  ~\E k \in Conns : conn[k].st = "settle" /\ (IF srv[conn[k].s].cur = 0 THEN FALSE 
+  ~\E k \in Conns : conn[k].st = "settle" /\ (IF srv[conn[k].s].cur = 0 THEN FALSE
      ELSE ~srv[conn[k].s].ready /\ mem[srv[conn[k].s].mem].cin = conn[srv[conn[k].s].cur].num)
 \* A client outlives its server, and the next Listen has byte 0.
 Reach_OrphanOutlives ==
