@@ -156,7 +156,9 @@ func (c *client) attach(path string) error {
 	e.generation = p.Generation
 	e.attachment.Store(p.Attachment)
 	e.peerPID = int(p.PID)
-	e.join(own, peer)
+	if err := e.join(own, peer); err != nil {
+		return err
+	}
 	e.hook(step.SegmentsMapped, 0)
 
 	// The predecessor waits no more. Nothing else is stored before it is used,
@@ -212,11 +214,6 @@ func openPair(p packet, serverFile, clientFile int) (own, peer *segment, err err
 		return nil, nil, err
 	}
 	if own, err = openSegment(clientFile, RoleClient, p.Generation, p.ToServerSize); err != nil {
-		peer.release()
-		return nil, nil, err
-	}
-	if err = checkPair(own, peer); err != nil {
-		own.release()
 		peer.release()
 		return nil, nil, err
 	}

@@ -164,25 +164,31 @@ func newEndpoint(role Role, path string, o *Options) *Endpoint {
 // join lays the two directions over the mapped memories, each continuing where
 // its positions stand: a fresh server's at 0, a client's where its predecessor
 // left them (L7).
-//
-// Preconditions: the positions were checked.
-func (e *Endpoint) join(own, peer *segment) {
+// It takes over both references, also with an error.
+func (e *Endpoint) join(own, peer *segment) error {
+	ownAt, peerAt, err := checkPair(own, peer)
+	if err != nil {
+		own.release()
+		peer.release()
+		return err
+	}
 	e.own, e.peer = own, peer
 	peer.refs.Add(2) // heartbeat, producer, consumer
 	e.out.ring, e.out.own, e.out.peer = own.ring, own.control, peer
-	e.out.writePos = own.control.writePos.Load()
+	e.out.writePos = ownAt.writePos
 	e.out.filled = e.out.writePos
-	e.out.readPos.set(peer.control.readPos.Load())
+	e.out.readPos.set(peerAt.readPos)
 	e.in.ring, e.in.own, e.in.peer = peer.ring, own.control, peer
-	e.in.cursor = own.control.readPos.Load()
-	e.in.deliveredPos = own.control.deliveredPos.Load()
+	e.in.cursor = ownAt.readPos
+	e.in.deliveredPos = ownAt.deliveredPos
 	e.in.writePos.set(e.in.cursor)
 	e.in.views.readPos, e.in.views.peer = e.in.cursor, peer
 	e.firstWritePos, e.firstReadPos = e.out.writePos, e.in.cursor
-	e.deliveredSeen = e.out.readPos.word.Load() // the least that it can be
+	e.deliveredSeen = peerAt.readPos // the least that it can be
 	if e.role == RoleServer {
 		e.out.starts.init(own.ring.size, e.out.writePos) // the ring is empty
 	}
+	return nil
 }
 
 // Listen opens the environment on a path and becomes its server. It fails at

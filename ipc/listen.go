@@ -242,8 +242,7 @@ func (s *server) makeMemory() error {
 		return err
 	}
 	e.hook(step.ClientSegmentMade, 0)
-	e.join(own, peer)
-	return nil
+	return e.join(own, peer)
 }
 
 // bind makes the socket appear at the path, listening from the first moment on:

@@ -53,6 +53,9 @@ func rawAttach(t testing.TB, path string) *rawClient {
 	if r.own, r.peer, err = openPair(r.grant, r.files[0], r.files[1]); err != nil {
 		t.Fatalf("the granted memory: %v", err)
 	}
+	if _, _, err := checkPair(r.own, r.peer); err != nil {
+		t.Fatalf("the granted memory: %v", err)
+	}
 	if err := r.conn.send(newPacket(packetReady)); err != nil {
 		t.Fatal(err)
 	}

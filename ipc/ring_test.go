@@ -279,7 +279,7 @@ func TestAttachingRefusesPositionsThatDoNotFit(t *testing.T) {
 			server, client := heapSegment(4096), heapSegment(4096)
 			server.format(RoleServer, 1, c.server)
 			client.format(RoleClient, 1, c.client)
-			if err := checkPair(client, server); (err == nil) != c.ok {
+			if _, _, err := checkPair(client, server); (err == nil) != c.ok {
 				t.Errorf("%s at %d: %v, want accepted: %t", c.name, at, err, c.ok)
 			}
 		}

@@ -62,22 +62,31 @@ func (s *segment) check(owner Role, generation uint64) error {
 	return nil
 }
 
-// checkPair refuses positions of two segments that do not fit each other, as a
-// client finds them when it attaches.
-func checkPair(own, peer *segment) error {
-	for _, d := range []struct{ from, to *segment }{{own, peer}, {peer, own}} {
-		writePos, readPos := d.from.control.writePos.Load(), d.to.control.readPos.Load()
-		if err := d.from.ring.checkReadPos(readPos, readPos, writePos); err != nil {
-			return err
+// positions reads the words that a new owner, or a new peer, continues from.
+func (s *segment) positions() positions {
+	return positions{s.control.writePos.Load(), s.control.readPos.Load(), s.control.deliveredPos.Load()}
+}
+
+// checkPair reads the positions of two segments, once, and refuses those that do
+// not fit each other. What it returns is checked; the memory may change (D9).
+func checkPair(own, peer *segment) (ownAt, peerAt positions, err error) {
+	ownAt, peerAt = own.positions(), peer.positions()
+	for _, d := range []struct {
+		ring     ring
+		from, to positions
+	}{{own.ring, ownAt, peerAt}, {peer.ring, peerAt, ownAt}} {
+		writePos, readPos := d.from.writePos, d.to.readPos
+		if err = d.ring.checkReadPos(readPos, readPos, writePos); err != nil {
+			break
 		}
-		if err := d.from.ring.checkWritePos(writePos, writePos, readPos); err != nil {
-			return err
+		if err = d.ring.checkWritePos(writePos, writePos, readPos); err != nil {
+			break
 		}
-		if err := d.from.ring.checkDeliveredPos(d.to.control.deliveredPos.Load(), readPos, writePos); err != nil {
-			return err
+		if err = d.ring.checkDeliveredPos(d.to.deliveredPos, readPos, writePos); err != nil {
+			break
 		}
 	}
-	return nil
+	return ownAt, peerAt, err
 }
 
 // release gives up one use of the memory.
