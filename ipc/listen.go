@@ -124,6 +124,12 @@ func (s *server) lockToken(ctx context.Context) error {
 	return err
 }
 
+// tokenIsHeld reports whether a client still holds the token.
+func (s *server) tokenIsHeld() bool {
+	locked, err := isLocked(s.lock.fd, tokenByte)
+	return err != nil || locked
+}
+
 // killOrphan takes the token when the orphan has left, and kills it if it does
 // not leave by itself.
 func (s *server) killOrphan(ctx context.Context, failure func() error) error {
@@ -134,7 +140,7 @@ func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 		return err
 	}
 	if ctx.Err() == nil {
-		if killErr := s.lock.read().client.kill(); killErr != nil {
+		if killErr := s.lock.read().client.kill(s.tokenIsHeld); killErr != nil {
 			return errors.Join(failure(), killErr)
 		}
 		err = s.poll(ctx, tokenByte)

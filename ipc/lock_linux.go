@@ -202,7 +202,9 @@ func (o owner) alive() bool { return o.pid > 0 && o.start != 0 && startTime(o.pi
 
 // kill kills the recorded process by pidfd, so that the signal cannot hit a later
 // process of the same number.
-func (o owner) kill() error {
+// holds is asked behind the pidfd: a client that has let its token go by then is
+// left alone. One that lets it go between the answer and the signal is not.
+func (o owner) kill(holds func() bool) error {
 	if o.pid <= 0 {
 		return errors.New("ipc: the lock file does not name the process")
 	}
@@ -216,6 +218,9 @@ func (o owner) kill() error {
 	defer unix.Close(fd)
 	if !o.alive() { // looked at behind the pidfd, which names one process for good
 		return fmt.Errorf("ipc: process %d is not the one that the lock file names", o.pid)
+	}
+	if !holds() {
+		return nil
 	}
 	return killByPidfd(fd)
 }

@@ -226,7 +226,7 @@ func (a *attachment) kill() error {
 	if a.pidfd >= 0 {
 		return killByPidfd(a.pidfd)
 	}
-	return a.who.kill()
+	return a.who.kill(func() bool { return true })
 }
 
 // awaitToken waits until the token is free, up to limit.
