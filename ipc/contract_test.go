@@ -185,24 +185,46 @@ func TestL5L6AStoppedPeerIsHungAndNotDead(t *testing.T) {
 	client.ask("attached", "dial")
 	nextEvent(t, server, EventAttached)
 	for range 3 {
-		stopped := time.Now()
 		client.signal(syscall.SIGSTOP)
-		if event := nextEvent(t, server, EventHung); event.Time.Sub(stopped) < quick.HangTimeout-2*quick.HeartbeatInterval {
-			t.Errorf("called hung after %v, before the timeout of %v", event.Time.Sub(stopped), quick.HangTimeout)
-		}
-		if state := server.Peer().State; state != PeerHung {
-			t.Errorf("L5 TrueVerdict: a stopped client is %v, want %v", state, PeerHung)
-		}
+		client.awaitStopped()
+		awaitState(t, server, PeerHung)
+		nextEvent(t, server, EventHung)
 		if _, err := Dial(testContext(t), path, nil); !errors.Is(err, ErrClientRunning) {
 			t.Errorf("L2 SingleClient: Dial beside a stopped client: %v", err)
 		}
 		client.signal(syscall.SIGCONT)
+		awaitState(t, server, PeerAttached)
 		nextEvent(t, server, EventRecovered)
 	}
 	sendAll(t, server, 1)
 	client.ask("got 1", "receive")
 	// A client sees the same of its server.
 	client.ask("event attached", "event")
+}
+
+func TestL6SilenceBecomesAHangAtItsTimeoutAndNotBefore(t *testing.T) {
+	server, client := pair(t, patientOptions(), patientOptions()) // nobody else judges
+	nextEvent(t, server, EventAttached)
+	var s silence
+	tick := server.hangTimeout / 10
+	server.judge(&s, tick) // sees the beat
+	for range 9 {
+		server.judge(&s, tick)
+	}
+	if server.Peer().State != PeerAttached {
+		t.Errorf("called hung after nine tenths of the timeout")
+	}
+	server.judge(&s, tick)
+	if server.Peer().State != PeerHung {
+		t.Errorf("not called hung after the timeout")
+	}
+	nextEvent(t, server, EventHung)
+	client.own.control.beat.Add(1)
+	server.judge(&s, tick)
+	if server.Peer().State != PeerAttached {
+		t.Errorf("still called hung after a beat")
+	}
+	nextEvent(t, server, EventRecovered)
 }
 
 func TestL5L6AStoppedServerIsHungAndNotDead(t *testing.T) {
@@ -212,11 +234,14 @@ func TestL5L6AStoppedServerIsHungAndNotDead(t *testing.T) {
 	client := dialHere(t, path, quickOptions())
 	nextEvent(t, client, EventAttached)
 	server.signal(syscall.SIGSTOP)
+	server.awaitStopped()
+	awaitState(t, client, PeerHung)
 	nextEvent(t, client, EventHung)
 	if err := client.Err(); err != nil {
 		t.Errorf("L5 TrueVerdict: silence ended the endpoint: %v", err)
 	}
 	server.signal(syscall.SIGCONT)
+	awaitState(t, client, PeerAttached)
 	nextEvent(t, client, EventRecovered)
 	server.ask("sent 1", "send 1")
 	if m, err := client.Receive(testContext(t)); err != nil || m.Kind != 1 {
@@ -268,9 +293,10 @@ func TestL5M2AFrozenProcessResumesAtEveryStep(t *testing.T) {
 			zombie.ask("attached", "dial")
 			nextEvent(t, server, EventAttached)
 			row.perform(zombie)
-			nextEvent(t, server, EventHung)
+			zombie.awaitStopped()
+			awaitState(t, server, PeerHung)
 			zombie.signal(syscall.SIGCONT)
-			nextEvent(t, server, EventRecovered)
+			awaitState(t, server, PeerAttached)
 			for range strings.Count(row.do, "\n") + 1 {
 				if line := <-zombie.lines; strings.HasPrefix(line, "error") {
 					t.Errorf("the resumed client: %s", line)

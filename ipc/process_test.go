@@ -320,16 +320,42 @@ func eventually(t testing.TB, what string, holds func() bool) {
 // nextEvent waits for the next event and checks its kind.
 func nextEvent(t testing.TB, e *Endpoint, want EventKind) Event {
 	t.Helper()
-	select {
-	case event, ok := <-e.Events():
-		if !ok || event.Kind != want {
-			t.Fatalf("event %+v, want %v", event, want)
+	for {
+		select {
+		case event, ok := <-e.Events():
+			switch {
+			case ok && event.Kind == want:
+				return event
+			case ok && (event.Kind == EventHung || event.Kind == EventRecovered):
+				// A starved machine makes anybody silent for a while.
+			default:
+				t.Fatalf("event %+v, want %v", event, want)
+			}
+		case <-time.After(watchdog):
+			t.Fatalf("no event, want %v\n%s", want, stacks())
 		}
-		return event
-	case <-time.After(watchdog):
-		t.Fatalf("no event, want %v\n%s", want, stacks())
 	}
-	return Event{}
+}
+
+// awaitStopped waits until every thread of the process is stopped by SIGSTOP.
+func (p *process) awaitStopped() {
+	p.t.Helper()
+	eventually(p.t, p.name+" stops", func() bool {
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
+		for _, thread := range threads {
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/status", p.cmd.Process.Pid, thread.Name()))
+			if !strings.Contains(string(status), "State:\tT") {
+				return false
+			}
+		}
+		return err == nil && len(threads) > 0
+	})
+}
+
+// awaitState waits until the endpoint sees its peer in a state.
+func awaitState(t testing.TB, e *Endpoint, want PeerState) {
+	t.Helper()
+	eventually(t, "the peer is "+want.String(), func() bool { return e.Peer().State == want })
 }
 
 func stacks() string {
