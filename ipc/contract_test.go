@@ -205,6 +205,8 @@ func TestL5L6AStoppedPeerIsHungAndNotDead(t *testing.T) {
 func TestL6SilenceBecomesAHangAtItsTimeoutAndNotBefore(t *testing.T) {
 	server, client := pair(t, patientOptions(), patientOptions()) // nobody else judges
 	nextEvent(t, server, EventAttached)
+	// Each beats once when it begins, and not again.
+	eventually(t, "the client's first beat", func() bool { return client.own.control.beat.Load() == 1 })
 	var s silence
 	tick := server.hangTimeout / 10
 	server.judge(&s, tick) // sees the beat
