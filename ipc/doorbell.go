@@ -194,10 +194,11 @@ func (w *waiter) adapt(hit bool) {
 	}
 }
 
-// How a spin goes about it: looks between two looks at the clock, and when it
-// begins to let other goroutines and other processes run in between. With more
-// runnable threads than processors, a spin that never yields holds up the very
-// process that it waits for.
+// How a spin goes about it: looks before the first look at the clock and between
+// two, and when a spin of Options.Spin begins to let other goroutines and other
+// processes run in between. With more runnable threads than processors, a long
+// spin that never yields holds up the very process that it waits for; the
+// adaptive one is short, and gives up where it does not pay.
 const (
 	looksBeforeClock = 500
 	looksPerRound    = 200
