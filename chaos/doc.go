@@ -17,7 +17,7 @@
 //
 // # How a run is judged
 //
-// What the processes observed of one direction is a [History]. There is one
+// What the processes observed of one direction is a [Stream]. There is one
 // validator for each name of the contract, and a test shows each of them a
 // history that it must refuse. A run in which too little happened is Void, and
 // Void is never Pass.
