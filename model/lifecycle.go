@@ -1,0 +1,86 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A LifecycleConfig bounds the Lifecycle machine, as the constants of the same
+// names do tla/Lifecycle.tla. ThawsFair and Returns are missing: they are about
+// fairness, which a machine has none of.
+type LifecycleConfig struct {
+	Servers, Clients int      // processes, called s1, s2 and c1, c2; each may start again after its end
+	MaxConn          int      // connections at a time
+	MaxGen           int      // starts of a server that get as far as a generation
+	KillsS, KillsC   int      // how many servers, clients are killed
+	ClosesS, ClosesC int      // how many close of their own will
+	Expels           int      // how many clients are dropped for corrupt memory
+	Timeouts         int      // how many handshakes time out though nobody is frozen
+	Freezes          int      // how many freeze
+	FreezeWho        []string // which processes may
+	HangTicks        int      // HangTimeout, in ticks
+	Deletions        int      // how often somebody deletes P.lock
+	Wait, KillOrphan bool     // Options of Listen
+	KillOnClose      bool     // Option of Close
+	KillHung         bool     // the supervisor kills a client that is called hung
+	Mut              string   // the planted bug
+	Off              []string // defences that could mask it, switched off
+}
+
+// What a LifecycleState has room for.
+const (
+	maxServers  = 2
+	maxClients  = 2
+	maxConn     = 4
+	maxGen      = 3
+	maxLockFile = 2
+)
+
+// Lifecycle is the machine of tla/Lifecycle.tla: servers and clients on one path,
+// one system call that another process can notice an action. It panics if the
+// configuration is larger than a LifecycleState, or names a process that is not.
+func Lifecycle(config LifecycleConfig) Machine[LifecycleState] {
+	m := newLifecycle(config)
+	return machine([]LifecycleState{m.init()}, m.rules(), m.invariants(), m.text)
+}
+
+// A lifecycle is a machine's configuration, as its actions need it.
+type lifecycle struct {
+	LifecycleConfig
+	servers, clients []process
+	freezable        processSet
+	probes           bool // the defence is on
+}
+
+func newLifecycle(config LifecycleConfig) *lifecycle {
+	m := &lifecycle{LifecycleConfig: config, probes: !slices.Contains(config.Off, "probe")}
+	if config.Servers > maxServers || config.Clients > maxClients || config.MaxConn > maxConn || config.MaxGen > maxGen || config.Deletions >= maxLockFile {
+		panic(fmt.Sprintf("model: a LifecycleState has no room for %+v", config))
+	}
+	for i := range config.Servers {
+		m.servers = append(m.servers, process(1+i))
+	}
+	for i := range config.Clients {
+		m.clients = append(m.clients, process(1+maxServers+i))
+	}
+	for _, name := range config.FreezeWho {
+		i := slices.IndexFunc(m.processes(), func(p process) bool { return p.String() == name })
+		if i < 0 {
+			panic("model: no process " + name)
+		}
+		m.freezable |= setOf(m.processes()[i])
+	}
+	return m
+}
+
+func (m *lifecycle) processes() []process { return slices.Concat(m.servers, m.clients) }
+
+func (m *lifecycle) init() LifecycleState {
+	return LifecycleState{
+		left: faults{
+			killS: int8(m.KillsS), killC: int8(m.KillsC), closeS: int8(m.ClosesS), closeC: int8(m.ClosesC),
+			timeout: int8(m.Timeouts), expel: int8(m.Expels), freeze: int8(m.Freezes), remove: int8(m.Deletions),
+		},
+		lockPath: 1,
+	}
+}

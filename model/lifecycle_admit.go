@@ -1,0 +1,284 @@
+package model
+
+// serverEnd closes the server's end of a connection: the kernel purges what is
+// unread there.
+func (k *lifeConn) serverEnd() {
+	if k.c == nobody {
+		*k = lifeConn{}
+		return
+	}
+	k.s, k.st, k.toS, k.copy = nobody, kShut, pNone, false
+}
+
+func (k *lifeConn) clientEnd() {
+	if k.st == kShut {
+		*k = lifeConn{}
+		return
+	}
+	k.c, k.toC = nobody, pNone
+}
+
+// refuse closes it with a word.
+func (k *lifeConn) refuse() {
+	k.serverEnd()
+	if k.c != nobody {
+		k.toC = pRefuse
+	}
+}
+
+// serverEndsAll closes those connections of a server.
+func (x *LifecycleState) serverEndsAll(s process, those func(lifeConn) bool) {
+	for i := range x.conn {
+		if k := &x.conn[i]; k.s == s && those(*k) {
+			k.serverEnd()
+		}
+	}
+}
+
+// any reports whether a connection of the server is so.
+func (x *LifecycleState) any(s process, so func(lifeConn) bool) bool {
+	for _, k := range x.conn {
+		if k.s == s && so(k) {
+			return true
+		}
+	}
+	return false
+}
+
+// servedConn is a connection at one of the stages, with its server, which runs.
+func (x *LifecycleState) servedConn(n int8, at ...stage) (k *lifeConn, r *lifeServer, ok bool) {
+	k = x.at(n)
+	for _, st := range at {
+		if k.st == st {
+			return k, x.server(k.s), x.runs(k.s)
+		}
+	}
+	return nil, nil, false
+}
+
+// Admission, at the server: one action a goroutine and step.
+
+func (m *lifecycle) connectionAccepted(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kBacklog)
+	if !ok || r.pc != sServing {
+		return false
+	}
+	if m.Mut == "HandshakesBlock" && x.any(k.s, func(j lifeConn) bool { return j.st == kAccepted || j.st == kGreeted || j.st.admitting() }) {
+		return false
+	}
+	k.st = kAccepted
+	return true
+}
+
+func (m *lifecycle) helloReceived(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kAccepted)
+	if !ok || r.pc.closing() || k.toS != pHello {
+		return false
+	}
+	k.st, k.toS = kGreeted, pNone
+	return true
+}
+
+func (m *lifecycle) handshakeEnded(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kAccepted)
+	if !ok {
+		return false
+	}
+	silent := k.toS == pNone && (k.c == nobody || x.frozen.has(k.c) && m.Mut != "HandshakesBlock")
+	if !silent && !r.pc.closing() {
+		return false
+	}
+	k.serverEnd()
+	return true
+}
+
+func (m *lifecycle) admissionBegun(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kGreeted)
+	if !ok || r.pc.closing() || x.any(k.s, func(j lifeConn) bool { return j.st.admitting() }) {
+		return false
+	}
+	k.ino = r.ino
+	if m.Mut == "TokenByPath" {
+		if x.lockPath == 0 {
+			return false
+		}
+		k.ino = x.lockPath
+	}
+	k.st = kEnd
+	if r.cur != 0 && x.at(r.cur).c != nobody && x.at(r.cur).st != kExpelled {
+		k.st = kNoEnd
+	}
+	return true
+}
+
+func (m *lifecycle) tokenTaken(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kNoEnd, kEnd)
+	if !ok || r.pc.closing() || !m.tokenFree(x, k.ino) && (m.Mut != "GrantOnEOF" || k.st != kEnd) {
+		return false
+	}
+	k.copy, k.st = true, kSettle
+	if r.cur == 0 || m.Mut == "AdmitBeforeSettle" {
+		k.st = kTaken
+	}
+	return true
+}
+
+func (m *lifecycle) admissionRefused(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kGreeted, kNoEnd, kEnd)
+	if !ok {
+		return false
+	}
+	busy := k.st != kGreeted && !m.tokenFree(x, k.ino)
+	deadline := k.c == nobody || x.frozen != 0 || m.Mut == "RefuseAlways"
+	if !r.pc.closing() && (!busy || k.st != kNoEnd && !deadline) {
+		return false
+	}
+	x.fail(!r.pc.closing() && k.st == kEnd && k.c != nobody && x.frozen == 0, brokeL7)
+	k.refuse()
+	return true
+}
+
+// settled judges what the server says of an attachment whose end is proven
+// against what that was.
+func (m *lifecycle) settled(x *LifecycleState, s process, f int8, silence bool) {
+	r, k := x.server(s), x.at(f)
+	mem := x.memory(r.mem)
+	verdict := fDied
+	if !silence && mem.cbye == k.num {
+		verdict = fClosed
+	}
+	in := mem.cin == k.num
+	told := r.ready || in && m.Mut != "NumberAtReady"
+	x.fail(told && verdict != k.fate && k.st != kExpelled, brokeL5)
+	x.fail(!told && in, brokeL6)
+	for _, c := range m.clients {
+		x.fail(x.client(c).mem == r.mem, brokeL7)
+	}
+}
+
+func (r *lifeServer) unattached() { r.cur, r.ready, r.hung = 0, false, false }
+
+func (m *lifecycle) formerSettled(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kSettle)
+	if !ok {
+		return false
+	}
+	if r.cur != 0 {
+		m.settled(x, k.s, r.cur, false)
+		if f := x.at(r.cur); f.st == kWatch && m.Mut != "FormerNotWoken" {
+			f.st, f.toS = kEndSeen, pNone
+		}
+	}
+	r.unattached()
+	k.st = kTaken
+	return true
+}
+
+func (m *lifecycle) clientRecorded(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kTaken)
+	if !ok {
+		return false
+	}
+	if m.Mut != "NoRecord" {
+		x.record[r.ino-1].client = k.c
+	}
+	k.st = kRecorded
+	return true
+}
+
+func (m *lifecycle) grantSent(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kRecorded)
+	if !ok || r.pc.closing() || k.c == nobody {
+		return false
+	}
+	x.fail(r.cur != 0, brokeL7)
+	k.st, k.toC, k.num, k.mem = kGranted, pGrant, r.num+1, r.mem
+	if m.Mut == "NoToken" {
+		k.toC = pBare
+	}
+	r.cur = n
+	if m.Mut != "NumberAtReady" {
+		r.num++
+	}
+	return true
+}
+
+func (m *lifecycle) admissionGivenUp(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kRecorded)
+	if !ok || !r.pc.closing() && k.c != nobody {
+		return false
+	}
+	k.refuse()
+	return true
+}
+
+func (m *lifecycle) tokenHandedOver(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kGranted)
+	if !ok {
+		return false
+	}
+	k.st, k.copy = kWatch, m.Mut == "KeepsCopy"
+	if m.Mut == "PosixRelease" {
+		x.byte0[r.ino-1] = nobody
+	}
+	return true
+}
+
+// A client that is attached, and its end, at the server.
+
+func (m *lifecycle) readyReceived(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kWatch)
+	if !ok || k.toS != pReady {
+		return false
+	}
+	k.toS = pNone
+	if r.cur == n {
+		r.ready, r.num = true, k.num
+	}
+	return true
+}
+
+func (m *lifecycle) endSeen(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kWatch)
+	if !ok || (k.c != nobody || k.toS != pNone) && (!r.pc.closing() || r.cur != n) {
+		return false
+	}
+	k.st = kEndSeen
+	return true
+}
+
+func (m *lifecycle) expelled(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kWatch)
+	if !ok || x.left.expel == 0 || r.pc.closing() || r.cur != n || !r.ready {
+		return false
+	}
+	x.left.expel--
+	k.st = kExpelled
+	if k.c != nobody {
+		k.toC = pRefuse
+		x.client(k.c).sfate = fClosed
+	}
+	return true
+}
+
+func (m *lifecycle) endProven(x *LifecycleState, n int8) bool {
+	k, r, ok := x.servedConn(n, kEndSeen, kExpelled)
+	if !ok || r.pc.closing() {
+		return false
+	}
+	switch {
+	case r.cur != n:
+		k.serverEnd()
+	case m.tokenFree(x, r.ino):
+		m.settled(x, k.s, n, false)
+		if m.Mut != "StaysCurrent" {
+			r.unattached()
+		}
+		k.serverEnd()
+	case m.Mut == "OneAttempt":
+		k.st = kGaveUp
+	default:
+		return false
+	}
+	return true
+}
