@@ -285,42 +285,36 @@ func (v *value) sortSet() {
 	slices.SortFunc(v.elem, func(a, b value) int { return order(string(a.append(nil)), string(b.append(nil))) })
 }
 
-// append adds the canonical text. It does not tell sequences and records from
-// other functions, because TLA+ does not.
+// append adds the canonical text. A function is printed as a sequence or a record
+// if it is one, however it was written.
 func (v value) append(out []byte) []byte {
 	switch v.kind {
 	case isAtom:
 		return append(out, v.atom...)
 	case isSet:
-		out = append(out, '{')
-		for i, e := range v.elem {
-			if i > 0 {
-				out = append(out, ", "...)
-			}
-			out = e.append(out)
-		}
-		return append(out, '}')
+		return v.appendAll(out, "{", ", ", "}", func(int) string { return "" })
 	}
-	sequence := true
+	sequence, record := true, true
 	for i, key := range v.key {
 		sequence = sequence && key == strconv.Itoa(i+1)
+		record = record && strings.HasPrefix(key, `"`)
 	}
-	if sequence {
-		out = append(out, "<<"...)
-	} else {
-		out = append(out, '[')
+	switch {
+	case sequence:
+		return v.appendAll(out, "<<", ", ", ">>", func(int) string { return "" })
+	case record:
+		return v.appendAll(out, "[", ", ", "]", func(i int) string { return strings.Trim(v.key[i], `"`) + " |-> " })
 	}
+	return v.appendAll(out, "(", " @@ ", ")", func(i int) string { return v.key[i] + " :> " })
+}
+
+func (v value) appendAll(out []byte, begin, between, end string, key func(int) string) []byte {
+	out = append(out, begin...)
 	for i, e := range v.elem {
 		if i > 0 {
-			out = append(out, ", "...)
+			out = append(out, between...)
 		}
-		if !sequence {
-			out = append(append(out, v.key[i]...), ": "...)
-		}
-		out = e.append(out)
+		out = e.append(append(out, key(i)...))
 	}
-	if sequence {
-		return append(out, ">>"...)
-	}
-	return append(out, ']')
+	return append(out, end...)
 }
