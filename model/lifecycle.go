@@ -77,7 +77,7 @@ func (m *lifecycle) processes() []process { return slices.Concat(m.servers, m.cl
 
 func (m *lifecycle) init() LifecycleState {
 	return LifecycleState{
-		left: faults{
+		left: budgets{
 			killS: int8(m.KillsS), killC: int8(m.KillsC), closeS: int8(m.ClosesS), closeC: int8(m.ClosesC),
 			timeout: int8(m.Timeouts), expel: int8(m.Expels), freeze: int8(m.Freezes), remove: int8(m.Deletions),
 		},

@@ -8,7 +8,7 @@ import (
 // A LifecycleState is one state of the Lifecycle machine. Its fields are the
 // variables of the spec; see there for what they mean.
 type LifecycleState struct {
-	left     faults
+	left     budgets
 	lockPath int8
 	byte0    [maxLockFile]process
 	token    [maxLockFile]processSet
@@ -64,8 +64,8 @@ func (s processSet) list() (members []process) {
 	return members
 }
 
-// The faults that may still happen.
-type faults struct{ killS, killC, closeS, closeC, timeout, expel, freeze, remove int8 }
+// The budgets that may still happen.
+type budgets struct{ killS, killC, closeS, closeC, timeout, expel, freeze, remove int8 }
 
 type lockRecord struct {
 	gen    int8
