@@ -36,9 +36,17 @@ const (
 	maxLockFile = 2
 )
 
+// lifecycleMutants are the values of Mut, besides "none" and nothing.
+var lifecycleMutants = []string{
+	"AdmitBeforeSettle", "AwaitsEndOnly", "Byte0First", "DeathByByte0", "DiedOnSilence", "ForkKeepsToken", "FormerNotWoken",
+	"GenerationReused", "GrantOnEOF", "HandshakesBlock", "HangWhenReadyOnly", "HoldsWhileRedialing", "KeepsCopy", "ListenSkipsToken",
+	"NoCloseDeadline", "NoGoodbye", "NoRecheck", "NoRecord", "NoToken", "NumberAtReady", "OneAttempt", "PosixRelease", "ProbePathFirst",
+	"RefuseAlways", "StaysCurrent", "TakesTruncated", "TokenByPath", "UnlinkLate", "UnlinkWithoutLock", "UnlockBeforeBind", "UnmapLast",
+}
+
 // Lifecycle is the machine of tla/Lifecycle.tla: servers and clients on one path,
 // one system call that another process can notice an action. It panics if the
-// configuration is larger than a LifecycleState, or names a process that is not.
+// configuration is larger than a LifecycleState, or names what there is not.
 func Lifecycle(config LifecycleConfig) Machine[LifecycleState] {
 	m := newLifecycle(config)
 	return machine([]LifecycleState{m.init()}, m.rules(), m.invariants(), m.text)
@@ -54,6 +62,9 @@ type lifecycle struct {
 
 func newLifecycle(config LifecycleConfig) *lifecycle {
 	m := &lifecycle{LifecycleConfig: config, probes: !slices.Contains(config.Off, "probe")}
+	if config.Mut != "" && config.Mut != "none" && !slices.Contains(lifecycleMutants, config.Mut) {
+		panic("model: the life cycle has no mutant " + config.Mut)
+	}
 	if config.Servers > maxServers || config.Clients > maxClients || config.MaxConn > maxConn || config.MaxGen > maxGen || config.Deletions >= maxLockFile {
 		panic(fmt.Sprintf("model: a LifecycleState has no room for %+v", config))
 	}
