@@ -67,3 +67,13 @@ func (w *stateText) record(name string, fields []string, element func(int)) {
 	}
 	w.raw("]")
 }
+
+// list is a variable that is one.
+func (w *stateText) list(name string, l List) {
+	w.name(name)
+	w.numbers(l)
+}
+
+func (w *stateText) numbers(l List) {
+	w.elements(l.Len(), func(i int) { w.int(l.At(i)) })
+}
