@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -60,21 +61,59 @@ func goNames(t *testing.T) map[string]bool {
 	return names
 }
 
+// lifecycleActions are the actions of Lifecycle's Next.
+func lifecycleActions(t *testing.T, module string) []string {
+	t.Helper()
+	_, next, found := strings.Cut(module, "\nNext ==\n")
+	next, _, ended := strings.Cut(next, "\n\n")
+	if !found || !ended {
+		t.Fatal("Lifecycle has no Next")
+	}
+	actions := word.FindAllString(quantifier.ReplaceAllString(next, ""), -1)
+	actions = slices.DeleteFunc(actions, func(name string) bool { return strings.ToUpper(name[:1]) != name[:1] })
+	if len(actions) < 60 {
+		t.Fatalf("only %d actions found", len(actions))
+	}
+	return actions
+}
+
+var quantifier = regexp.MustCompile(`\\E \w+ \\in \w+ :`)
+
 func TestReadmeMapsEveryActionToCodeThatExists(t *testing.T) {
+	modules := readModules(t)
+	mapsActions(t, "Ring", modules["Ring"], ringActions(t, modules["Ring"]))
+}
+
+func TestReadmeMapsTheLifeCycleToCodeThatExists(t *testing.T) {
+	modules := readModules(t)
+	mapsActions(t, "Life cycle", modules["Lifecycle"], lifecycleActions(t, modules["Lifecycle"]))
+}
+
+// readSection is the text under a heading of README.md, up to the next one.
+func readSection(t *testing.T, heading string) string {
+	t.Helper()
 	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme := string(text)
-	ring := readModules(t)["Ring"]
-	actions := ringActions(t, ring)
+	_, rest, found := strings.Cut(string(text), "\n## "+heading)
+	if !found {
+		t.Fatalf("README.md has no section %s", heading)
+	}
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	return rest
+}
+
+// mapsActions checks the two sections about a module: each of its actions stands
+// in the first beside functions that exist, and each of its variables in the second.
+func mapsActions(t *testing.T, heading, module string, actions []string) {
+	t.Helper()
+	rows := readSection(t, heading+": actions and functions")
 	for _, action := range actions {
-		if !strings.Contains(readme, "`"+action+"`") {
+		if !strings.Contains(rows, "`"+action+"`") {
 			t.Errorf("README.md does not name action %s", action)
 		}
 	}
-	_, rows, _ := strings.Cut(readme, "## Ring: actions and functions")
-	rows, _, _ = strings.Cut(rows, "## Ring: variables")
 	code := goNames(t)
 	for row := range strings.Lines(rows) {
 		cells := strings.Split(row, "|")
@@ -82,8 +121,8 @@ func TestReadmeMapsEveryActionToCodeThatExists(t *testing.T) {
 			continue
 		}
 		for _, m := range quoted.FindAllStringSubmatch(cells[1], -1) {
-			if m[1] != "r" && !strings.Contains(ring, "\n"+m[1]) {
-				t.Errorf("README.md: Ring has no action %s", m[1])
+			if !strings.Contains(module, "\n"+m[1]) {
+				t.Errorf("README.md: the module has no action %s", m[1])
 			}
 		}
 		for _, m := range quoted.FindAllStringSubmatch(cells[2], -1) {
@@ -92,11 +131,11 @@ func TestReadmeMapsEveryActionToCodeThatExists(t *testing.T) {
 			}
 		}
 	}
-	declared := variables.FindStringSubmatch(ring)
+	declared := variables.FindStringSubmatch(module)
 	if declared == nil {
-		t.Fatal("Ring has no variables")
+		t.Fatalf("the module of %s has no variables", heading)
 	}
-	_, rows, _ = strings.Cut(readme, "## Ring: variables")
+	rows = readSection(t, heading+": variables")
 	for _, name := range word.FindAllString(comment.ReplaceAllString(declared[1], ""), -1) {
 		if !strings.Contains(rows, "`"+name+"`") && !strings.Contains(rows, "`"+name+"[") {
 			t.Errorf("README.md does not name variable %s", name)
