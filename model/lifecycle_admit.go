@@ -138,19 +138,27 @@ func (m *lifecycle) admissionRefused(x *LifecycleState, n int8) bool {
 	return true
 }
 
-// settled judges what the server says of an attachment whose end is proven
-// against what that was.
-func (m *lifecycle) settled(x *LifecycleState, s process, f int8, silence bool) {
-	r, k := x.server(s), x.at(f)
-	mem := x.memory(r.mem)
-	verdict := fDied
-	if !silence && mem.cbye == k.num {
-		verdict = fClosed
+// verdict is what the server says of an attachment whose end is proven, if it
+// knows that there was one.
+func (m *lifecycle) verdict(x *LifecycleState, s process, f int8) (says fate, told bool) {
+	mem := x.memory(x.server(s).mem)
+	says, told = fDied, x.server(s).ready || mem.cin == x.at(f).num && m.Mut != "NumberAtReady"
+	if mem.cbye == x.at(f).num {
+		says = fClosed
 	}
-	in := mem.cin == k.num
-	told := r.ready || in && m.Mut != "NumberAtReady"
-	x.fail(told && verdict != k.fate && k.st != kExpelled, brokeL5)
-	x.fail(!told && in, brokeL6)
+	return says, told
+}
+
+// settled compares what the server says of an attachment with what that was.
+// Silence is no proof of an end, but a mutant's.
+func (m *lifecycle) settled(x *LifecycleState, s process, f int8, silence bool) {
+	says, told := m.verdict(x, s, f)
+	if silence {
+		says = fDied
+	}
+	r, k := x.server(s), x.at(f)
+	x.fail(told && says != k.fate && k.st != kExpelled, brokeL5)
+	x.fail(!told && x.memory(r.mem).cin == k.num, brokeL6)
 	for _, c := range m.clients {
 		x.fail(x.client(c).mem == r.mem, brokeL7)
 	}

@@ -116,11 +116,9 @@ func (m *lifecycle) clientEndSeen(x *LifecycleState, c process) bool {
 	return x.clientGoes(c, cAttached, cEndSeen) && x.at(x.client(c).k).st.ended()
 }
 
-// clientEndProven says what the server's end was.
-func (m *lifecycle) clientEndProven(x *LifecycleState, c process) bool {
-	if !x.clientGoes(c, cEndSeen, cOver) {
-		return false
-	}
+// verdictOfServer is what a client says of its server whose end it has seen, if
+// that is proven.
+func (m *lifecycle) verdictOfServer(x *LifecycleState, c process) (says fate, proven bool) {
 	r := x.client(c)
 	mem := x.memory(r.mem)
 	bye := mem.bye == mem.gen || x.at(r.k).toC == pRefuse
@@ -129,14 +127,19 @@ func (m *lifecycle) clientEndProven(x *LifecycleState, c process) bool {
 		holder := x.byte0[r.ino-1]
 		free, late = holder == nobody, holder != nobody && x.server(holder).pc != sDying
 	}
-	if !bye && !free && !late {
+	if !bye && free {
+		return fDied, true
+	}
+	return fClosed, bye || late
+}
+
+func (m *lifecycle) clientEndProven(x *LifecycleState, c process) bool {
+	if !x.clientGoes(c, cEndSeen, cOver) {
 		return false
 	}
-	verdict := fClosed
-	if !bye && free {
-		verdict = fDied
-	}
-	x.fail(verdict != r.sfate, brokeL5)
+	says, proven := m.verdictOfServer(x, c)
+	r := x.client(c)
+	x.fail(says != r.sfate, brokeL5)
 	r.sfate, r.hung = fNone, false
-	return true
+	return proven
 }
