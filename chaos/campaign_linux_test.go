@@ -1,0 +1,87 @@
+package chaos
+
+import (
+	"flag"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+var (
+	seedFlag   = flag.Uint64("seed", 0, "seed of a campaign; 0 for a new one")
+	timeFlag   = flag.Duration("campaign", 0, "how long a campaign takes; 0 for the test's own")
+	replayFlag = flag.String("replay", "", "what a campaign has printed, to run one episode again")
+)
+
+func drawnSeed(t *testing.T) uint64 {
+	t.Helper()
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("seed %d; again: %s", seed, ReproduceCampaign(seed))
+	return seed
+}
+
+func TestCampaign(t *testing.T) {
+	o := CampaignOptions{Seed: drawnSeed(t), Duration: 60 * time.Second, Dir: t.TempDir(), Keep: -1}
+	if testing.Short() {
+		o.Duration = 8 * time.Second
+	}
+	if *timeFlag > 0 {
+		o.Duration = *timeFlag
+	}
+	report, err := Campaign(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(CampaignTable(report))
+	if report.Verdict != Pass {
+		t.Error(report)
+	}
+}
+
+// Without -replay it makes a campaign of its own, and replays episodes of it until
+// deaths have come where they were before.
+func TestCampaignReplay(t *testing.T) {
+	lines := []string{*replayFlag}
+	if *replayFlag == "" {
+		lines = linesToReplay(t)
+	}
+	for _, line := range lines {
+		report, err := Replay(t.Context(), line, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d of %d deaths where they were before\n%s", line, report.Counts[countReplayed], report.Counts[countKills], CampaignTable(report))
+		if report.Verdict == Fail {
+			t.Fatal(report)
+		}
+		if report.Counts[countReplayed] > 0 || *replayFlag != "" {
+			return
+		}
+	}
+	t.Errorf("no death of %d episodes came where it was before", len(lines))
+}
+
+func linesToReplay(t *testing.T) (lines []string) {
+	dir := t.TempDir()
+	if _, err := Campaign(t.Context(), CampaignOptions{Seed: drawnSeed(t), Kills: 30, Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	homes, err := filepath.Glob(filepath.Join(dir, "*", episodeFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, home := range homes {
+		d, err := readEpisode(filepath.Dir(home))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(d.deaths) > 3 {
+			lines = append(lines, replayLine(d.episode, d.deaths))
+		}
+	}
+	return lines
+}
