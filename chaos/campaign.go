@@ -142,11 +142,11 @@ func ReproduceCampaign(seed uint64) string {
 
 // reproduceEpisode is the command that runs one episode again, with its deaths at
 // the same places.
-func reproduceEpisode(e *episode, deaths []coordinate) string {
+func reproduceEpisode(e *episode, deaths []spot) string {
 	return "go test ./chaos -run TestCampaignReplay -replay '" + replayLine(e, deaths) + "'"
 }
 
-func replayLine(e *episode, deaths []coordinate) string {
+func replayLine(e *episode, deaths []spot) string {
 	places := make([]string, len(deaths))
 	for i, c := range deaths {
 		places[i] = c.String()

@@ -137,7 +137,7 @@ func (c *campaign) run(ctx context.Context) error {
 }
 
 // playEpisode runs one episode and saves it. An episode that breaks is saved too.
-func playEpisode(ctx context.Context, seed uint64, number int, directory, home string, fates []coordinate) error {
+func playEpisode(ctx context.Context, seed uint64, number int, directory, home string, fates []spot) error {
 	if err := os.Mkdir(home, 0o700); err != nil {
 		return err
 	}
@@ -201,12 +201,12 @@ func Replay(ctx context.Context, line, dir string) (*Report, error) {
 	if err := errors.Join(err, err2); err != nil {
 		return nil, fmt.Errorf("chaos: %q is no line to replay: %w", line, err)
 	}
-	var fates []coordinate
+	var fates []spot
 	for text := range strings.SplitSeq(parts[2], ",") {
 		if text == "" {
 			continue
 		}
-		c, err := parseCoordinate(text)
+		c, err := parseSpot(text)
 		if err != nil {
 			return nil, err
 		}

@@ -30,7 +30,7 @@ type pair struct {
 	directory      string // of the socket
 	home           string // of the episode
 	episode        *episode
-	fates          []coordinate // of a replay
+	fates          []spot // of a replay
 	server, client *tenant
 	starts         [2]int // by role
 	spinner        *process
@@ -39,9 +39,9 @@ type pair struct {
 // errBroken says that the episode cannot go on; what broke is in its log.
 var errBroken = errors.New("chaos: the episode broke")
 
-// patience bounds each wait for something that is to happen by itself. Where it
+// settleLimit bounds each wait for something that is to happen by itself. Where it
 // ends, somebody is stuck.
-const patience = 30 * time.Second
+const settleLimit = 30 * time.Second
 
 func (p *pair) log(what string, t *tenant, format string, args ...any) {
 	o := occurrence{Time: monotonic(), What: what, Text: fmt.Sprintf(format, args...)}
@@ -119,7 +119,7 @@ func (p *pair) next(ctx context.Context) (from *tenant, line string, err error) 
 	case line, ok = <-p.client.said():
 		from = p.client
 	case <-ctx.Done():
-		if context.Cause(ctx) == errStuck {
+		if context.Cause(ctx) == errIdle {
 			return nil, "", p.stuck()
 		}
 		return nil, "", ctx.Err()
@@ -141,11 +141,11 @@ func (t *tenant) said() <-chan string {
 	return t.lines
 }
 
-var errStuck = errors.New("chaos: nothing happens")
+var errIdle = errors.New("chaos: nothing happens")
 
 // patiently bounds a wait.
 func patiently(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, patience, errStuck)
+	return context.WithTimeoutCause(ctx, settleLimit, errIdle)
 }
 
 // stuck says that something does not happen that should, with all goroutines of

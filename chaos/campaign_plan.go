@@ -146,35 +146,35 @@ func (s *swarm) options(hook func(step.ID, uint64)) *ipc.Options {
 	}
 }
 
-// A coordinate is where a process died: in a lane at a step of an operation, or
+// A spot is where a process died: in a lane at a step of an operation, or
 // outside of the lanes (lane -1) at a step of the endpoint itself. Nth counts the
 // steps of that name, in the operation or in the endpoint's life, from 1.
-type coordinate struct {
+type spot struct {
 	Incarnation, Lane, Operation int
 	Step                         step.ID
 	Nth                          int
 }
 
-func (c coordinate) String() string {
+func (c spot) String() string {
 	if c.Lane < 0 {
 		return fmt.Sprintf("%d@%v#%d", c.Incarnation, c.Step, c.Nth)
 	}
 	return fmt.Sprintf("%d.%d.%d@%v#%d", c.Incarnation, c.Lane, c.Operation, c.Step, c.Nth)
 }
 
-// reached reports whether a lane is at the coordinate, or at the same step of a
+// reached reports whether a lane is at the spot, or at the same step of a
 // later operation, if the one meant has not passed it this time.
-func (c *coordinate) reached(lane, operation int, at step.ID, nth int) bool {
+func (c *spot) reached(lane, operation int, at step.ID, nth int) bool {
 	return c.Lane == lane && c.Step == at && (operation > c.Operation || operation == c.Operation && nth >= c.Nth)
 }
 
-// parseCoordinate is the other way of String.
-func parseCoordinate(text string) (c coordinate, err error) {
+// parseSpot is the other way of String.
+func parseSpot(text string) (c spot, err error) {
 	where, at, found := strings.Cut(text, "@")
 	name, nth, found2 := strings.Cut(at, "#")
 	numbers := strings.Split(where, ".")
 	if !found || !found2 || len(numbers) != 1 && len(numbers) != 3 {
-		return c, fmt.Errorf("chaos: %q is no coordinate", text)
+		return c, fmt.Errorf("chaos: %q is no spot", text)
 	}
 	c.Lane = -1
 	into := []*int{&c.Incarnation, &c.Lane, &c.Operation}
@@ -184,7 +184,7 @@ func parseCoordinate(text string) (c coordinate, err error) {
 			target = into[i]
 		}
 		if *target, err = strconv.Atoi(n); err != nil {
-			return c, fmt.Errorf("chaos: %q is no coordinate: %w", text, err)
+			return c, fmt.Errorf("chaos: %q is no spot: %w", text, err)
 		}
 	}
 	for _, id := range step.All() {
@@ -193,5 +193,5 @@ func parseCoordinate(text string) (c coordinate, err error) {
 			return c, nil
 		}
 	}
-	return c, fmt.Errorf("chaos: %q is no coordinate: no step %q", text, name)
+	return c, fmt.Errorf("chaos: %q is no spot: no step %q", text, name)
 }

@@ -23,7 +23,7 @@ type residentArgument struct {
 	Tape        string // the file's name, without the number of the stay
 	Incarnation int    // of the first stay; a client that dials again has the next one
 	Swarm       swarm
-	Fatal       *coordinate // of a replay
+	Fatal       *spot // of a replay
 }
 
 var _ = register("resident", func(p *player) {

@@ -24,7 +24,7 @@ func monotonic() int64 {
 // A tape is the writing side of a recording.
 type tape struct {
 	memory []byte
-	fatal  coordinate // where the process kills itself, in a replay
+	fatal  spot // where the process kills itself, in a replay
 
 	lanes [maxLanes]struct {
 		thread atomic.Int32 // that the lane's goroutine is locked to

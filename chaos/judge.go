@@ -16,7 +16,7 @@ import (
 type ruling struct {
 	verdict         Verdict
 	kills, messages int
-	deaths          []coordinate
+	deaths          []spot
 }
 
 // A life is one stay of a process, from its tape and from what the campaign did
@@ -73,7 +73,7 @@ type docket struct {
 	*episode
 	lives      []*life
 	chronicles []*chronicle
-	deaths     []coordinate
+	deaths     []spot
 }
 
 // judgeSaved judges a saved episode.
@@ -162,7 +162,7 @@ func (d *docket) arrange() {
 			}
 		}
 		if l.killed != 0 {
-			d.deaths = append(d.deaths, l.coordinate())
+			d.deaths = append(d.deaths, l.spot())
 		}
 		l.departed = l.killed != 0 || l.closing != 0
 		if l.server && l.up != 0 {
@@ -206,10 +206,10 @@ func (d *docket) home(l *life) *chronicle {
 	return found
 }
 
-// coordinate is the step that a killed life had passed last, as far as can be
+// spot is the step that a killed life had passed last, as far as can be
 // told: of the operation in flight that was called last; else of the endpoint
 // itself while it started or closed; else of the operation that returned last.
-func (l *life) coordinate() coordinate {
+func (l *life) spot() spot {
 	var best *slot
 	for i := range l.slots {
 		s := &l.slots[i]
@@ -226,9 +226,9 @@ func (l *life) coordinate() coordinate {
 		}
 	}
 	if best == nil {
-		return coordinate{Incarnation: l.incarnation, Lane: -1, Step: l.last, Nth: int(l.counts[l.last%step.Count])}
+		return spot{Incarnation: l.incarnation, Lane: -1, Step: l.last, Nth: int(l.counts[l.last%step.Count])}
 	}
-	return coordinate{l.incarnation, best.lane, int(best.operation), best.step, int(best.nth)}
+	return spot{l.incarnation, best.lane, int(best.operation), best.step, int(best.nth)}
 }
 
 // judge judges the episode and counts it in the report.
