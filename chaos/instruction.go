@@ -1,0 +1,19 @@
+package chaos
+
+import "time"
+
+// InstructionOptions says how much [Instructions] does.
+type InstructionOptions struct {
+	// Budget is how long it may take: crash points are drawn until it is
+	// spent. 0 crashes at every instruction of package ipc.
+	Budget time.Duration
+
+	// Seed draws the crash points.
+	Seed uint64
+
+	// Only, if not empty, is one crash point, as a failure names it:
+	// victim/operation/instruction.
+	Only string
+}
+
+const instructionLayer = "instruction"

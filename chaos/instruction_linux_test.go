@@ -1,0 +1,174 @@
+//go:build amd64 || arm64
+
+package chaos
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// share is how long a layer may take in this run of the tests: 0 for all of it.
+func share(usual time.Duration) time.Duration {
+	switch {
+	case os.Getenv("TANDEM_CHAOS_FULL") != "":
+		return 0
+	case testing.Short():
+		return usual / 10
+	}
+	return usual
+}
+
+// show prints what a report covered, and refuses one that is not Pass. A machine
+// that does not permit what the layer needs skips it, and says so.
+func show(t *testing.T, report *Report) {
+	t.Helper()
+	t.Log(report)
+	for _, name := range slices.Sorted(maps.Keys(report.Counts)) {
+		t.Logf("%-50s %d", name, report.Counts[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(report.Steps)) {
+		t.Logf("%-50s %v", name, report.Steps[name])
+	}
+	for _, note := range report.Notes {
+		t.Log(note)
+		if strings.HasPrefix(note, "skipped:") {
+			t.Skipf("NOT TESTED on this machine: %s: %s", report.Layer, note)
+		}
+	}
+	if report.Verdict != Pass {
+		t.Errorf("verdict %v", report.Verdict)
+	}
+}
+
+func TestInstructionsLeaveNoImageWithoutItsStep(t *testing.T) {
+	show(t, Instructions(context.Background(), InstructionOptions{
+		Budget: share(30 * time.Second), Seed: uint64(time.Now().UnixNano()), Only: os.Getenv("TANDEM_CHAOS_ONLY"),
+	}))
+}
+
+// ownWord returns how to store a word of the victim's control page behind the
+// back of package ipc.
+func (v *victim) ownWord(offset int) (store func(uint64) error, err error) {
+	content, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(content)) {
+		if !strings.Contains(line, " rw-s 00000000 ") || !strings.Contains(line, "/memfd:tandem-"+v.role.String()) {
+			continue
+		}
+		var start int64
+		if _, err := fmt.Sscanf(line, "%x-", &start); err != nil {
+			return nil, err
+		}
+		memory, err := unix.Open("/proc/self/mem", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		return func(value uint64) error {
+			_, err := unix.Pwrite(memory, binary.LittleEndian.AppendUint64(nil, value), start+int64(offset))
+			return err
+		}, err
+	}
+	return nil, fmt.Errorf("no memory of the %v's own", v.role)
+}
+
+var (
+	plantedGoodbye  func(uint64) error
+	plantedWritePos func(uint64) error
+)
+
+var (
+	_ = operationNamed(operation{name: "planted: a store without a step", planted: true, victims: both, sends: []int{wordMessage},
+		prepare: func(v *victim) (err error) {
+			plantedGoodbye, err = v.ownWord(offsetGoodbye)
+			return err
+		},
+		run: func(v *victim) error {
+			for _, value := range []uint64{99, 0} {
+				if err := plantedGoodbye(value); err != nil {
+					return err
+				}
+			}
+			return v.sendComposed()
+		}})
+	_ = operationNamed(operation{name: "planted: publish before fill", planted: true, victims: both, sends: []int{wordMessage},
+		prepare: func(v *victim) (err error) {
+			plantedWritePos, err = v.ownWord(offsetWritePos)
+			return err
+		},
+		run: func(v *victim) error {
+			if err := plantedWritePos(3 * recordSize(wordMessage)); err != nil {
+				return err
+			}
+			return v.sendComposed()
+		}})
+	_ = operationNamed(operation{name: "planted: a return before the commit", planted: true, victims: both, sends: []int{wordMessage},
+		run: func(*victim) error { return nil }})
+)
+
+func TestInstructionsFindAPlantedBug(t *testing.T) {
+	if err := mayTrace(); err != nil {
+		t.Skipf("NOT TESTED on this machine: %v", err)
+	}
+	for name, contract := range map[string]string{
+		"planted: a store without a step":     "steps",
+		"planted: publish before fill":        "M4 NoTear",
+		"planted: a return before the commit": "M1 NoLoss",
+	} {
+		for _, role := range both {
+			report := NewReport(instructionLayer, 1)
+			c := &crossing{o: operations[name], role: role, report: report, random: rand.New(rand.NewPCG(1, 1)), deadline: time.Now()}
+			onThread(func() { c.run(context.Background()) })
+			if !slices.ContainsFunc(report.Failures, func(f Failure) bool { return f.Contract == contract }) {
+				t.Errorf("%v, %s: want a failure of %q, have %v", role, name, contract, report)
+			}
+		}
+	}
+}
+
+func TestOffsetsAreThoseOfTheProtocol(t *testing.T) {
+	protocol, err := os.ReadFile("../docs/PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, offset := range map[string]int{
+		"ringSize": offsetRingSize, "writePos": offsetWritePos, "readPos": offsetReadPos, "deliveredPos": offsetDeliveredPos,
+		"dataWaitFor": offsetDataWaitFor, "spaceWaitFor": offsetSpaceWaitFor, "beat": offsetBeat,
+		"attachment": offsetAttachment, "goodbye": offsetGoodbye,
+	} {
+		if row := fmt.Sprintf("| 0x%03x | %s |", offset, name); !strings.Contains(string(protocol), row) {
+			t.Errorf("docs/PROTOCOL.md has no row %q", row)
+		}
+	}
+}
+
+func TestAVisibleImageHasOnlyWhatIsCommitted(t *testing.T) {
+	const page = 4096
+	raw := make([]byte, page+64)
+	binary.LittleEndian.PutUint64(raw[offsetRingSize:], 64)
+	binary.LittleEndian.PutUint64(raw[offsetWritePos:], 80) // from 48 over the end to 80: bytes 48-63 and 0-15
+	for i := range 64 {
+		raw[page+i] = 1
+	}
+	seen := image(raw).visible(48)
+	for i := range 64 {
+		want := byte(0)
+		if i < 16 || i >= 48 {
+			want = 1
+		}
+		if seen[page+i] != want {
+			t.Fatalf("byte %d of the ring is %d, want %d", i, seen[page+i], want)
+		}
+	}
+	if string(seen[:page]) != string(raw[:page]) {
+		t.Error("the control page was touched")
+	}
+}
