@@ -1,0 +1,226 @@
+package model
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var seedFlag = flag.Uint64("seed", 0, "what random walks begin with; 0: anew each time")
+
+// seeded is a source of chance, and the line that brings it back.
+func seeded(t *testing.T) (random *rand.Rand, again string) {
+	t.Helper()
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	again = fmt.Sprintf("again: go test ./model -run '^%s$' -seed %d", t.Name(), seed)
+	t.Log(again)
+	return rand.New(rand.NewPCG(seed, 0)), again
+}
+
+// replayed is a ring with room for everything in the records below.
+var replayed = RingConfig{
+	Cap: 3, MaxMsg: 12, MaxGen: 1, Client: Consumer, KillP: 1, KillC: 1, Batch: 3, Hold: 3, Aborts: true, Idle: true,
+}
+
+// events are what "who name name, who name" stands for.
+func events(t *testing.T, text string) []Event {
+	t.Helper()
+	var all []Event
+	for part := range strings.SplitSeq(text, ",") {
+		words := strings.Fields(part)
+		who, life, _ := strings.Cut(words[0], "/")
+		var n int
+		if life != "" {
+			if _, err := fmt.Sscan(life, &n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range words[1:] {
+			all = append(all, Event{Who: who, Life: n, Name: name})
+		}
+	}
+	return all
+}
+
+const sends = "Claimed Filled Sealed Published Notified"
+
+func TestReplayFollowsWhatTheRingCanDo(t *testing.T) {
+	kill := func(r Role) []Event { return []Event{RingKill(r)} }
+	for _, record := range []struct {
+		what   string
+		events []Event
+		at     int // the event that cannot be; -1: none
+	}{
+		{"one message", events(t, "P "+sends+", C Peeked Delivered, R Released ReleaseNotified"), -1},
+		{"a receiver that waits", events(t, "C DataArmed Sleeping, P "+sends+", C Woken Peeked Delivered"), -1},
+		{"a full ring", events(t, "P "+sends+" "+sends+" "+sends+" SpaceArmed Sleeping, C Peeked Delivered, R Released ReleaseNotified, P Woken Claimed"), -1},
+		{"a batch", events(t, "P Claimed Filled Sealed Claimed Filled Sealed Published Notified"), -1},
+		{"a reservation", events(t, "P Claimed Aborted Claimed Filled Aborted"), -1},
+		{"a successor", slices.Concat(events(t, "P "+sends+", C Peeked Delivered"), kill(Consumer),
+			events(t, "P.watch EndProven AccountTaken, C/1 SegmentsMapped DataWaitCleared Peeked Delivered, R/1 Released ReleaseNotified")), -1},
+		{"published before it is filled", events(t, "P Claimed Published"), 1},
+		{"peeked before it is published", events(t, "P Claimed Filled Sealed, C Peeked"), 3},
+		{"handed out before it is marked", events(t, "P "+sends+", C Peeked, R Released"), 6},
+		{"a fourth message in three slots", events(t, "P "+sends+" "+sends+" "+sends+" Claimed"), 15},
+		{"a look before the message came", events(t, "P "+sends+", C DataArmed Sleeping Woken Peeked"), -1},
+		{"asleep twice on what is there", events(t, "P "+sends+", C DataArmed Sleeping Woken DataArmed"), 8},
+		{"the dead acts", slices.Concat(events(t, "P Claimed"), kill(Producer), events(t, "P Filled")), 2},
+		{"a successor before the account", slices.Concat(kill(Consumer), events(t, "P.watch EndProven, C/1 SegmentsMapped")), 2},
+		{"more clients than there were deaths", events(t, "C/1 SegmentsMapped"), 0},
+		{"a step that there is not", events(t, "P Beaten"), 0},
+	} {
+		n, err := Replay(Ring(replayed), RingSteps(replayed), record.events)
+		var parted *ReplayError
+		switch {
+		case record.at < 0 && (err != nil || n != len(record.events)):
+			t.Errorf("%s: %d of %d: %v", record.what, n, len(record.events), err)
+		case record.at >= 0 && (!errors.As(err, &parted) || n != record.at || parted.Index != n):
+			t.Errorf("%s: %d, %v; want it to end at %d", record.what, n, err, record.at)
+		case parted != nil:
+			line, _, _ := strings.Cut(err.Error(), "\n")
+			t.Logf("%s: %s", record.what, line)
+		}
+	}
+}
+
+// A walk is a machine at play: what it did, and what exactly would have been
+// recorded.
+func walk(m Machine[RingState], sees Observer[RingState], random *rand.Rand, steps int) []Event {
+	var all []Event
+	s := m.Init[0]
+	for range steps {
+		allowed := m.Actions(s)
+		if len(allowed) == 0 {
+			break
+		}
+		a := allowed[random.IntN(len(allowed))]
+		if rarely(a) && random.IntN(20) > 0 {
+			continue
+		}
+		next := m.Next(s, a)
+		if e, recorded := sees(s, a, next); recorded {
+			all = append(all, e)
+		}
+		s = next
+	}
+	return all
+}
+
+// late is how the same would have been recorded by processes that run at once:
+// each thread records at some time before its next act, and the dead leave their
+// last unrecorded.
+func late(all []Event, random *rand.Rand) []Event {
+	var record []Event
+	pending := map[string]Event{} // by who
+	for _, e := range RingEvents(all) {
+		for _, who := range sortedNames(pending) {
+			killed := e.Who == Kernel && who[0] != 'P' == strings.HasSuffix(e.Name, "C")
+			switch {
+			case killed && random.IntN(2) > 0:
+				delete(pending, who)
+			case killed || who == e.Who || random.IntN(3) == 0:
+				record = append(record, pending[who])
+				delete(pending, who)
+			}
+		}
+		if e.Early || e.Who == Kernel || random.IntN(2) == 0 {
+			record = append(record, e)
+		} else {
+			pending[e.Who] = e
+		}
+	}
+	return record
+}
+
+// walked are rings whose faults are few: each that may happen unrecorded makes a
+// search longer.
+var walked = []RingConfig{
+	{Cap: 2, MaxMsg: 8, MaxGen: 1, Client: Producer, Batch: 1, Hold: 1, Aborts: true, Tso: true},
+	{Cap: 3, MaxMsg: 12, MaxGen: 2, Client: Consumer, KillP: 1, KillC: 2, Batch: 3, Hold: 3, Aborts: true, Idle: true},
+	{Cap: 3, MaxMsg: 12, MaxGen: 1, Client: Producer, KillP: 2, Batch: 2, Hold: 2, Idle: true},
+	{Cap: 2, MaxMsg: 8, MaxGen: 1, Client: Consumer, CancelC: 1, Batch: 1, Hold: 1},
+}
+
+// rarely are the actions that would end a walk too soon.
+func rarely(a Action) bool { return a.Name == "Killed" || a.Name == "Cancelled" }
+
+func TestReplayFollowsWhatTheRingDid(t *testing.T) {
+	random, again := seeded(t)
+	names := map[string]int{}
+	total, rounds := 0, 8
+	if testing.Short() || underRace {
+		rounds = 1
+	}
+	for range rounds {
+		for _, config := range walked {
+			m, sees := Ring(config), RingSteps(config)
+			all := walk(m, sees, random, 300)
+			total += len(all)
+			for _, e := range all {
+				names[e.Name]++
+			}
+			if n, err := Replay(m, sees, all); err != nil {
+				t.Fatalf("%+v: %d of %d: %v\n%v\n%s", config, n, len(all), err, all, again)
+			}
+			all = late(all, random)
+			if n, err := ReplayConcurrent(m, sees, all); err != nil {
+				t.Fatalf("%+v: late: %d of %d: %v\n%v\n%s", config, n, len(all), err, all, again)
+			}
+		}
+	}
+	t.Logf("%d events: %v", total, names)
+}
+
+// corruptions are what may happen to a record: an event of a thread is lost, or
+// it and the next are told in the wrong order, or it has another name. The
+// threads are those in which no event can be missed: a consumer takes two messages
+// as well as one.
+var corruptions = map[string]func(all []Event, i, next int){
+	"lost":    func(all []Event, i, _ int) { all[i] = Event{} },
+	"swapped": func(all []Event, i, next int) { all[i], all[next] = all[next], all[i] },
+	"renamed": func(all []Event, i, _ int) {
+		if all[i].Name = "Sealed" + all[i].Name; all[i].Name == "SealedFilled" {
+			all[i].Name = "Sealed"
+		}
+	},
+}
+
+func TestReplayRejectsWhatTheRingDidNot(t *testing.T) {
+	random, again := seeded(t)
+	for _, config := range walked[:3] {
+		config.Aborts = false // or who fills and gives up may as well not have filled
+		m, sees := Ring(config), RingSteps(config)
+		all := walk(m, sees, random, 120)
+		for _, name := range sortedNames(corruptions) {
+			i := random.IntN(len(all) / 2)
+			next := -1
+			for ; next < 0 && i < len(all); i++ {
+				if all[i].Who == "P" || all[i].Who == "R" {
+					next = slices.IndexFunc(all[i+1:], func(e Event) bool { return e.Who == all[i].Who && e.Life == all[i].Life })
+				}
+			}
+			if next < 0 {
+				continue
+			}
+			i, next = i-1, i+next
+			bad := slices.Clone(all)
+			corruptions[name](bad, i, next)
+			bad = slices.DeleteFunc(bad, func(e Event) bool { return e.Name == "" })
+			var parted *ReplayError
+			n, err := Replay(m, sees, bad)
+			if !errors.As(err, &parted) || n < i || n > next {
+				t.Errorf("%s at %d to %d: %d, %v\n%v\n%s", name, i, next, n, err, bad, again)
+			}
+			if n, err := ReplayConcurrent(m, sees, RingEvents(bad)); !errors.As(err, &parted) {
+				t.Errorf("%s, recorded at once: %d of %d, %v\n%v\n%s", name, n, len(bad), err, bad, again)
+			}
+		}
+	}
+}
