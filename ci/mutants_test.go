@@ -85,7 +85,7 @@ var mutants = []mutant{
 	{"W7 (it only grows)", "take.go",
 		"	if int64(next-c.deliveredPos) > 0 {\n", "	if next != c.deliveredPos {\n", "TestM3ASecondDeath"},
 	{"W7 (before it is handed out)", "take.go",
-		"		c.own.deliveredPos.Store(next) // pairs: message-delivered\n", "", "TestM3M6ADeadClients"},
+		"		putPosition(&c.own.deliveredPos, next) // pairs: message-delivered (store)\n", "", "TestM3M6ADeadClients"},
 	{"W8 (the batch)", "send.go",
 		"			p.publish() // W8: before it waits\n", "", "TestW8ABatch"},
 	{"W8 (the views)", "consumer.go", "		return ErrViewsHeld\n", "		return nil\n", "TestW8AReceiver"},

@@ -48,17 +48,17 @@ func (e *Endpoint) account() (account, error) {
 //go:norace
 func (e *Endpoint) list(a account) (unreleased []Unreleased, stable bool, err error) {
 	for pos := a.readPos; pos != a.writePos; {
-		kind, size, next, err := e.own.ring.peek(pos, a.writePos)
+		r, err := e.own.ring.peek(pos, a.writePos)
 		if err != nil && e.out.readPos.passed(a.readPos) {
 			return nil, false, nil
 		}
 		if err != nil {
 			return nil, true, &CorruptError{"I1", fmt.Sprintf("readPos %d lies inside of a record", a.readPos)}
 		}
-		data := make([]byte, size)
-		copy(data, e.own.ring.payload(pos, size))
-		unreleased = append(unreleased, Unreleased{data, kind, int64(a.deliveredPos-pos) > 0})
-		pos = next
+		data := make([]byte, r.size)
+		copy(data, e.own.ring.payload(pos, r.size))
+		unreleased = append(unreleased, Unreleased{data, r.kind, int64(a.deliveredPos-pos) > 0})
+		pos = r.next
 	}
 	return unreleased, !e.out.readPos.passed(a.readPos), nil
 }
@@ -69,14 +69,14 @@ func (e *Endpoint) list(a account) (unreleased []Unreleased, stable bool, err er
 // Preconditions: e.mu is held, and no peer is there to move readPos.
 func (e *Endpoint) count(a account) (unreleased, redeliverable int) {
 	for pos := a.readPos; pos != a.writePos; unreleased++ {
-		_, _, next, err := e.own.ring.peek(pos, a.writePos)
+		r, err := e.own.ring.peek(pos, a.writePos)
 		if err != nil {
 			return unreleased, redeliverable
 		}
 		if int64(a.deliveredPos-pos) > 0 {
 			redeliverable++
 		}
-		pos = next
+		pos = r.next
 	}
 	return unreleased, redeliverable
 }

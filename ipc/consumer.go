@@ -33,8 +33,10 @@ type consumer struct {
 
 // lock takes the gate and looks at what has happened meanwhile.
 func (c *consumer) lock(ctx context.Context) error {
-	if err := c.gate.lock(ctx, c.e.closed); err != nil {
-		return err
+	if !c.gate.tryLock() {
+		if err := c.gate.queue(ctx, c.e.closed); err != nil {
+			return err
+		}
 	}
 	if c.e.closing.Load() {
 		c.gate.unlock()
@@ -70,7 +72,7 @@ func (c *consumer) look() (bool, error) {
 	if c.attention.Load() {
 		return c.attend(writePos)
 	}
-	if c.ring.checkWritePos(writePos, seen, c.views.readPosOf(c)) != nil {
+	if !c.ring.isWritePos(writePos, seen, c.views.readPosOf(c)) {
 		return false, c.suspect(seen)
 	}
 	if c.cursor == writePos {
@@ -99,7 +101,7 @@ func (c *consumer) attend(writePos uint64) (bool, error) {
 	if now.limited {
 		limit = now.limit
 	}
-	if c.ring.checkWritePos(limit, seen, c.views.readPosOf(c)) != nil {
+	if !c.ring.isWritePos(limit, seen, c.views.readPosOf(c)) {
 		return false, c.suspect(seen)
 	}
 	return c.writePos.advance(seen, limit) && c.cursor != limit, nil

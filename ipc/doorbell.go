@@ -45,12 +45,17 @@ func (d *doorbell) interrupt() {
 }
 
 // notify wakes the peer if it waits for a position in (old, new], where own is
-// the position that moved (W1). The store of own came before, with a fence.
-func (d *doorbell) notify(own *atomic.Uint64, old, new uint64, peerWaitFor *atomic.Uint64) {
-	if crosses(old, new, peerWaitFor.Load()) { // pairs: waiting
-		d.wakes.Add(1)
-		futexWakeShared(lowHalf(own))
+// the position that moved (W1), and waitFor the peer's waiting word, loaded behind
+// the store of own and its fence (W4).
+func (d *doorbell) notify(own *atomic.Uint64, old, new, waitFor uint64) {
+	if crosses(old, new, waitFor) {
+		d.wake(own)
 	}
+}
+
+func (d *doorbell) wake(own *atomic.Uint64) {
+	d.wakes.Add(1)
+	futexWakeShared(lowHalf(own))
 }
 
 // A waiter is one end of one direction while it may have to wait. Its fields are
@@ -200,7 +205,7 @@ func (w *waiter) adapt(hit bool) {
 // spin that never yields holds up the very process that it waits for; the
 // adaptive one is short, and gives up where it does not pay.
 const (
-	looksBeforeClock = 500
+	looksBeforeClock = 4000
 	looksPerRound    = 200
 	yieldAfter       = 5 * time.Microsecond
 )

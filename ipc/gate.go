@@ -16,7 +16,7 @@ type gate struct {
 
 func newGate() gate { return gate{wake: make(chan struct{}, 1)} }
 
-func (g *gate) tryLock() bool { return !g.held.Load() && g.held.CompareAndSwap(false, true) }
+func (g *gate) tryLock() bool { return g.held.CompareAndSwap(false, true) }
 
 // lock takes the gate, or returns ctx's error, or ErrClosed once closed is.
 func (g *gate) lock(ctx context.Context, closed <-chan struct{}) error {

@@ -20,6 +20,8 @@ const segmentMagic = 0x6d65646e6174
 // cache lines, because processors fetch them in pairs.
 const group = 128
 
+const cacheLine = 64
+
 // A control is the first page of a segment. Each word is written only by the
 // process that owns the segment; the peer reads it through a read-only mapping.
 // docs/PROTOCOL.md lists the same fields, and a test compares the two.
@@ -128,6 +130,13 @@ func wordAt(mem []byte, offset uint64) *atomic.Uint64 {
 func putWord(mem []byte, offset, value uint64) {
 	_ = mem[offset+7]
 	*(*uint64)(unsafe.Pointer(&mem[offset])) = value
+}
+
+// putPosition stores a position that needs no fence behind it: the stores of this
+// process become visible in program order up to the next atomic one, and a death
+// undoes none of them.
+func putPosition(word *atomic.Uint64, value uint64) {
+	*(*uint64)(unsafe.Pointer(word)) = value
 }
 
 // lowHalf returns the low 32 bits of a position, which is what a futex compares.

@@ -82,12 +82,18 @@ func (p *producer) attend() error {
 	return err
 }
 
+// fitsNow is fits as far as no look at the peer is needed.
+func (p *producer) fitsNow(need uint64) bool {
+	seen, _ := p.readPos.get()
+	return p.filled+need-seen <= p.ring.size
+}
+
 // fits reports whether need bytes are free behind the records filled so far.
 func (p *producer) fits(need uint64) (bool, error) {
-	seen, frozen := p.readPos.get()
-	if p.filled+need-seen <= p.ring.size {
+	if p.fitsNow(need) {
 		return true, nil
 	}
+	seen, frozen := p.readPos.get()
 	if frozen {
 		return false, nil
 	}
@@ -204,10 +210,22 @@ func (p *producer) publish() {
 	p.writePos = p.filled
 	p.own.writePos.Store(p.filled) // pairs: message-committed
 	p.e.hook(step.Published, p.filled)
-	p.e.bell.notify(&p.own.writePos, old, p.filled, &p.peer.control.dataWaitFor)
+	p.e.bell.notify(&p.own.writePos, old, p.filled, p.peer.control.dataWaitFor.Load()) // pairs: waiting
 	p.e.hook(step.Notified, p.filled)
 	p.sent.count(p.records)
 	p.records = 0
+}
+
+// warm stores to cache lines of the free space that the next record will lie in,
+// so that they come over while the peer is busy and not while it waits. Not to the
+// line that the last record ends in, which the peer may be about to read. seen is
+// the peer's readPos as last seen.
+func (p *producer) warm(seen uint64) {
+	at := (p.filled + 2*cacheLine - 1) &^ (cacheLine - 1)
+	if at+2*cacheLine-seen <= p.ring.size {
+		putWord(p.ring.mem, p.ring.index(at), 0)
+		putWord(p.ring.mem, p.ring.index(at)+cacheLine, 0)
+	}
 }
 
 // room returns the space that a payload needs, and errNoRoom if it is not free.

@@ -19,11 +19,13 @@ func (e *Endpoint) TryReceive() (Message, error) { return e.in.tryReceive(nil, t
 // ReceiveInto copies the next message into buf and releases it. If buf is too
 // small it returns ErrShortBuffer, and the message stays.
 func (e *Endpoint) ReceiveInto(ctx context.Context, buf []byte) (Message, error) {
-	return e.in.receive(ctx, buf, false)
+	return e.in.receiveInto(ctx, buf)
 }
 
 // TryReceiveInto is ReceiveInto without waiting.
-func (e *Endpoint) TryReceiveInto(buf []byte) (Message, error) { return e.in.tryReceive(buf, false) }
+func (e *Endpoint) TryReceiveInto(buf []byte) (Message, error) {
+	return e.in.tryReceive(buf, false)
+}
 
 // ReceiveBatch waits for at least one message and returns as many views as wait
 // and fit into the slice. All of them count as delivered: if this process dies

@@ -50,21 +50,46 @@ func (r ring) putHeader(pos uint64, kind uint32, size int) uint64 {
 	return pos + recordSize(size)
 }
 
-// peek reads the record at pos, of which limit-pos bytes are committed. The
-// header is read once, and only the copy is used (D9).
-func (r ring) peek(pos, limit uint64) (kind uint32, size int, next uint64, err error) {
-	header := r.header(pos).Load()
-	size = int(uint32(header))
-	if recordSize(size) > limit-pos {
-		return 0, 0, 0, &CorruptError{"I3", fmt.Sprintf("record of %d bytes at %d, of which %d are committed", size, pos, limit-pos)}
-	}
-	return uint32(header >> 32), size, pos + recordSize(size), nil
+// A record is one message in the ring: its place, and what its header says.
+type record struct {
+	kind uint32
+	size int
+	pos  uint64
+	next uint64
 }
 
-// checkWritePos refuses a peer's writePos that breaks I1, or that went back
-// behind what was seen of it. readPos is the reader's own.
+// load reads the header at pos, once; only the copy is used (D9).
+func (r ring) load(pos uint64) record {
+	header := r.header(pos).Load()
+	return record{uint32(header >> 32), int(uint32(header)), pos, pos + recordSize(int(uint32(header)))}
+}
+
+// within reports whether all of the record is committed, if limit is.
+func (r *record) within(limit uint64) bool { return r.next-r.pos <= limit-r.pos }
+
+// beyond says what is wrong with a record that is not.
+func (r *record) beyond(limit uint64) error {
+	return &CorruptError{"I3", fmt.Sprintf("record of %d bytes at %d, of which %d are committed", r.size, r.pos, limit-r.pos)}
+}
+
+// peek reads and checks the record at pos, of which limit-pos bytes are committed.
+func (r ring) peek(pos, limit uint64) (record, error) {
+	rec := r.load(pos)
+	if !rec.within(limit) {
+		return record{}, rec.beyond(limit)
+	}
+	return rec, nil
+}
+
+// isWritePos reports whether a peer's writePos keeps I1 and did not go back behind
+// what was seen of it. readPos is the reader's own.
+func (r ring) isWritePos(writePos, seen, readPos uint64) bool {
+	return writePos-readPos <= r.size && writePos-seen <= r.size && writePos%recordAlign == 0
+}
+
+// checkWritePos says what is wrong with a writePos that is none.
 func (r ring) checkWritePos(writePos, seen, readPos uint64) error {
-	if writePos-readPos > r.size || writePos-seen > r.size || writePos%recordAlign != 0 {
+	if !r.isWritePos(writePos, seen, readPos) {
 		return &CorruptError{"I1", fmt.Sprintf("writePos %d, seen %d, readPos %d, ring of %d", writePos, seen, readPos, r.size)}
 	}
 	return nil

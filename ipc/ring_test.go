@@ -85,15 +85,15 @@ func TestRingIsAQueueOfRecords(t *testing.T) {
 					t.Skip("empty")
 				}
 				want := model[0]
-				kind, size, next, err := r.peek(readPos, writePos)
+				got, err := r.peek(readPos, writePos)
 				if err != nil {
 					t.Fatalf("peek at %d: %v, want the record that was put there", readPos, err)
 				}
-				if got := r.payload(readPos, size); kind != want.kind || !bytes.Equal(got, want.data) || next != want.end {
+				if data := r.payload(readPos, got.size); got.kind != want.kind || !bytes.Equal(data, want.data) || got.next != want.end {
 					t.Fatalf("record at %d: kind %d, %d bytes, next %d; want kind %d, %d bytes, next %d, and the same bytes",
-						readPos, kind, size, next, want.kind, len(want.data), want.end)
+						readPos, got.kind, got.size, got.next, want.kind, len(want.data), want.end)
 				}
-				readPos, model = next, model[1:]
+				readPos, model = got.next, model[1:]
 			},
 			"": func(t *rapid.T) {
 				if err := r.checkWritePos(writePos, readPos, readPos); err != nil {
@@ -147,7 +147,7 @@ func TestI3RecordsBeyondWhatIsCommittedAreRefused(t *testing.T) {
 		header := rapid.OneOf(rapid.Uint64(), rapid.Uint64Range(0, 8192), rapid.Uint64Range(1<<32-16, 1<<32-1)).Draw(t, "header")
 		committed := rapid.Uint64Range(1, r.size/8).Draw(t, "committed") * 8
 		r.header(pos).Store(header)
-		kind, size, next, err := r.peek(pos, pos+committed)
+		got, err := r.peek(pos, pos+committed)
 		if recordSize(int(uint32(header))) > committed {
 			var corrupt *CorruptError
 			if !errors.As(err, &corrupt) || corrupt.Invariant != "I3" {
@@ -155,11 +155,11 @@ func TestI3RecordsBeyondWhatIsCommittedAreRefused(t *testing.T) {
 			}
 			return
 		}
-		if err != nil || kind != uint32(header>>32) || size != int(uint32(header)) || next != pos+recordSize(size) {
-			t.Fatalf("header %#x with %d committed: kind %d, size %d, next %d, %v", header, committed, kind, size, next, err)
+		if err != nil || got.kind != uint32(header>>32) || got.size != int(uint32(header)) || got.next != pos+recordSize(got.size) {
+			t.Fatalf("header %#x with %d committed: kind %d, size %d, next %d, %v", header, committed, got.kind, got.size, got.next, err)
 		}
-		if end := len(r.payload(pos, size)); end != size {
-			t.Fatalf("payload of %d bytes, want %d", end, size)
+		if end := len(r.payload(pos, got.size)); end != got.size {
+			t.Fatalf("payload of %d bytes, want %d", end, got.size)
 		}
 	})
 }

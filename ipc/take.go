@@ -1,27 +1,20 @@
 package ipc
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
-// A record is a message seen but not yet taken.
-type record struct {
-	kind uint32
-	size int
-	pos  uint64
-	next uint64
-}
-
 // peek reads and checks the record at pos.
 func (c *consumer) peek(pos uint64) (record, error) {
-	kind, size, next, err := c.ring.peek(pos, c.limit())
-	if err != nil {
-		return record{}, err
+	r := c.ring.load(pos)
+	if limit := c.limit(); !r.within(limit) {
+		return record{}, r.beyond(limit)
 	}
 	c.e.hook(step.Peeked, pos)
-	return record{kind, size, pos, next}, nil
+	return r, nil
 }
 
 // reject drops a peer whose record at the cursor is not one, with everything
@@ -42,6 +35,7 @@ func (c *consumer) reject(err error) error {
 	}
 	if limit := c.limit(); c.cursor != limit {
 		c.deliver(limit)
+		c.e.hook(step.Delivered, limit)
 		c.cursor = limit
 		_ = c.release(c.views.push(c, limit)) // a view that nobody else knows
 	}
@@ -52,10 +46,9 @@ func (c *consumer) reject(err error) error {
 // (W7), and it is stored before the caller sees the message.
 func (c *consumer) deliver(next uint64) {
 	if int64(next-c.deliveredPos) > 0 {
-		c.own.deliveredPos.Store(next) // pairs: message-delivered
+		putPosition(&c.own.deliveredPos, next) // pairs: message-delivered (store)
 		c.deliveredPos = next
 	}
-	c.e.hook(step.Delivered, next)
 }
 
 // describe fills in what a record is as a view.
@@ -71,7 +64,7 @@ func (c *consumer) describe(r *record, m *Message) {
 func (c *consumer) store(old, new uint64) {
 	c.own.readPos.Store(new) // pairs: message-released
 	c.e.hook(step.Released, new)
-	c.e.bell.notify(&c.own.readPos, old, new, &c.views.peer.control.spaceWaitFor)
+	c.e.bell.notify(&c.own.readPos, old, new, c.views.peer.control.spaceWaitFor.Load()) // pairs: waiting
 	c.e.hook(step.ReleaseNotified, new)
 }
 
@@ -83,6 +76,7 @@ func (c *consumer) takeView(m *Message) error {
 	}
 	c.describe(&r, m)
 	c.deliver(r.next)
+	c.e.hook(step.Delivered, r.next)
 	c.cursor = r.next
 	m.from, m.seq = c, c.views.push(c, r.next)
 	c.received.count(1)
@@ -100,6 +94,7 @@ func (c *consumer) takeCopy(buf []byte, m *Message) error {
 	}
 	c.describe(&r, m)
 	c.deliver(r.next)
+	c.e.hook(step.Delivered, r.next)
 	m.Data = buf[:copy(buf, m.Data)]
 	c.cursor = r.next
 	if c.held.Load() == 0 {
@@ -109,6 +104,74 @@ func (c *consumer) takeCopy(buf []byte, m *Message) error {
 	}
 	c.received.count(1)
 	return nil
+}
+
+// receiveInto is receive and takeCopy in one piece, for the common case: nobody
+// else receives, no view is held, nothing but the ring must be looked at, and a
+// message is there or comes within a short spin. If it is not so it has taken
+// nothing, and leaves it to receive. See sendNow.
+func (c *consumer) receiveInto(ctx context.Context, buf []byte) (Message, error) {
+	if !c.gate.tryLock() {
+		return c.receive(ctx, buf, false)
+	}
+	hook, pos, limit := c.e.hookFunc, c.cursor, c.spinNow()
+	if pos == limit {
+		c.gate.unlock()
+		return c.receive(ctx, buf, false)
+	}
+	r := c.ring.load(pos)
+	if !r.within(limit) || r.size > len(buf) {
+		c.gate.unlock()
+		return c.receive(ctx, buf, false)
+	}
+	if hook != nil {
+		hook(step.Peeked, pos)
+	}
+	m := Message{Kind: r.kind, Redelivered: int64(c.deliveredPos-pos) > 0}
+	c.deliver(r.next)
+	if hook != nil {
+		hook(step.Delivered, r.next)
+	}
+	m.Data = buf[:copy(buf, c.ring.payload(pos, r.size))]
+	c.cursor, c.views.readPos = r.next, r.next
+	c.own.readPos.Store(r.next) // pairs: message-released
+	if hook != nil {
+		hook(step.Released, r.next)
+	}
+	c.e.bell.notify(&c.own.readPos, pos, r.next, c.peer.control.spaceWaitFor.Load()) // pairs: waiting
+	if hook != nil {
+		hook(step.ReleaseNotified, r.next)
+	}
+	c.received.count(1)
+	c.gate.unlock()
+	return m, nil
+}
+
+// spinNow returns the end of what may be taken at once: the cursor if nothing may.
+func (c *consumer) spinNow() uint64 {
+	seen := c.limit()
+	if c.e.closing.Load() || c.held.Load() != 0 {
+		return c.cursor
+	}
+	if c.cursor != seen {
+		return seen
+	}
+	looks := 1
+	if c.e.spinBudget(&c.wait) > 0 {
+		looks = looksBeforeClock
+	}
+	for word := &c.peer.control.writePos; looks > 0; looks-- {
+		limit := word.Load() // pairs: message-committed
+		if limit == seen {
+			continue
+		}
+		if c.attention.Load() || !c.ring.isWritePos(limit, seen, c.cursor) || !c.writePos.advance(seen, limit) {
+			break
+		}
+		c.wait.adapt(true)
+		return limit
+	}
+	return c.cursor
 }
 
 // takeViews takes records as views, as many as wait and fit, marked delivered
@@ -128,6 +191,7 @@ func (c *consumer) takeViews(into []Message) (int, error) {
 		end = r.next
 	}
 	c.deliver(end)
+	c.e.hook(step.Delivered, end)
 	c.views.pushAll(c, into[:n])
 	c.cursor = end
 	c.received.count(n)
@@ -155,6 +219,7 @@ func (c *consumer) takeCopies(buf []byte, into []Message) (int, error) {
 		end = r.next
 	}
 	c.deliver(end)
+	c.e.hook(step.Delivered, end)
 	for i := range into[:n] {
 		size := copy(buf, into[i].Data)
 		into[i].Data, buf = buf[:size:size], buf[size:]

@@ -33,6 +33,10 @@ func (v *views) readPosOf(c *consumer) uint64 {
 	if c.held.Load() == 0 {
 		return v.readPos
 	}
+	return v.lockedReadPos()
+}
+
+func (v *views) lockedReadPos() uint64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.readPos
