@@ -1,0 +1,144 @@
+package model
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/STATES.md")
+
+const statesHead = `# The state machines
+
+Drawn from the model and not by hand: ` + "`go test ./model -run States`" + ` explores the machines of ` + "`model/`" + `, which equal the
+specification state by state, lays every edge onto what is drawn, and compares the result with this page (` + "`-update`" + ` writes it). So what
+is neither drawn nor told below a picture does not happen.
+
+An edge is an action of the specification, and nearly always a system call. [PROTOCOL.md](PROTOCOL.md) says what each step does, and what
+is true if its process dies just behind it; the tables here name the Go function of each. The dots stand for no process, or no connection:
+there everything begins, and ends. ` + "`P`" + ` is the path, ` + "`P.new`" + ` where the socket is
+before it is renamed, ` + "`P.lock`" + ` the lock file: byte 0 of it is the server's, byte 1 is the token, the client's.
+
+`
+
+// TestStatesAreDrawnAsTheyAre generates docs/STATES.md and compares.
+func TestStatesAreDrawnAsTheyAre(t *testing.T) {
+	const path = "../docs/STATES.md"
+	if underRace {
+		t.Skip("one goroutine")
+	}
+	page := statesHead
+	functions := actionFunctions(t, "Life cycle")
+	for _, d := range lifeDrawings(t) {
+		d.check(t, functions)
+		page += d.text(functions) + "\n"
+	}
+	page = strings.TrimRight(page, "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := firstDifference(page, string(there)); line > 0 {
+		t.Errorf("docs/STATES.md:%d is not what the model draws; go test ./model -run States -update writes it", line)
+	}
+	if page = strings.Replace(page, "GrantSent", "TokenTaken", 1); firstDifference(page, string(there)) == 0 {
+		t.Error("another action at an edge is not noticed")
+	}
+}
+
+// firstDifference is the number of the first line that is not the same, or 0.
+func firstDifference(a, b string) int {
+	if a == b {
+		return 0
+	}
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	i := 0
+	for i < min(len(x), len(y)) && x[i] == y[i] {
+		i++
+	}
+	return i + 1
+}
+
+// lifeDrawings are the pictures of the life cycle.
+func lifeDrawings(t *testing.T) []*drawing {
+	t.Helper()
+	server, client, conn := map[arc]bool{}, map[arc]bool{}, map[arc]bool{}
+	for _, config := range drawn(t) {
+		m := newLifecycle(config)
+		g, err := Explore(Lifecycle(config), Options{Invariants: []string{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		project(g, server, func(from, to LifecycleState, a Action) (arcs []arc) {
+			for _, s := range m.servers {
+				if p, q := from.server(s).pc, to.server(s).pc; p != q || strings.HasPrefix(a.Args, s.String()) {
+					arcs = append(arcs, arc{p.String(), q.String(), a.Name})
+				}
+			}
+			return arcs
+		})
+		project(g, client, func(from, to LifecycleState, a Action) (arcs []arc) {
+			for _, c := range m.clients {
+				if p, q := from.client(c).pc, to.client(c).pc; p != q || strings.HasPrefix(a.Args, c.String()) {
+					arcs = append(arcs, arc{p.String(), q.String(), a.Name})
+				}
+			}
+			return arcs
+		})
+		project(g, conn, func(from, to LifecycleState, a Action) (arcs []arc) {
+			for k := range m.MaxConn {
+				if p, q := from.conn[k].st, to.conn[k].st; p != q {
+					arcs = append(arcs, arc{p.String(), q.String(), a.Name})
+				}
+			}
+			return arcs
+		})
+	}
+	signals := []string{"KillServer", "Freeze", "Thaw"}
+	kills := []string{"KillClient", "OrphanKilled", "ClientKilled", "HungClientKilled", "Freeze", "Thaw"}
+	return []*drawing{
+		{title: "A server", about: aboutServer, nothing: "idle", states: serverGroups, arcs: grouped(server, serverGroups), everywhere: signals[1:]},
+		{title: "Listen", about: aboutListen, nothing: "idle", states: listenStates, arcs: server, frame: []string{"idle", "serving"}, everywhere: signals},
+		{title: "Close of a server", about: aboutClose, nothing: "idle", states: closeStates, arcs: server, frame: []string{"idle", "serving"}, everywhere: signals},
+		{title: "A client", about: aboutClient, nothing: "idle", states: clientGroups, arcs: grouped(client, clientGroups), everywhere: signals[1:]},
+		{title: "Dial, and Close of a client", about: aboutDial, nothing: "idle", states: clientStates, arcs: client, frame: []string{"idle"}, everywhere: kills},
+		{title: "A connection, at its server", about: aboutConn, nothing: "free", states: connStates, arcs: grouped(conn, connStates),
+			frame: []string{"free"}, everywhere: []string{"KernelClosesSockets"}},
+	}
+}
+
+// drawn are the configurations that are explored for the pictures. They have
+// every edge: with -everything all that the checker goes through are explored too,
+// and add none.
+func drawn(t *testing.T) []LifecycleConfig {
+	t.Helper()
+	one := LifecycleConfig{Servers: 1, Clients: 1, MaxConn: 1, MaxGen: 1, HangTicks: 1}
+	dies, stops, leaves, closes, killed, orphan := one, one, one, one, one, one
+	dies.KillsS, dies.ClosesS, dies.Deletions = 1, 1, 1
+	stops.Freezes, stops.FreezeWho, stops.ClosesS, stops.Deletions = 1, []string{"s1"}, 1, 1
+	leaves.KillsC, leaves.ClosesC, leaves.KillsS = 1, 1, 1
+	closes.Freezes, closes.FreezeWho, closes.ClosesS, closes.ClosesC, closes.KillHung = 1, []string{"c1"}, 1, 1, true
+	killed.Freezes, killed.FreezeWho, killed.ClosesS, killed.ClosesC, killed.KillOnClose = 1, []string{"c1"}, 1, 1, true
+	orphan.Freezes, orphan.FreezeWho, orphan.KillsS, orphan.ClosesC, orphan.KillOrphan, orphan.MaxGen = 1, []string{"c1"}, 1, 1, true, 2
+	two, pair := one, one
+	two.Servers, two.MaxGen, two.Deletions = 2, 2, 1
+	pair.Clients, pair.MaxConn, pair.KillsS, pair.ClosesC = 2, 2, 1, 1
+	all := []LifecycleConfig{dies, stops, leaves, closes, killed, orphan, two, pair}
+	expels := pair
+	expels.KillsS, expels.ClosesC, expels.Expels = 1, 0, 1
+	all = append(all, expels)
+	if *everything {
+		for _, s := range settings(t, "lifecycle") {
+			if s.Kind == "holds" && s.Tier == "ci" && s.Name != "lifecycle_masked_PosixRelease" {
+				all = append(all, lifecycleConfig(t, s))
+			}
+		}
+	}
+	return all
+}
