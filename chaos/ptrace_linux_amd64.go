@@ -42,3 +42,9 @@ func (r *registers) setResult(thread int, value int64) error {
 
 // callInstruction is the one that makes a system call: SYSCALL.
 var callInstruction = []byte{0x0f, 0x05}
+
+// Calls that have another name on each architecture.
+const (
+	numberOfPoll    = unix.SYS_POLL
+	numberOfFstatat = unix.SYS_NEWFSTATAT
+)

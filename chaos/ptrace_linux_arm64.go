@@ -48,3 +48,9 @@ func (r *registers) setResult(thread int, value int64) error {
 
 // callInstruction is the one that makes a system call: SVC #0.
 var callInstruction = []byte{0x01, 0x00, 0x00, 0xd4}
+
+// Calls that have another name on each architecture.
+const (
+	numberOfPoll    = unix.SYS_PPOLL
+	numberOfFstatat = unix.SYS_FSTATAT
+)

@@ -1,0 +1,50 @@
+//go:build amd64 || arm64
+
+package chaos
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc"
+)
+
+func TestSystemCallBoundariesAreSafeToDieAt(t *testing.T) {
+	show(t, SystemCallKills(context.Background(), InstructionOptions{
+		Budget: share(20 * time.Second), Seed: uint64(time.Now().UnixNano()), Only: os.Getenv("TANDEM_CHAOS_ONLY"),
+	}))
+}
+
+// A server that leaves, for a while, what the next cannot start with.
+var _ = register("life with a planted bug", func(p *player) {
+	var arg lifeArgument
+	p.arg(&arg)
+	markBegin.here(0)
+	if err := os.WriteFile(arg.Path, nil, 0o600); err != nil {
+		p.fail("%v", err)
+	}
+	_ = os.Remove(arg.Path)
+	if err := arg.live(context.Background()); err != nil {
+		p.fail("%v", err)
+	}
+	markEnd.here(0)
+	p.next()
+})
+
+func TestSystemCallBoundariesShowAPlantedBug(t *testing.T) {
+	if err := mayTrace(); err != nil {
+		t.Skipf("NOT TESTED on this machine: %v", err)
+	}
+	report := NewReport("planted", 1)
+	b := &boundaries{part: "life with a planted bug", role: ipc.RoleServer, report: report, random: rand.New(rand.NewPCG(1, 1))}
+	onThread(func() {
+		for n := 1; report.Finish(1).Verdict != Fail && !b.kill(context.Background(), n); n++ {
+		}
+	})
+	if report.Verdict != Fail || report.Steps["openat, behind"]["broken"] != 1 {
+		t.Errorf("a file that is in the way of the next server was not found: %v, %v", report, report.Steps)
+	}
+}
