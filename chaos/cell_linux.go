@@ -1,0 +1,242 @@
+package chaos
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc"
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// A cell is an actor in this process that can die as a process does: none of its
+// goroutines gets past another step, so that shared memory keeps a prefix of its
+// stores, and its sockets and locks go away as the kernel takes them from a dead
+// process. OFD locks belong to descriptions and not to processes, which is why
+// both sides of a pair can live here.
+//
+// The descriptors of a dead cell are not closed, because their numbers would be
+// used again: each is made to name an empty file instead, the grave. When its
+// pair is over, the cell's goroutines go on, find nothing, and end.
+type cell struct {
+	actor
+	m     *member
+	ctx   context.Context // of its calls
+	stop  context.CancelFunc
+	grave int
+
+	fuse atomic.Pointer[fuse] // that burns by this cell's steps
+	left atomic.Int64         // steps until it is burnt down
+
+	dying   atomic.Bool   // none of its goroutines gets past another step
+	fallen  chan struct{} // closed: and the kernel knows it
+	risen   chan struct{} // closed: its goroutines go on
+	copied  atomic.Int64  // a server's own copy of the token that it hands out; -1 if none
+	token   atomic.Bool   // a client has its token
+	calls   sync.WaitGroup
+	stopped atomic.Bool
+}
+
+// newCell makes a cell for a member.
+func newCell(m *member) (party, error) {
+	grave, err := unix.MemfdCreate("grave", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	c := &cell{m: m, grave: grave, fallen: make(chan struct{}), risen: make(chan struct{})}
+	c.actor = actor{path: m.w.path, options: m.w.options, report: c.step}
+	c.ctx, c.stop = context.WithCancel(m.w.ctx)
+	c.copied.Store(-1)
+	return c, nil
+}
+
+func (c *cell) gone() <-chan struct{} { return c.fallen }
+
+// do implements party.
+func (c *cell) do(ctx context.Context, command command) (answer, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(c.ctx, cancel)
+	result := make(chan answer, 1)
+	c.calls.Add(1)
+	go func() {
+		defer c.calls.Done()
+		defer cancel()
+		result <- c.actor.do(ctx, command)
+	}()
+	select {
+	case got := <-result:
+		return got, nil
+	case <-c.fallen:
+		return answer{}, errEnded
+	}
+}
+
+// arm implements party.
+func (c *cell) arm(f fuse) {
+	if f.victim == nil {
+		c.fuse.Store(nil)
+		return
+	}
+	c.left.Store(int64(f.n))
+	c.fuse.Store(&f)
+}
+
+// step is told of every step of the cell.
+func (c *cell) step(at step.ID, value uint64) {
+	if c.dying.Load() {
+		c.late(at, value)
+		<-c.risen
+		return
+	}
+	switch at {
+	case step.TokenTaken:
+		c.copied.Store(int64(c.tokenCopy()))
+	case step.TokenHandedOver:
+		c.copied.Store(-1)
+	case step.GrantReceived, step.TokenClosed:
+		c.token.Store(at == step.GrantReceived)
+	}
+	then := c.m.w.reached(c.m, at, value)
+	if f := c.fuse.Load(); f != nil && c.left.Add(-1) == 0 {
+		c.fuse.Store(nil)
+		f.victim.party.(*cell).die()
+	}
+	if then != nil {
+		go then()
+	}
+	if c.dying.Load() {
+		<-c.risen
+	}
+}
+
+// die makes the cell dead, and takes its sockets and locks away. It is called
+// where its other goroutines are about to make or close none but those that late
+// takes: at one of its own steps, or at a step of its peer's while it opens and
+// closes nothing.
+func (c *cell) die() {
+	if c.dying.Swap(true) {
+		return
+	}
+	defer close(c.fallen)
+	if c.token.Load() {
+		c.awaitHandover()
+	}
+	for _, fd := range descriptors() {
+		if fd != c.grave && c.owns(fd) {
+			c.take(fd)
+		}
+	}
+}
+
+// take takes a descriptor away: first the end, for a call that still waits in the
+// kernel and keeps the socket open; then the descriptor.
+func (c *cell) take(fd int) {
+	_ = unix.Shutdown(fd, unix.SHUT_RDWR)
+	_ = unix.Dup3(c.grave, fd, unix.O_CLOEXEC)
+}
+
+// late takes away what another goroutine of the cell was just being given when
+// it died. It does not get as far as using it.
+func (c *cell) late(at step.ID, value uint64) {
+	switch {
+	case c.risenAlready():
+	case at == step.ConnectionAccepted:
+		c.take(int(value))
+	case at == step.TokenTaken:
+		if fd := c.tokenCopy(); fd >= 0 {
+			c.take(fd)
+		}
+	}
+}
+
+func (c *cell) risenAlready() bool {
+	select {
+	case <-c.risen:
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitHandover waits until the server has closed its copy of the client's token,
+// which does not die with the client.
+func (c *cell) awaitHandover() {
+	server, ok := c.m.w.server.party.(*cell)
+	for ok && server.copied.Load() >= 0 && !server.dying.Load() {
+		runtime.Gosched()
+	}
+}
+
+// owns reports whether a descriptor is the cell's: a server's sockets are bound
+// to the path and a client's are connected to it; a server locks the lock file
+// for writing and a client has a token that can only read.
+func (c *cell) owns(fd int) bool {
+	server := c.m.role == ipc.RoleServer
+	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil {
+		return false
+	}
+	if name == c.path+".lock" {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		readOnly := flags&unix.O_ACCMODE == unix.O_RDONLY
+		switch {
+		case err != nil:
+			return false
+		case server:
+			return !readOnly || int64(fd) == c.copied.Load()
+		}
+		return readOnly && c.token.Load()
+	}
+	if !strings.HasPrefix(name, "socket:") {
+		return false
+	}
+	address, err := unix.Getsockname(fd)
+	if !server {
+		address, err = unix.Getpeername(fd)
+	}
+	at, ok := address.(*unix.SockaddrUnix)
+	return err == nil && ok && (at.Name == c.path+".new" || at.Name == c.path)
+}
+
+// tokenCopy finds the token that the server has just taken: no other exists.
+func (c *cell) tokenCopy() int {
+	for _, fd := range descriptors() {
+		name, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if name == c.path+".lock" && err == nil && flags&unix.O_ACCMODE == unix.O_RDONLY {
+			return fd
+		}
+	}
+	return -1
+}
+
+// descriptors are the numbers of all open files.
+func descriptors() (all []int) {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, entry := range entries {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil {
+			all = append(all, fd)
+		}
+	}
+	return all
+}
+
+// bury implements party: it lets the goroutines of the cell run to their end.
+func (c *cell) bury() {
+	if c.stopped.Swap(true) {
+		return
+	}
+	c.stop() // ends every call that waits
+	close(c.risen)
+	c.calls.Wait()
+	if c.e != nil {
+		_ = c.e.Close()
+	}
+	_ = unix.Close(c.grave)
+}

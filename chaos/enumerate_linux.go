@@ -1,0 +1,284 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Enumerate is layer 1. It plays the cases in processes of its own, each with
+// both sides in it, so that a case that panics or hangs is one failure and the
+// others go on.
+func Enumerate(ctx context.Context, o EnumerateOptions) (*Report, error) {
+	if o.Budget > 0 {
+		var cancel context.CancelFunc
+		// Those who play stop by themselves; this ends those who do not.
+		ctx, cancel = context.WithTimeout(ctx, o.Budget+2*watchdog)
+		defer cancel()
+	}
+	e := &enumeration{options: o, report: NewReport("enumerator", o.Seed), pairs: map[string]bool{}, tasks: make(chan task)}
+	if o.Budget > 0 {
+		e.until = time.Now().Add(o.Budget)
+	}
+	var players sync.WaitGroup
+	broken := make(chan error, runtime.NumCPU())
+	for range runtime.NumCPU() {
+		players.Add(1)
+		go func() {
+			defer players.Done()
+			if err := e.serve(ctx); err != nil {
+				broken <- err
+			}
+		}()
+	}
+	go e.assign(ctx)
+	players.Wait()
+	select {
+	case err := <-broken:
+		return e.report, err
+	default:
+	}
+	e.report.Count("pairs of step and operation", len(e.pairs))
+	e.report.Count("images per second", int(float64(e.report.Kills)/max(time.Since(e.report.Started).Seconds(), 1e-3)))
+	return e.report.Finish(1), ctx.Err()
+}
+
+// An enumeration is one run of layer 1.
+type enumeration struct {
+	options EnumerateOptions
+	report  *Report
+	until   time.Time
+	tasks   chan task
+
+	mu    sync.Mutex
+	pairs map[string]bool // step and operation
+	cases int
+}
+
+// over reports whether the budget is spent.
+func (e *enumeration) over(ctx context.Context) bool {
+	return ctx.Err() != nil || !e.until.IsZero() && time.Now().After(e.until)
+}
+
+// assign hands out the tasks: single operations first and whole, so that every
+// run has them; then everything, or samples until the budget is spent.
+func (e *enumeration) assign(ctx context.Context) {
+	defer close(e.tasks)
+	depth := cmp.Or(e.options.Depth, 2)
+	draw := rand.New(rand.NewPCG(e.options.Seed, 1))
+	give := func(operations []string, firsts, seconds int) bool {
+		for _, role := range roles {
+			if depth < 2 {
+				seconds = 0
+			}
+			t := task{role.String(), operations, firsts, seconds, draw.Uint64(), e.until}
+			select {
+			case e.tasks <- t:
+			case <-ctx.Done():
+				return false
+			}
+		}
+		return !e.over(ctx)
+	}
+	all := sequences(cmp.Or(e.options.Longest, 3))
+	if e.options.Full {
+		for _, operations := range all {
+			if !give(operations, -1, -1) {
+				return
+			}
+		}
+		return
+	}
+	for _, operations := range sequences(1) {
+		if !give(operations, -1, 1) {
+			return
+		}
+	}
+	for e.options.Budget > 0 {
+		if !give(all[draw.IntN(len(all))], 3, 2) {
+			return
+		}
+	}
+}
+
+// serve has one process at a time play tasks, and replaces it when it is lost.
+func (e *enumeration) serve(ctx context.Context) error {
+	var p *process
+	defer func() {
+		if p != nil {
+			p.kill()
+		}
+	}()
+	for t := range e.tasks {
+		if p == nil {
+			var err error
+			if p, err = start("enumerator", nil); err != nil {
+				for range e.tasks { // so that assign ends
+				}
+				return err
+			}
+		}
+		encoded, _ := json.Marshal(t)
+		p.tell("%s", encoded)
+		if at, err := e.hear(ctx, p); err != nil {
+			if ctx.Err() == nil {
+				e.report.Case(0)
+				e.report.Fail("harness", replayLine("enumerator", at), "the case did not come to its end: %v", err)
+			}
+			p.kill()
+			p = nil
+		}
+	}
+	return nil
+}
+
+// hear enters what a process has played, until it has finished a task. With an
+// error it says which case was under way.
+func (e *enumeration) hear(ctx context.Context, p *process) (at string, err error) {
+	for {
+		silence, cancel := context.WithTimeout(ctx, watchdog)
+		line, err := p.hear(silence)
+		cancel()
+		if err != nil {
+			return at, err
+		}
+		word, rest, _ := strings.Cut(line, " ")
+		switch word {
+		case "end":
+			return "", nil
+		case "play":
+			at = rest
+		case "case":
+			var got played
+			if err := json.Unmarshal([]byte(rest), &got); err != nil {
+				return at, err
+			}
+			e.enter(got)
+		default:
+			return at, fmt.Errorf("it said %q", line)
+		}
+	}
+}
+
+// enter enters one case into the report.
+func (e *enumeration) enter(p played) {
+	e.mu.Lock()
+	e.cases++
+	cases := e.cases
+	for _, d := range p.Deaths {
+		e.pairs[d.Step+" in "+d.During] = true
+	}
+	e.mu.Unlock()
+	p.enter(e.report, "enumerator")
+	if e.options.Progress != nil {
+		e.options.Progress(cases)
+	}
+}
+
+// enter enters the case into a report.
+func (p *played) enter(report *Report, layer string) {
+	report.Case(len(p.Deaths))
+	for i, d := range p.Deaths {
+		outcome := d.Outcome
+		if i > 0 {
+			outcome += " again"
+		}
+		if len(p.Failures) > 0 {
+			outcome = "failed"
+		}
+		report.Covered(d.Step, outcome)
+	}
+	for _, f := range p.Failures {
+		report.Fail(f.Contract, replayLine(layer, f.Reproduce), "%s", f.What)
+	}
+}
+
+// The process that plays tasks.
+var _ = register("enumerator", func(p *player) {
+	for {
+		var t task
+		if err := json.Unmarshal([]byte(p.next()), &t); err != nil {
+			p.fail("task: %v", err)
+		}
+		t.play(func(c coordinate) played {
+			p.say("play %v", c)
+			got := play(context.Background(), c, newCell)
+			encoded, _ := json.Marshal(got)
+			p.say("case %s", encoded)
+			for _, f := range got.Failures {
+				if f.Contract == "M7 NoStuckWaiter" {
+					os.Exit(exitMistake) // somebody still waits in here
+				}
+			}
+			return got
+		})
+		p.say("end")
+	}
+})
+
+// play plays the cases of a task.
+func (t task) play(play func(coordinate) played) {
+	actor, err := parseRole(t.Actor)
+	if err != nil {
+		return
+	}
+	over := func() bool { return !t.Until.IsZero() && time.Now().After(t.Until) }
+	draw := rand.New(rand.NewPCG(t.Seed, 2))
+	c := coordinate{Actor: actor, Operations: t.Operations}
+	whole := play(c)
+	for _, first := range sample(draw, points(whole, t.Operations), t.Firsts) {
+		if over() {
+			return
+		}
+		c.Deaths = []point{first}
+		once := play(c)
+		for _, second := range sample(draw, again(once.Recovery), t.Seconds) {
+			if over() {
+				return
+			}
+			c.Deaths = []point{first, second}
+			play(c)
+		}
+	}
+}
+
+// sample draws so many points, in their order; all if the number is negative.
+func sample(draw *rand.Rand, all []point, count int) []point {
+	if count < 0 || count >= len(all) {
+		return all
+	}
+	chosen := draw.Perm(len(all))[:count]
+	slices.Sort(chosen)
+	some := make([]point, count)
+	for i, at := range chosen {
+		some[i] = all[at]
+	}
+	return some
+}
+
+// Replay plays one case of layer 1 again.
+func Replay(ctx context.Context, at string) (*Report, error) {
+	layer, text, _ := strings.Cut(at, "=")
+	c, err := parseCoordinate(text)
+	if err != nil {
+		return nil, err
+	}
+	report := NewReport(layer, 0)
+	switch layer {
+	case "enumerator":
+		got := play(ctx, c, newCell)
+		got.enter(report, layer)
+	default:
+		return nil, errors.New("chaos: want enumerator=COORDINATE")
+	}
+	return report.Finish(1), nil
+}

@@ -1,0 +1,59 @@
+package chaos
+
+import (
+	"flag"
+	"testing"
+	"time"
+)
+
+var (
+	replayAt   = flag.String("chaos.at", "", "the case to play again, as LAYER=COORDINATE")
+	drawFlag   = flag.Uint64("chaos.seed", 0, "the seed of what is drawn; 0 is a new one")
+	budgetFlag = flag.Duration("chaos.budget", 0, "how long each layer may take; 0 is its default")
+)
+
+// seedOf is the seed of a run, printed so that it can be given again.
+func seedOf(t testing.TB) uint64 {
+	seed := *drawFlag
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed: -chaos.seed %d", seed)
+	return seed
+}
+
+// budgetOf is how long a layer may take.
+func budgetOf(short, usual time.Duration) time.Duration {
+	switch {
+	case *budgetFlag > 0:
+		return *budgetFlag
+	case testing.Short():
+		return short
+	}
+	return usual
+}
+
+func TestReplay(t *testing.T) {
+	if *replayAt == "" {
+		t.Skip("nothing to play again: see -chaos.at")
+	}
+	report, err := Replay(watched(t), *replayAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(report)
+	if report.Verdict != Pass {
+		t.Fail()
+	}
+}
+
+func TestEnumerator(t *testing.T) {
+	report, err := Enumerate(t.Context(), EnumerateOptions{Budget: budgetOf(5*time.Second, 30*time.Second), Seed: seedOf(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(report, report.Counts)
+	if report.Verdict != Pass {
+		t.Fail()
+	}
+}

@@ -1,0 +1,17 @@
+//go:build !linux
+
+package chaos
+
+import (
+	"context"
+	"errors"
+)
+
+// Enumerate needs Linux.
+func Enumerate(context.Context, EnumerateOptions) (*Report, error) { return nil, errors.ErrUnsupported }
+
+// Forked needs Linux.
+func Forked(context.Context, ForkedOptions) (*Report, error) { return nil, errors.ErrUnsupported }
+
+// Replay needs Linux.
+func Replay(context.Context, string) (*Report, error) { return nil, errors.ErrUnsupported }

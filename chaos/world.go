@@ -1,0 +1,406 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc"
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// A party is a process of a pair, or what stands for one.
+type party interface {
+	// do does what it is told. The error is errEnded if the party has died
+	// before it could answer, and the context's.
+	do(ctx context.Context, c command) (answer, error)
+
+	// arm makes somebody die at a step of the party from now on; the zero fuse
+	// takes that back.
+	arm(f fuse)
+
+	// gone is closed when the party is dead, as the kernel knows it.
+	gone() <-chan struct{}
+
+	// bury lets go of what the party holds. Nobody uses it any more.
+	bury()
+}
+
+// A fuse says at which step who dies: when the clock, which is a party, reaches
+// its n-th step from now on.
+type fuse struct {
+	n      int
+	victim *member
+}
+
+// A member is a party in its role, as the world sees it.
+type member struct {
+	party
+	role   ipc.Role
+	number int // of the parties with this role
+	w      *world
+
+	// Guarded by w.mu:
+	generation uint32
+	life       int    // of a client: its attachment; of a server: 1
+	next       uint32 // number of its next message
+	clock      int    // steps since the clock was set
+	last       step.ID
+	attached   bool // a client that the server will tell about
+	goodbye    bool // it said goodbye
+	farewell   bool // its peer was told of its end
+	lives      bool // it has a part in the ledgers
+	open       bool // it has an endpoint that it has not closed
+	mourned    bool // its death is known to the script
+	trail      []step.ID
+	cues       map[step.ID]*cue
+}
+
+// A cue is what is to happen, once, when a member reaches a step.
+type cue struct {
+	act   func()
+	given chan struct{} // closed when the step was reached
+}
+
+func (m *member) String() string { return fmt.Sprintf("%v %d", m.role, m.number) }
+
+// dead reports whether the member is dead.
+func (m *member) dead() bool {
+	select {
+	case <-m.gone():
+		return true
+	default:
+		return false
+	}
+}
+
+// up reports whether the member is alive and has an endpoint.
+func (m *member) up() bool {
+	if m == nil || m.dead() {
+		return false
+	}
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	return m.open
+}
+
+// A world is one path with the pair on it, those who came before, and what was
+// observed of all of them.
+type world struct {
+	ctx     context.Context
+	path    string
+	options actorOptions
+	recruit func(*member) (party, error) // makes a party for a member
+
+	server, client *member // of now; nil if there is none
+	buried         []*member
+	beside         bool           // somebody died beside an operation of the other's
+	fuse           *point         // where somebody is to die
+	dialing        chan error     // of a client that dials while there is no server
+	left           *member        // the server that died meanwhile
+	background     sync.WaitGroup // of what waits for the next client
+	members        [3]int
+
+	mu       sync.Mutex
+	ledgers  map[uint32]directions
+	current  uint32 // the newest generation
+	failures []Failure
+	seen     map[string]bool // facts for the report's outcome
+}
+
+// newWorld makes a world on a fresh path. Its end leaves nothing behind.
+func newWorld(ctx context.Context, options actorOptions, recruit func(*member) (party, error)) (*world, error) {
+	directory, err := os.MkdirTemp("", "chaos")
+	if err != nil {
+		return nil, err
+	}
+	if directory, err = filepath.EvalSymlinks(directory); err != nil {
+		return nil, err
+	}
+	return &world{
+		ctx: ctx, path: filepath.Join(directory, "s"), options: options, recruit: recruit,
+		ledgers: map[uint32]directions{}, seen: map[string]bool{},
+	}, nil
+}
+
+// end buries everybody and removes the path.
+func (w *world) end() {
+	for _, m := range append(w.buried, w.server, w.client) {
+		if m != nil {
+			m.bury()
+		}
+	}
+	_ = os.RemoveAll(filepath.Dir(w.path))
+}
+
+// broken notes that a promise was broken.
+func (w *world) broken(contract, format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures = append(w.failures, Failure{Contract: contract, What: fmt.Sprintf(format, args...)})
+}
+
+// saw notes what became of a death, for the report.
+func (w *world) saw(fact string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen[fact] = true
+}
+
+// join makes a member for a role, and buries the one it replaces.
+func (w *world) join(role ipc.Role) (*member, error) {
+	w.members[role]++
+	m := &member{role: role, number: w.members[role], w: w, cues: map[step.ID]*cue{}}
+	if role == ipc.RoleServer {
+		m.life = 1
+	}
+	p, err := w.recruit(m)
+	if err != nil {
+		return nil, fmt.Errorf("chaos: start a %v: %w", role, err)
+	}
+	m.party = p
+	w.light(m)
+	at := &w.client
+	if role == ipc.RoleServer {
+		at = &w.server
+	}
+	if *at != nil {
+		w.buried = append(w.buried, *at)
+	}
+	*at = m
+	return m, nil
+}
+
+// reached is told of every step of every member, just when it is reached. It
+// returns what is to happen besides, in a goroutine of its own.
+func (w *world) reached(m *member, at step.ID, value uint64) (then func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m.clock++
+	m.last = at
+	m.trail = append(m.trail, at)
+	switch at {
+	case step.GenerationRecorded:
+		m.generation, w.current = uint32(value), uint32(value)
+		w.ledgers[m.generation] = directions{
+			toServer: newLedger(m.generation, "toServer", w.options.RingSize),
+			toClient: newLedger(m.generation, "toClient", w.options.RingSize),
+		}
+		w.ledgers[m.generation].toServer.begin()
+		m.lives = true
+	case step.DialBegun:
+		w.part(m) // from a server that died before the dial was done
+		m.attached, m.goodbye, m.farewell = false, false, false
+	case step.GrantReceived:
+		m.generation, m.life, m.next, m.lives = w.current, int(value), 0, true
+		w.ledgers[m.generation].toClient.begin()
+	case step.AttachmentStored:
+		m.attached = true
+	case step.GoodbyeSaid:
+		m.goodbye = true
+	case step.Published:
+		w.ledgers[m.generation].out(m.role).reach(at, value)
+	case step.Delivered, step.Released:
+		w.ledgers[m.generation].in(m.role).reach(at, value)
+	}
+	if c := m.cues[at]; c != nil {
+		delete(m.cues, at)
+		close(c.given)
+		return c.act
+	}
+	return nil
+}
+
+// cue has act called, in a goroutine of its own, when the member next reaches a
+// step.
+func (w *world) cue(m *member, at step.ID, act func()) *cue {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := &cue{act, make(chan struct{})}
+	m.cues[at] = c
+	return c
+}
+
+// uncue takes a cue back, and reports whether it was given before.
+func (w *world) uncue(m *member, at step.ID, c *cue) (given bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(m.cues, at)
+	select {
+	case <-c.given:
+		return true
+	default:
+		return false
+	}
+}
+
+// setClocks sets the clocks of the pair to zero.
+func (w *world) setClocks() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range []*member{w.server, w.client} {
+		if m != nil {
+			m.clock = 0
+		}
+	}
+}
+
+// errStuck is a call that did not come back: M7, or a harness that is wrong.
+var errStuck = errors.New("a call did not come back")
+
+// patience bounds one command. It is a watchdog's bound, not a claim.
+var patience = watchdog / 2
+
+// tell has a member do something, and enters what came of it. The answer of one
+// who dies in it is empty, with the error errEnded.
+func (w *world) tell(m *member, c command) (answer, error) {
+	w.prepare(m, c)
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	got, err := m.do(ctx, c)
+	if m.dead() {
+		err = errEnded // also if it died just behind its answer, which is then nobody's
+		w.settle(m, c, answer{})
+		return answer{}, err
+	}
+	if ctx.Err() != nil && (err != nil || got.Sort == "deadline" || got.Sort == "cancelled") {
+		if w.ctx.Err() == nil {
+			w.broken("M7 NoStuckWaiter", "%v: %v did not come back, last step %v", m.role, c, m.last)
+		}
+		return got, errStuck
+	}
+	if err == nil {
+		w.settle(m, c, got)
+	}
+	if got.tellsOfDeath() {
+		w.awaitFall()
+	}
+	return got, err
+}
+
+// tellsOfDeath reports whether an answer may be the work of a death: the peer
+// can know of it before the script does.
+func (a answer) tellsOfDeath() bool {
+	for _, end := range a.Ends {
+		if end.Verdict == "died" {
+			return true
+		}
+	}
+	return a.Trouble != "" && a.Sort != "full" && a.Sort != "cancelled" && a.Sort != "client running"
+}
+
+// awaitFall waits until one of the pair is dead, if one may be about to be.
+func (w *world) awaitFall() {
+	mourned := w.server != nil && w.server.mourned || w.client != nil && w.client.mourned
+	if w.fuse == nil || mourned {
+		return
+	}
+	soon := time.NewTimer(time.Second)
+	defer soon.Stop()
+	for _, m := range []*member{w.server, w.client} {
+		if m != nil && w.fuse.Victim == m.role {
+			select {
+			case <-m.gone():
+			case <-soon.C:
+			}
+		}
+	}
+}
+
+// sends reports whether a verb sends.
+func (c command) sends() bool {
+	switch c.Verb {
+	case "send", "trysend", "batch", "reserve", "abort":
+		return true
+	}
+	return false
+}
+
+// prepare enters what is about to be sent.
+func (w *world) prepare(m *member, c command) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.sends() {
+		w.ledgers[m.generation].out(m.role).sending(m.life, laneOf(m.role, m.life), c)
+	}
+}
+
+// settle enters what came of a command.
+func (w *world) settle(m *member, c command, got answer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, known := w.ledgers[m.generation]
+	switch {
+	case !known:
+		return
+	case c.sends():
+		l := d.out(m.role)
+		l.sent(len(c.Sizes))
+		// Beside a death the sender's look at the receiver's position and the
+		// settling of the account may meet, and "full" come too early.
+		if got.Sort == "full" && !(w.fuse != nil && w.fuse.Clock != w.fuse.Victim) {
+			l.refused(c.Sizes[got.Committed])
+		}
+		promised := len(l.stream.Sent) - len(c.Sizes)
+		for i := range got.Committed {
+			if c.Verb != "abort" && l.stream.Sent[promised+i].Committed != Yes {
+				w.failures = append(w.failures, Failure{"M1 NoLoss", fmt.Sprintf("%v: %v said that it had committed %d, and no step shows it", m.role, c, got.Committed), ""})
+			}
+		}
+	default:
+		d.in(m.role).received(got.Received, got.Ends)
+	}
+}
+
+// sizes names the sizes of messages; each gets the next number of its sender.
+func (m *member) sizes(verb string, sizes ...int) command {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	first := m.next
+	m.next += uint32(len(sizes))
+	return command{Verb: verb, First: first, Sizes: sizes}
+}
+
+// leave settles the life of a member that is dead, or has closed. It does so
+// once.
+func (w *world) leave(m *member) {
+	if m == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m.open = false
+	w.part(m)
+}
+
+func (w *world) part(m *member) {
+	if !m.lives {
+		return
+	}
+	m.lives = false
+	d, known := w.ledgers[m.generation]
+	if !known {
+		return
+	}
+	d.in(m.role).finish(m.life)
+	if m.role == ipc.RoleClient { // for a server's, see bereave
+		d.toServer.depart(m.life, m.goodbye)
+	}
+}
+
+// streams are what was observed, oldest generation first.
+func (w *world) streams() (all []*Stream) {
+	for generation := uint32(0); generation <= w.current; generation++ {
+		if d, known := w.ledgers[generation]; known {
+			all = append(all, d.toServer.stream, d.toClient.stream)
+		}
+	}
+	return all
+}
+
+// pageSize is the smallest ring.
+var pageSize = os.Getpagesize()
