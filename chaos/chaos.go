@@ -177,3 +177,6 @@ func (r *Report) String() string {
 	}
 	return text
 }
+
+// watchdog bounds each wait of a layer. It is a bound, not a claim about time.
+const watchdog = 60 * time.Second

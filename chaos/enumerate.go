@@ -31,7 +31,7 @@ type task struct {
 	Until      time.Time // the zero time is never
 }
 
-// replayLine is the line that plays a coordinate again.
-func replayLine(layer, coordinate string) string {
+// playAgain is the line that plays a coordinate again.
+func playAgain(layer, coordinate string) string {
 	return "go test ./chaos -run 'TestReplay$' -chaos.at " + layer + "=" + coordinate
 }

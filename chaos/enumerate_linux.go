@@ -132,7 +132,7 @@ func (e *enumeration) serve(ctx context.Context) error {
 		if at, err := e.hear(ctx, p); err != nil {
 			if ctx.Err() == nil {
 				e.report.Case(0)
-				e.report.Fail("harness", replayLine("enumerator", at), "the case did not come to its end: %v", err)
+				e.report.Fail("harness", playAgain("enumerator", at), "the case did not come to its end: %v", err)
 			}
 			p.kill()
 			p = nil
@@ -198,7 +198,7 @@ func (p *played) enter(report *Report, layer string) {
 		report.Covered(d.Step, outcome)
 	}
 	for _, f := range p.Failures {
-		report.Fail(f.Contract, replayLine(layer, f.Reproduce), "%s", f.What)
+		report.Fail(f.Contract, playAgain(layer, f.Reproduce), "%s", f.What)
 	}
 }
 

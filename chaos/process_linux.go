@@ -355,6 +355,3 @@ func (t *tail) String() string {
 	}
 	return "; it wrote: " + string(t.text)
 }
-
-// watchdog bounds each wait of a layer. It is a bound, not a claim about time.
-const watchdog = 60 * time.Second
