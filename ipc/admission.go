@@ -141,7 +141,11 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		return nil, reason, holder
 	}
 	defer func() {
-		_ = unix.Close(token)
+		if a == nil {
+			letGo(token)
+		} else {
+			_ = unix.Close(token) // the client has a copy by now, or on its way
+		}
 		s.e.hook(step.TokenHandedOver, 0)
 	}()
 	s.e.hook(step.TokenTaken, 0)

@@ -66,7 +66,7 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 		if ctx.Err() != nil {
 			err = fmt.Errorf("ipc: dial %s: %w", path, ctx.Err())
 		}
-		closeAll([]int{c.token})
+		letGo(c.token)
 		c.conn.hangUp()
 		return nil, err
 	}
@@ -302,7 +302,7 @@ func (c *client) close() error {
 		return err
 	}
 	e.hook(step.SegmentUnmapped, 0)
-	_ = unix.Close(c.token)
+	letGo(c.token)
 	e.hook(step.TokenClosed, 0)
 	c.conn.hangUp()
 	e.hook(step.ConnectionClosed, 0)

@@ -4,6 +4,7 @@ package ipc
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 )
 
@@ -70,5 +71,29 @@ func TestEchoAcrossProcesses(t *testing.T) {
 	nextEvent(t, server, EventDied)
 	if _, err := server.Receive(ctx); !errors.Is(err, ErrPeerDied) {
 		t.Fatalf("after the death: %v", err)
+	}
+}
+
+// An account raises the sender's copy of readPos beside it. A sender that meets it
+// looks again, and does not call a ring full that has room (M8).
+func TestM8TrySendBesideAnAccountFindsTheRoom(t *testing.T) {
+	server, client := pair(t, &Options{ToClientSize: 4096}, nil)
+	var done atomic.Bool
+	raised := make(chan struct{})
+	go func() {
+		defer close(raised)
+		for !done.Load() {
+			server.out.readPos.raise(server.peer.control.readPos.Load())
+		}
+	}()
+	defer func() { done.Store(true); <-raised }()
+	message, buffer := make([]byte, 2000), make([]byte, 2000)
+	for round := range 100_000 {
+		if err := server.TrySend(1, message); err != nil {
+			t.Fatalf("round %d: %v, and the ring is empty", round, err)
+		}
+		if _, err := client.TryReceiveInto(buffer); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
 	}
 }

@@ -14,7 +14,8 @@ import (
 
 // The locks of the lock file, by byte (D2). They belong to open file
 // descriptions, not to processes: whoever holds the descriptor holds the lock,
-// and the kernel frees it with the last copy.
+// and the kernel frees it with the last copy, which is what proves a death. Who
+// lets go of a lock while it lives says so, see letGo.
 const (
 	serverByte = 0
 	tokenByte  = 1
@@ -174,10 +175,21 @@ func (l *lockFile) write(r lockRecord) error {
 }
 
 func (l *lockFile) close() {
-	if l.fd >= 0 {
-		_ = unix.Close(l.fd)
-		l.fd = -1
+	letGo(l.fd)
+	l.fd = -1
+}
+
+// letGo frees all locks of an open file description, whoever has copies of the
+// descriptor, and closes this one; -1 is none. Closing alone would leave them
+// locked as long as a child process of this one, started at this moment, has not
+// come from its fork to its exec.
+func letGo(fd int) {
+	if fd < 0 {
+		return
 	}
+	everything := unix.Flock_t{Type: unix.F_UNLCK, Whence: unix.SEEK_SET} // a length of 0 reaches to the end
+	_ = retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &everything) })
+	_ = unix.Close(fd)
 }
 
 // startTime returns when a process started, from field 22 of /proc/PID/stat; 0

@@ -90,20 +90,23 @@ func (p *producer) fitsNow(need uint64) bool {
 
 // fits reports whether need bytes are free behind the records filled so far.
 func (p *producer) fits(need uint64) (bool, error) {
-	if p.fitsNow(need) {
-		return true, nil
+	for !p.fitsNow(need) {
+		seen, frozen := p.readPos.get()
+		if frozen {
+			return false, nil
+		}
+		readPos := p.peer.control.readPos.Load() // pairs: message-released
+		if p.checkReadPos(readPos, seen, p.writePos) != nil {
+			return false, p.e.expel(false, func() error { // not for what a former client left
+				return p.checkReadPos(p.e.peer.control.readPos.Load(), seen, p.writePos) // pairs: message-released
+			})
+		}
+		// It fails if an account has raised it meanwhile, or has frozen it.
+		if p.readPos.advance(seen, readPos) {
+			return p.filled+need-readPos <= p.ring.size, nil
+		}
 	}
-	seen, frozen := p.readPos.get()
-	if frozen {
-		return false, nil
-	}
-	readPos := p.peer.control.readPos.Load() // pairs: message-released
-	if p.checkReadPos(readPos, seen, p.writePos) != nil {
-		return false, p.e.expel(false, func() error { // not for what a former client left
-			return p.checkReadPos(p.e.peer.control.readPos.Load(), seen, p.writePos) // pairs: message-released
-		})
-	}
-	return p.readPos.advance(seen, readPos) && p.filled+need-readPos <= p.ring.size, nil
+	return true, nil
 }
 
 // checkReadPos refuses a peer's readPos that breaks I1, went back, or does not
