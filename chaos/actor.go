@@ -59,8 +59,8 @@ func (c command) String() string {
 	return text
 }
 
-// An answer is what an actor says when it has done what it was told.
-type answer struct {
+// A reply is what an actor says when it has done what it was told.
+type reply struct {
 	Trouble    string       `json:",omitempty"` // the error's text
 	Sort       string       `json:",omitempty"` // and what it means: see sortOf
 	Generation uint32       `json:",omitempty"`
@@ -165,7 +165,7 @@ func (a *actor) ipcOptions(wait bool) *ipc.Options {
 }
 
 // do does what it is told. An error of the endpoint is part of the answer.
-func (a *actor) do(ctx context.Context, c command) (answer answer) {
+func (a *actor) do(ctx context.Context, c command) (answer reply) {
 	var err error
 	defer func() {
 		if err != nil {
@@ -226,7 +226,7 @@ func awaitBeat(ctx context.Context, h *heart) error {
 }
 
 // open makes an endpoint, and waits for its first beat.
-func (a *actor) open(ctx context.Context, c command) (answer, error) {
+func (a *actor) open(ctx context.Context, c command) (reply, error) {
 	var e *ipc.Endpoint
 	var err error
 	if c.Verb == "listen" {
@@ -235,7 +235,7 @@ func (a *actor) open(ctx context.Context, c command) (answer, error) {
 		e, err = ipc.Dial(ctx, a.path, a.ipcOptions(c.Wait))
 	}
 	if err != nil {
-		return answer{}, err
+		return reply{}, err
 	}
 	a.e, a.held, a.life = e, nil, int(e.Attachment())
 	if e.Role() == ipc.RoleServer {
@@ -244,7 +244,7 @@ func (a *actor) open(ctx context.Context, c command) (answer, error) {
 	if !a.hookless {
 		err = awaitBeat(ctx, a.heart.Load())
 	}
-	return answer{Generation: uint32(e.Generation()), Attachment: int(e.Attachment())}, err
+	return reply{Generation: uint32(e.Generation()), Attachment: int(e.Attachment())}, err
 }
 
 // send sends messages with the numbers from c.First on.
@@ -291,7 +291,7 @@ func laneOf(role ipc.Role, life int) uint16 {
 }
 
 // note enters a message into the answer.
-func (a *actor) note(to *answer, m ipc.Message) {
+func (a *actor) note(to *reply, m ipc.Message) {
 	id, damage := identify(m.Data)
 	if damage == "" && m.Kind != id.Number {
 		damage = fmt.Sprintf("its kind is %d", m.Kind)
@@ -300,7 +300,7 @@ func (a *actor) note(to *answer, m ipc.Message) {
 }
 
 // receive waits for one message and holds it.
-func (a *actor) receive(ctx context.Context, to *answer) error {
+func (a *actor) receive(ctx context.Context, to *reply) error {
 	m, err := a.e.Receive(ctx)
 	if err != nil {
 		return a.end(to, err)
@@ -311,7 +311,7 @@ func (a *actor) receive(ctx context.Context, to *answer) error {
 }
 
 // end enters the end of the peer into the answer, if err tells one.
-func (a *actor) end(to *answer, err error) error {
+func (a *actor) end(to *reply, err error) error {
 	if sort := sortOf(err); sort == "died" || sort == "closed" {
 		to.Ends = append(to.Ends, End{Reader: a.life, After: len(to.Received), Verdict: sort})
 		return nil
@@ -320,7 +320,7 @@ func (a *actor) end(to *answer, err error) error {
 }
 
 // take takes what waits, up to count, and holds it.
-func (a *actor) take(to *answer, count int) error {
+func (a *actor) take(to *reply, count int) error {
 	for n := 0; count == 0 || n < count; {
 		m, err := a.e.TryReceive()
 		switch {
@@ -340,7 +340,7 @@ func (a *actor) take(to *answer, count int) error {
 }
 
 // drain receives all that waits, as copies, and then releases what is held.
-func (a *actor) drain(to *answer) error {
+func (a *actor) drain(to *reply) error {
 	buf := make([]byte, a.options.RingSize)
 	for {
 		m, err := a.e.TryReceiveInto(buf)

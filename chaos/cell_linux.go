@@ -59,10 +59,10 @@ func newCell(m *member) (party, error) {
 func (c *cell) gone() <-chan struct{} { return c.fallen }
 
 // do implements party.
-func (c *cell) do(ctx context.Context, command command) (answer, error) {
+func (c *cell) do(ctx context.Context, command command) (reply, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	context.AfterFunc(c.ctx, cancel)
-	result := make(chan answer, 1)
+	result := make(chan reply, 1)
 	c.calls.Add(1)
 	go func() {
 		defer c.calls.Done()
@@ -73,7 +73,7 @@ func (c *cell) do(ctx context.Context, command command) (answer, error) {
 	case got := <-result:
 		return got, nil
 	case <-c.fallen:
-		return answer{}, errEnded
+		return reply{}, errEnded
 	}
 }
 

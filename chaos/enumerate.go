@@ -33,5 +33,5 @@ type task struct {
 
 // playAgain is the line that plays a coordinate again.
 func playAgain(layer, coordinate string) string {
-	return "go test ./chaos -run 'TestReplay$' -chaos.at " + layer + "=" + coordinate
+	return "go test ./chaos -run 'TestPlayAgain$' -chaos.at " + layer + "=" + coordinate
 }

@@ -265,8 +265,8 @@ func sample(draw *rand.Rand, all []point, count int) []point {
 	return some
 }
 
-// Replay plays one case of layer 1 again.
-func Replay(ctx context.Context, at string) (*Report, error) {
+// PlayAgain plays one case of layer 1 again.
+func PlayAgain(ctx context.Context, at string) (*Report, error) {
 	layer, text, _ := strings.Cut(at, "=")
 	c, err := parseCoordinate(text)
 	if err != nil {

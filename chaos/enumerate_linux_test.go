@@ -33,11 +33,11 @@ func budgetOf(short, usual time.Duration) time.Duration {
 	return usual
 }
 
-func TestReplay(t *testing.T) {
+func TestPlayAgain(t *testing.T) {
 	if *replayAt == "" {
 		t.Skip("nothing to play again: see -chaos.at")
 	}
-	report, err := Replay(watched(t), *replayAt)
+	report, err := PlayAgain(watched(t), *replayAt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,5 +13,5 @@ func Enumerate(context.Context, EnumerateOptions) (*Report, error) { return nil,
 // Forked needs Linux.
 func Forked(context.Context, ForkedOptions) (*Report, error) { return nil, errors.ErrUnsupported }
 
-// Replay needs Linux.
-func Replay(context.Context, string) (*Report, error) { return nil, errors.ErrUnsupported }
+// PlayAgain needs Linux.
+func PlayAgain(context.Context, string) (*Report, error) { return nil, errors.ErrUnsupported }

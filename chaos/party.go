@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/tandem-ipc/tandem/ipc"
@@ -12,7 +13,7 @@ import (
 type party interface {
 	// do does what it is told. The error is errEnded if the party has died
 	// before it could answer, and the context's.
-	do(ctx context.Context, c command) (answer, error)
+	do(ctx context.Context, c command) (reply, error)
 
 	// arm makes somebody die at a step of the party from now on; the zero fuse
 	// takes that back.
@@ -24,6 +25,9 @@ type party interface {
 	// bury lets go of what the party holds. Nobody uses it any more.
 	bury()
 }
+
+// errEnded is what there is instead of an answer when the process has ended.
+var errEnded = errors.New("the process has ended")
 
 // A fuse says at which step who dies: when the clock, which is a party, reaches
 // its n-th step from now on.

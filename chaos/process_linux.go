@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -120,9 +119,6 @@ type process struct {
 	mu    sync.Mutex // guards the pidfd, which is -1 when it was closed
 	pidfd int
 }
-
-// errEnded is returned by expect when the process has ended instead.
-var errEnded = errors.New("the process has ended")
 
 // start starts this binary again as the given part. The process does not
 // outlive this one: the kernel kills it when its parent dies, and its leash ends

@@ -182,15 +182,15 @@ var patience = watchdog / 2
 
 // tell has a member do something, and enters what came of it. The answer of one
 // who dies in it is empty, with the error errEnded.
-func (w *world) tell(m *member, c command) (answer, error) {
+func (w *world) tell(m *member, c command) (reply, error) {
 	w.prepare(m, c)
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	got, err := m.do(ctx, c)
 	if m.dead() {
 		err = errEnded // also if it died just behind its answer, which is then nobody's
-		w.settle(m, c, answer{})
-		return answer{}, err
+		w.settle(m, c, reply{})
+		return reply{}, err
 	}
 	if ctx.Err() != nil && (err != nil || got.Sort == "deadline" || got.Sort == "cancelled") {
 		if w.ctx.Err() == nil {
@@ -209,7 +209,7 @@ func (w *world) tell(m *member, c command) (answer, error) {
 
 // tellsOfDeath reports whether an answer may be the work of a death: the peer
 // can know of it before the script does.
-func (a answer) tellsOfDeath() bool {
+func (a reply) tellsOfDeath() bool {
 	for _, end := range a.Ends {
 		if end.Verdict == "died" {
 			return true
@@ -255,7 +255,7 @@ func (w *world) prepare(m *member, c command) {
 }
 
 // settle enters what came of a command.
-func (w *world) settle(m *member, c command, got answer) {
+func (w *world) settle(m *member, c command, got reply) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d, known := w.ledgers[m.generation]

@@ -38,7 +38,7 @@ func (w *world) fallen() bool {
 
 // must is tell for what has to work. Where somebody has died meanwhile, it only
 // has to come back. It returns false if the script cannot go on.
-func (w *world) must(m *member, c command, contract string) (answer, bool) {
+func (w *world) must(m *member, c command, contract string) (reply, bool) {
 	got, err := w.tell(m, c)
 	switch {
 	case err != nil:
