@@ -82,11 +82,13 @@ func machine[S comparable](init []S, rules []rule[S], invariants []Invariant[S],
 	return Machine[S]{
 		Init: init,
 		Actions: func(s S) []Action {
-			var all []Action
-			for _, r := range rules {
-				if next := s; r.do(&next) {
-					all = append(all, r.Action)
+			all := make([]Action, 0, 8)
+			scratch := s
+			for i := range rules {
+				if rules[i].do(&scratch) {
+					all = append(all, rules[i].Action)
 				}
+				scratch = s
 			}
 			return all
 		},
