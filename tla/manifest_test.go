@@ -3,6 +3,7 @@ package tla
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,6 +44,7 @@ type configuration struct {
 	Distinct  int      `json:"distinct"`
 	Generated int      `json:"generated"`
 	Depth     int      `json:"depth"`             // of the graph; of the counter-example if there is one
+	Checks    []string `json:"checks,omitempty"`  // what must hold
 	Actions   []string `json:"actions,omitempty"` // those that must happen
 }
 
@@ -139,6 +141,7 @@ func (c configuration) faults(s setting) []string {
 	case kindHolds:
 		refuse(c.Exit != exitHolds || c.Property != "", "it holds, with exit %d and property %q", c.Exit, c.Property)
 		refuse(len(c.Actions) == 0, "no action must happen")
+		refuse(!slices.Equal(checked, c.Checks), "it checks %v, pinned %v", checked, c.Checks)
 	case kindReach, kindMutant:
 		refuse(!slices.Contains([]int{exitAssumption, exitDeadlock, exitInvariant, exitTemporal}, c.Exit), "it must fail, with exit %d", c.Exit)
 		refuse(len(checked) != 1 || checked[0] != c.Property, "it must fail with %q, and checks %v: one would mask the other", c.Property, checked)
@@ -154,9 +157,39 @@ func (c configuration) faults(s setting) []string {
 
 var (
 	functionSet = regexp.MustCompile(`(?s)\\in\s*\[[^\[\]]*->[^\[\]]*\]\s*\|->|\[\s*\[[^\[\]]*->[^\[\]]*\]\s*->`)
-	instance    = regexp.MustCompile(`\bINSTANCE\s+(\w+)`)
+	instance    = regexp.MustCompile(`(?:(\w+)\s*==\s*)?INSTANCE\s+(\w+)`)
 	fairness    = regexp.MustCompile(`\b(WF_|SF_|ENABLED\b)`)
+	definition  = regexp.MustCompile(`(?m)^(\w+)(?:\([^)\n]*\))? ==`)
+	imports     = regexp.MustCompile(`(?m)^EXTENDS (.*)$`)
 )
+
+// fairDefinitions are the definitions of a module, and of those that it extends,
+// that say what must happen, by themselves or through another.
+func fairDefinitions(modules map[string]string, name string) map[string]bool {
+	text := modules[name]
+	fair := map[string]bool{}
+	if m := imports.FindStringSubmatch(text); m != nil {
+		for _, other := range word.FindAllString(m[1], -1) {
+			maps.Copy(fair, fairDefinitions(modules, other))
+		}
+	}
+	starts := definition.FindAllStringSubmatchIndex(text, -1)
+	for i, start := range starts {
+		end := len(text)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		body := comment.ReplaceAllString(text[start[1]:end], "")
+		says := fairness.MatchString(body)
+		for _, used := range word.FindAllString(body, -1) {
+			says = says || fair[used]
+		}
+		if says {
+			fair[text[start[2]:start[3]]] = true
+		}
+	}
+	return fair
+}
 
 // moduleFaults are the constructs in modules, by name to text, that this checker
 // gets wrong.
@@ -167,8 +200,14 @@ func moduleFaults(modules map[string]string) []string {
 			faults = append(faults, fmt.Sprintf("%s: a function over a set of functions: %s", name, found))
 		}
 		for _, m := range instance.FindAllStringSubmatch(text, -1) {
-			if found := fairness.FindString(modules[m[1]]); found != "" {
-				faults = append(faults, fmt.Sprintf("%s instantiates %s, which has %s", name, m[1], found))
+			fair := fairDefinitions(modules, m[2])
+			if m[1] == "" && len(fair) > 0 {
+				faults = append(faults, fmt.Sprintf("%s instantiates %s without a name, and that has fairness", name, m[2]))
+			}
+			for _, used := range regexp.MustCompile(`\b`+m[1]+`!(\w+)`).FindAllStringSubmatch(text, -1) {
+				if fair[used[1]] {
+					faults = append(faults, fmt.Sprintf("%s asks for %s of %s, which has fairness, through an instance", name, used[1], m[2]))
+				}
 			}
 		}
 	}
@@ -230,7 +269,9 @@ func TestManifestAsksOnlyWhatTheCheckerDoesRight(t *testing.T) {
 
 // Each of these is a way to be green and to have checked nothing.
 func TestManifestThatCannotFailIsRefused(t *testing.T) {
-	sound := configuration{Name: "x", Kind: kindHolds, Tier: kindCI, Workers: 1, Actions: []string{"A"}}
+	sound := configuration{Name: "x", Kind: kindHolds, Tier: kindCI, Workers: 1, Checks: []string{"M1"}, Actions: []string{"A"}}
+	lives := sound
+	lives.Checks = []string{"Live"}
 	mutant := configuration{Name: "x", Kind: kindMutant, Mutant: "NoX", Tier: kindCI, Workers: 1, Exit: exitInvariant, Property: "M1"}
 	with := func(c configuration, change func(*configuration)) configuration {
 		change(&c)
@@ -240,6 +281,9 @@ func TestManifestThatCannotFailIsRefused(t *testing.T) {
 	if f := sound.faults(parseSetting(inv)); f != nil {
 		t.Fatal(f)
 	}
+	if f := lives.faults(parseSetting(temporal)); f != nil {
+		t.Fatal(f)
+	}
 	if f := mutant.faults(parseSetting(left + inv)); f != nil {
 		t.Fatal(f)
 	}
@@ -247,11 +291,12 @@ func TestManifestThatCannotFailIsRefused(t *testing.T) {
 		c   configuration
 		cfg string
 	}{
-		"liveness with two workers":    {with(sound, func(c *configuration) { c.Workers = 2 }), temporal},
-		"liveness with symmetry":       {sound, temporal + "\nSYMMETRY S"},
-		"liveness with a view":         {sound, temporal + "\nVIEW V"},
-		"liveness with a constraint":   {sound, temporal + "\nCONSTRAINT K"},
+		"liveness with two workers":    {with(lives, func(c *configuration) { c.Workers = 2 }), temporal},
+		"liveness with symmetry":       {lives, temporal + "\nSYMMETRY S"},
+		"liveness with a view":         {lives, temporal + "\nVIEW V"},
+		"liveness with a constraint":   {lives, temporal + "\nCONSTRAINT K"},
 		"the invariant's line is gone": {sound, "SPECIFICATION Spec"},
+		"one of two lines is gone":     {with(sound, func(c *configuration) { c.Checks = []string{"M1", "M2"} }), inv},
 		"no action need happen":        {with(sound, func(c *configuration) { c.Actions = nil }), inv},
 		"a failure that holds":         {with(sound, func(c *configuration) { c.Exit = exitInvariant }), inv},
 		"any failure will do":          {with(mutant, func(c *configuration) { c.Exit = 1 }), left + inv},
@@ -268,10 +313,17 @@ func TestManifestThatCannotFailIsRefused(t *testing.T) {
 	for name, modules := range map[string]map[string]string{
 		"a function of functions":      {"A": `f == [g \in [S -> T] |-> 1]`},
 		"a set of them":                {"A": `f \in [[S -> T] -> U]`},
-		"fairness through an instance": {"A": "C == INSTANCE B", "B": "WF_v(N)"},
+		"fairness through an instance": {"A": "C == INSTANCE B\nP == C!Fair", "B": "Fair == WF_v(N)"},
+		"what uses it":                 {"A": "C == INSTANCE B\nP == C!Spec", "B": "Fair ==\n  WF_v(N)\n\nSpec == I /\\ Fair"},
+		"what extends it":              {"A": "C == INSTANCE D\nP == C!Fair", "D": "EXTENDS B", "B": "Fair == WF_v(N)"},
+		"an instance without a name":   {"A": "INSTANCE B", "B": "Fair == WF_v(N)"},
 	} {
 		if moduleFaults(modules) == nil {
 			t.Errorf("%s was accepted", name)
 		}
+	}
+	unused := map[string]string{"A": "C == INSTANCE B\nP == C!Spec", "B": "Spec == I\nFair == WF_v(N)"}
+	if f := moduleFaults(unused); f != nil {
+		t.Error(f)
 	}
 }

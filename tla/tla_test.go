@@ -80,7 +80,7 @@ func TestEveryConfiguration(t *testing.T) {
 		}
 	})
 	t.Log("\n" + table(manifests, verdicts))
-	t.Log("\n" + killMatrix(t, manifests, verdicts))
+	t.Log("\n" + killMatrix(manifests, verdicts))
 	actionsHappen(t, manifests, verdicts)
 	if *update {
 		pin(t, manifests, verdicts)
@@ -139,58 +139,9 @@ func table(manifests []manifest, verdicts map[string]verdict) string {
 	return text.String()
 }
 
-// killMatrix is mutants x properties. A cell says that the mutant was run against
-// that property alone and failed with it. Every mutant dies, and every property
-// that some configuration says to hold kills a mutant of the same manifest.
-func killMatrix(t *testing.T, manifests []manifest, verdicts map[string]verdict) string {
-	t.Helper()
-	var text strings.Builder
-	w := tabwriter.NewWriter(&text, 0, 0, 1, ' ', 0)
-	for _, m := range manifests {
-		kills := map[string]map[string]string{} // mutant, property
-		held, killing := map[string]bool{}, map[string]bool{}
-		for _, c := range m.Configurations {
-			switch c.Kind {
-			case kindHolds:
-				for _, property := range readSetting(t, c.Name).checked() {
-					held[property] = true
-				}
-			case kindMutant:
-				killing[c.Property] = true
-				if kills[c.Mutant] == nil {
-					kills[c.Mutant] = map[string]string{}
-				}
-				switch v, ran := verdicts[c.Name]; {
-				case !ran:
-					kills[c.Mutant][c.Property] = "-"
-				case v.exit == c.Exit && (c.Exit != exitInvariant || v.property == c.Property):
-					kills[c.Mutant][c.Property] = "x"
-				default:
-					kills[c.Mutant][c.Property] = "SURVIVES"
-				}
-			}
-		}
-		columns := sortedKeys(killing)
-		fmt.Fprintf(w, "%s\t%s\n", filepath.Base(m.Path), strings.Join(columns, "\t"))
-		for _, mutant := range sortedKeys(kills) {
-			fmt.Fprint(w, mutant)
-			for _, property := range columns {
-				fmt.Fprint(w, "\t", kills[mutant][property])
-			}
-			fmt.Fprintln(w)
-		}
-		for _, property := range sortedKeys(held) {
-			if !killing[property] {
-				t.Errorf("%s: %s kills no mutant", m.Path, property)
-			}
-		}
-	}
-	_ = w.Flush()
-	return text.String()
-}
-
 // actionsHappen sees to it that each action of a module is taken in some sound
-// configuration, unless it is there for mutants.
+// configuration, unless it is there for mutants. Of one that was not asked for
+// counts what is pinned.
 func actionsHappen(t *testing.T, manifests []manifest, verdicts map[string]verdict) {
 	t.Helper()
 	if *only != "" {
@@ -199,7 +150,11 @@ func actionsHappen(t *testing.T, manifests []manifest, verdicts map[string]verdi
 	for _, m := range manifests {
 		happened, known := map[string]bool{}, map[string]bool{}
 		for _, c := range m.Configurations {
-			if v, ran := verdicts[c.Name]; ran && c.Kind == kindHolds {
+			v, ran := verdicts[c.Name]
+			if c.Kind == kindHolds && !ran {
+				v.actions = c.Actions
+			}
+			if c.Kind == kindHolds {
 				for _, action := range v.actions {
 					happened[action] = true
 				}
@@ -235,7 +190,7 @@ func pin(t *testing.T, manifests []manifest, verdicts map[string]verdict) {
 			pinned = true
 			c.Distinct, c.Generated, c.Depth = v.distinct, v.generated, v.depth
 			if c.Kind == kindHolds {
-				c.Actions = v.actions
+				c.Actions, c.Checks = v.actions, readSetting(t, c.Name).checked()
 			}
 		}
 		if !pinned {

@@ -2,6 +2,7 @@ package tla
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -116,8 +117,8 @@ func (o outcome) differences(c configuration) []string {
 		}
 	}
 	differ("exit", o.exit, c.Exit)
-	if c.Exit == exitInvariant {
-		differ("property", o.property, c.Property)
+	if c.Exit == exitInvariant || o.property != "" {
+		differ("property", cmp.Or(o.property, "none"), cmp.Or(c.Property, "none"))
 	}
 	differ("distinct", o.distinct, c.Distinct)
 	differ("generated", o.generated, c.Generated)
