@@ -11,6 +11,7 @@ import (
 var (
 	seedFlag   = flag.Uint64("seed", 0, "seed of a campaign; 0 for a new one")
 	timeFlag   = flag.Duration("campaign", 0, "how long a campaign takes; 0 for the test's own")
+	dirFlag    = flag.String("dir", "", "where a campaign is saved; a directory of the test's own if empty")
 	replayFlag = flag.String("replay", "", "what a campaign has printed, to run one episode again")
 )
 
@@ -26,6 +27,9 @@ func drawnSeed(t *testing.T) uint64 {
 
 func TestCampaign(t *testing.T) {
 	o := CampaignOptions{Seed: drawnSeed(t), Duration: 60 * time.Second, Dir: t.TempDir(), Keep: -1}
+	if *dirFlag != "" {
+		o.Dir = *dirFlag
+	}
 	if testing.Short() {
 		o.Duration = 8 * time.Second
 	}

@@ -152,6 +152,7 @@ func patiently(ctx context.Context) (context.Context, context.CancelFunc) {
 // both processes.
 func (p *pair) stuck() error {
 	for _, t := range []*tenant{p.server, p.client} {
+		p.log(didKill, t, "stuck")
 		_ = t.signal(syscall.SIGQUIT)
 		quit, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		_, _ = t.awaitEnd(quit)

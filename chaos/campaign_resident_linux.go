@@ -147,9 +147,11 @@ func (s *stay) exchange() {
 	l := s.tape.open(mainLane)
 	id := s.identity(mainLane)
 	data := payload(id, finalSize)
-	l.begin(doSend, 1, describe(id, len(data)))
-	err := s.e.Send(context.Background(), kindFinal, data)
-	l.end(func(int, []byte) fate { return s.fateOf(err) })
+	for err := ipc.ErrPeerHung; errors.Is(err, ipc.ErrPeerHung); {
+		l.begin(doSend, 1, describe(id, len(data)))
+		err = s.e.Send(context.Background(), kindFinal, data)
+		l.end(func(int, []byte) fate { return s.fateOf(err) })
+	}
 	l.leave()
 	<-s.final
 	s.stop()

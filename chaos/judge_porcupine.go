@@ -24,6 +24,7 @@ type channelInput struct {
 	open     bool // whether it happened nobody knows
 	marked   bool
 	anyMark  bool // whether it must be marked nobody knows
+	released Outcome
 }
 
 type channelWhat uint8
@@ -41,8 +42,12 @@ type channelState struct {
 	tail     uint64 // where the next record begins
 	head     uint64 // what the receiver takes next
 	high     uint64 // end of what was ever taken
+	freed    uint64 // end of what was released
+	kept     uint64 // where the first record begins that was taken and not released, or none
 	receiver int
 }
+
+const noneKept = math.MaxUint64
 
 type channelRecord struct {
 	pos, end uint64
@@ -60,18 +65,20 @@ func (s channelState) chain() uint64 {
 
 // channelModel is a FIFO channel whose receiver can be replaced.
 var channelModel = porcupine.Model{
-	Init: func() any { return channelState{} },
+	Init: func() any { return channelState{kept: noneKept} },
 	Step: func(state, input, _ any) (bool, any) {
 		next, legal := state.(channelState).step(input.(channelInput))
 		return legal, next
 	},
 	Equal: func(a, b any) bool {
 		x, y := a.(channelState), b.(channelState)
-		return x.tail == y.tail && x.head == y.head && x.high == y.high && x.receiver == y.receiver && x.chain() == y.chain()
+		sameRecords := x.chain() == y.chain()
+		x.newest, y.newest = nil, nil
+		return sameRecords && x == y
 	},
 	Hash: func(state any) uint64 {
 		s := state.(channelState)
-		return mix(mix(mix(s.chain(), s.head), s.high), uint64(s.receiver))
+		return mix(mix(mix(mix(s.chain(), s.head), s.freed), s.kept), uint64(s.receiver))
 	},
 	DescribeOperation: func(input, _ any) string { return input.(channelInput).String() },
 	DescribeState: func(state any) string {
@@ -112,8 +119,8 @@ func (s channelState) step(in channelInput) (channelState, bool) {
 		s.newest, s.tail = r, in.end
 		return s, legal
 	case channelAttach:
-		legal := in.pos <= s.tail && in.receiver > s.receiver
-		s.receiver, s.head = in.receiver, in.pos
+		legal := in.pos <= s.tail && in.pos >= s.freed && in.pos <= s.kept && in.receiver > s.receiver
+		s.receiver, s.head, s.kept = in.receiver, in.pos, noneKept
 		return s, legal
 	}
 	if in.receiver != s.receiver || in.pos != s.head || !in.anyMark && in.marked != (in.pos < s.high) {
@@ -127,6 +134,12 @@ func (s channelState) step(in channelInput) (channelState, bool) {
 		return s, false
 	}
 	s.head, s.high = in.end, max(s.high, in.end)
+	switch in.released {
+	case Yes:
+		s.freed = in.end
+	case No:
+		s.kept = min(s.kept, in.pos)
+	}
 	return s, true
 }
 
@@ -153,7 +166,7 @@ func (t *trial) operations() (history []porcupine.Operation) {
 		}
 		add(maxLanes+1+take.lane, channelInput{
 			what: channelTake, receiver: take.life.number, pos: take.pos, end: take.end, id: take.id,
-			marked: take.has(marked), anyMark: take.unseen || take.pos < doubtful[take.life],
+			marked: take.has(marked), released: take.released, anyMark: take.unseen || take.pos < doubtful[take.life],
 		}, take.call, take.returned)
 	}
 	sort.SliceStable(history, func(i, j int) bool { return history[i].Call < history[j].Call })
@@ -180,8 +193,10 @@ func (t *trial) doubtful(l *life) (end uint64) {
 }
 
 // linearizable asks porcupine.
-func (t *trial) linearizable() (legal, decided bool) {
-	switch porcupine.CheckOperationsTimeout(channelModel, t.operations(), porcupineTimeout) {
+func (t *trial) linearizable() (legal, decided bool) { return t.linearizableWithin(porcupineTimeout) }
+
+func (t *trial) linearizableWithin(limit time.Duration) (legal, decided bool) {
+	switch porcupine.CheckOperationsTimeout(channelModel, t.operations(), limit) {
 	case porcupine.Ok:
 		return true, true
 	case porcupine.Illegal:

@@ -301,9 +301,9 @@ func (t *trial) fill() {
 // client is told one end, behind everything. A server receives in several
 // goroutines, so that the times leave a choice.
 func (t *trial) fillEnds() {
-	sort.SliceStable(t.ends, func(i, j int) bool { return t.ends[i].call < t.ends[j].call })
+	sort.SliceStable(t.ends, func(i, j int) bool { return t.ends[i].returned < t.ends[j].returned })
 	told := map[*life]bool{}
-	departures := t.stream.Departed
+	departures := slices.Clone(t.stream.Departed)
 	for _, end := range t.ends {
 		if !t.toServer && told[end.life] {
 			continue
@@ -343,7 +343,7 @@ func (t *trial) placeOf(least, most int, verdict string, departures []Departure)
 	for i, d := range departures {
 		place := sort.Search(len(t.takes), func(i int) bool { return lifeOf(t.takes[i].id) > d.Life })
 		if place >= least && place <= most && (d.Closed == Unknown || (d.Closed == Yes) == (verdict == "closed")) {
-			return place, departures[i+1:]
+			return place, slices.Delete(departures, i, i+1)
 		}
 	}
 	return least, departures
