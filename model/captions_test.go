@@ -94,3 +94,16 @@ var connStates = []caption{
 	{state: "endSeen", means: "the socket has ended"},
 	{state: "expelled", means: "dropped for corrupt memory"},
 }
+
+const aboutClientSeen = "What a server says of the one client that it may have, as in [PROTOCOL.md](PROTOCOL.md#the-servers-view-of-its-client)."
+
+const aboutServerSeen = "What a client says of its server, as in [PROTOCOL.md](PROTOCOL.md#the-clients-view-of-its-server)."
+
+var seenStates = []caption{
+	{state: "absent", means: "none yet"},
+	{state: "granted", means: "was given memory and token"},
+	{state: "attached", means: "has mapped the memory"},
+	{state: "hung", means: "lives, and is silent"},
+	{state: "closed", means: "has left in good order"},
+	{state: "died", means: "its process is dead"},
+}
