@@ -186,14 +186,6 @@ func (s *stay) identity(number int) ID {
 	return ID{uint32(s.e.Generation()), laneName(uint64(s.tape.get(headAttachment)), s.Server, number), s.number.Add(1)}
 }
 
-// laneName is unique in a generation.
-func laneName(attachment uint64, server bool, number int) uint16 {
-	if server {
-		return uint16(number)
-	}
-	return uint16(attachment)<<3 | uint16(number)
-}
-
 // watch records the endpoint's events.
 func (s *stay) watch() {
 	defer s.events.Done()

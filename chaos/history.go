@@ -230,3 +230,14 @@ func (r *recording) readLane(file io.ReaderAt, lane int) error {
 }
 
 func laneOffset(lane int) int { return headSize + lane*laneSlots*slotSize }
+
+// laneName is the ID.Lane of what a lane sends, unique in a generation.
+func laneName(attachment uint64, server bool, number int) uint16 {
+	if server {
+		return uint16(number)
+	}
+	return uint16(attachment)<<3 | uint16(number)
+}
+
+// lifeOf is the attachment of the client that sent a message.
+func lifeOf(id ID) int { return int(id.Lane >> 3) }

@@ -349,9 +349,6 @@ func (t *trial) placeOf(least, most int, verdict string, departures []Departure)
 	return least, departures
 }
 
-// lifeOf is the life of the client that sent a message: laneName.
-func lifeOf(id ID) int { return int(id.Lane >> 3) }
-
 // fillAccounts takes over what a client was told of its server's end, and what
 // both are told at rest.
 func (t *trial) fillAccounts() {
