@@ -5,6 +5,7 @@ package chaos
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -37,10 +38,17 @@ const (
 // markNumber is in the fourth argument of each mark, and in no other call.
 const markNumber = 0x74616e64656d_c4a5
 
+// markSignal means nothing to a process without children. It has a lower number
+// than the one by which the Go runtime preempts: of two that wait, the kernel
+// delivers the lower first, and behind the other the registers are a handler's.
+const markSignal = unix.SIGCHLD
+
 // here is where the mark is. To the scheduler it is a system call like any other,
 // so that it preempts nobody who stands at one for long.
 func (m markKind) here(value uint64) {
-	_, _, _ = unix.Syscall6(unix.SYS_TGKILL, uintptr(unix.Getpid()), uintptr(unix.Gettid()), uintptr(unix.SIGWINCH),
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_, _, _ = unix.Syscall6(unix.SYS_TGKILL, uintptr(unix.Getpid()), uintptr(unix.Gettid()), uintptr(markSignal),
 		markNumber, uintptr(m), uintptr(value))
 }
 
@@ -69,7 +77,7 @@ func (t *tracee) nextMark(resume func(*tracedThread) error, inspect func(*traced
 			m, found := r.mark(r.number())
 			switch {
 			case err != nil || found && why != stopSignal:
-			case found && thread.signal == int(unix.SIGWINCH):
+			case found && thread.signal == int(markSignal):
 				thread.signal = 0
 				return thread, m, nil
 			case inspect != nil && why != stopSignal:
