@@ -70,7 +70,7 @@ type reply struct {
 	Ends       []End        `json:",omitempty"` // After counts within Received
 	Unreleased []Unreleased `json:",omitempty"`
 	Events     []told       `json:",omitempty"`
-	Stats      *ipc.Stats   `json:",omitempty"`
+	State      string       `json:",omitempty"` // of the peer
 }
 
 // A told is an event as an actor passes it on.
@@ -207,9 +207,8 @@ func (a *actor) do(ctx context.Context, c command) (answer reply) {
 		}
 	case "account":
 		answer.Unreleased, err = a.account()
-	case "stats":
-		stats := a.e.Stats()
-		answer.Stats = &stats
+	case "state":
+		answer.State = a.e.Peer().State.String()
 	default:
 		err = fmt.Errorf("no verb %q", c.Verb)
 	}

@@ -95,7 +95,16 @@ func parsePoint(text string) (p point, err error) {
 
 // opens reports whether an operation opens or closes something: there, each side
 // dies at its own steps only.
-func opens(operation string) bool { return operation == "reattach" || operation == "close" }
+func opens(operation string) bool {
+	switch operation {
+	case "listen", "dial", "reattach", "close":
+		return true
+	}
+	return false
+}
+
+// beginnings are the sequences in which the pair comes about.
+var beginnings = [][]string{{"listen"}, {"listen", "dial"}}
 
 // sequences are all sequences of up to so many operations. Whatever ends a
 // sequence stands at its end; shorter ones come first.

@@ -89,7 +89,7 @@ func (e *enumeration) assign(ctx context.Context) {
 		}
 		return !e.over(ctx)
 	}
-	all := sequences(cmp.Or(e.options.Longest, 3))
+	all := append(beginnings, sequences(cmp.Or(e.options.Longest, 3))...)
 	if e.options.Full {
 		for _, operations := range all {
 			if !give(operations, -1, -1) {
@@ -98,7 +98,7 @@ func (e *enumeration) assign(ctx context.Context) {
 		}
 		return
 	}
-	for _, operations := range sequences(1) {
+	for _, operations := range append(beginnings, sequences(1)...) {
 		if !give(operations, -1, 1) {
 			return
 		}
@@ -197,6 +197,10 @@ func (p *played) enter(report *Report, layer string) {
 		}
 		report.Covered(d.Step, outcome)
 	}
+	for _, d := range p.Thaws {
+		report.Covered(d.Step, d.Outcome)
+		report.Count("thawed", 1)
+	}
 	for _, f := range p.Failures {
 		report.Fail(f.Contract, playAgain(layer, f.Reproduce), "%s", f.What)
 	}
@@ -265,9 +269,16 @@ func sample(draw *rand.Rand, all []point, count int) []point {
 	return some
 }
 
-// PlayAgain plays one case of layer 1 again.
+// PlayAgain plays one case of layer 1 or 2 again, as a failure has printed it:
+// LAYER=COORDINATE.
 func PlayAgain(ctx context.Context, at string) (*Report, error) {
 	layer, text, _ := strings.Cut(at, "=")
+	b := blows[0]
+	for _, other := range blows {
+		if rest, found := strings.CutPrefix(text, strings.ReplaceAll(other.name, " ", "-")+","); found {
+			b, text = other, rest
+		}
+	}
 	c, err := parseCoordinate(text)
 	if err != nil {
 		return nil, err
@@ -277,8 +288,11 @@ func PlayAgain(ctx context.Context, at string) (*Report, error) {
 	case "enumerator":
 		got := play(ctx, c, newCell)
 		got.enter(report, layer)
+	case "forked":
+		got := playForked(ctx, c, b)
+		got.enter(report, layer)
 	default:
-		return nil, errors.New("chaos: want enumerator=COORDINATE")
+		return nil, errors.New("chaos: want enumerator=COORDINATE or forked=BLOW,COORDINATE")
 	}
 	return report.Finish(1), nil
 }

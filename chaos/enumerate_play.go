@@ -13,6 +13,7 @@ type played struct {
 	Coordinate string
 	Failures   []Failure `json:",omitempty"`
 	Deaths     []died    `json:",omitempty"` // as they came; fewer than wanted if a point was not reached
+	Thaws      []died    `json:",omitempty"` // who was frozen and went on
 
 	// Clocks are how many steps each role had reached: behind each operation
 	// without a death, and in the recovery behind the last death.
@@ -51,7 +52,7 @@ func play(ctx context.Context, c coordinate, recruit func(*member) (party, error
 }
 
 func (p *played) play(w *world, c coordinate) {
-	if !w.setup(c.Actor) {
+	if c.Operations[0] != "listen" && !w.setup(c.Actor) {
 		w.unexplained("the pair did not come about")
 		return
 	}

@@ -168,11 +168,7 @@ func (w *world) setup(actor ipc.Role) bool {
 	if !w.listen(command{Verb: "listen"}) {
 		return false
 	}
-	if _, err := w.join(ipc.RoleClient); err != nil {
-		w.broken("harness", "%v", err)
-		return false
-	}
-	if !w.dial() {
+	if !w.succeed() {
 		return false
 	}
 	a, b := w.pair(actor)
@@ -209,6 +205,10 @@ func (w *world) perform(operation string, actor ipc.Role) bool {
 		return ok && !w.fallen()
 	}
 	switch operation {
+	case "listen":
+		return w.listen(command{Verb: "listen"}) && !w.fallen()
+	case "dial":
+		return w.succeed() && !w.fallen()
 	case "send":
 		return w.try(a, a.sizes("trysend", sendSize))
 	case "batch":

@@ -25,7 +25,8 @@ func (w *world) recover() bool {
 	}
 	switch server, client := w.server.up(), w.client.up(); {
 	case server && !client:
-		if w.client != nil && !w.farewell(w.client) {
+		theirs := w.client != nil && w.client.generation == w.server.generation // else of one before
+		if theirs && !w.farewell(w.client) {
 			return false
 		}
 	case client && !server:

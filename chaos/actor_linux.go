@@ -1,0 +1,187 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// An order is one line to an actor in a process of its own: a command, or with a
+// signal, the step from now on at which it sends that to itself.
+type order struct {
+	Number  int
+	Command *command       `json:",omitempty"`
+	Signal  syscall.Signal `json:",omitempty"`
+	Step    int            `json:",omitempty"`
+}
+
+type actorArgument struct {
+	Path    string
+	Options actorOptions
+}
+
+// The actor of a process of its own. It tells of each step before it goes on, or
+// does not: what it has told, it has stored.
+var _ = register("actor", func(p *player) {
+	var argument actorArgument
+	p.arg(&argument)
+	var signal atomic.Int64
+	var left atomic.Int64
+	a := &actor{path: argument.Path, options: argument.Options}
+	a.report = func(at step.ID, value uint64) {
+		p.say("step %d %d", at, value)
+		if left.Add(-1) == 0 {
+			signalSelf(syscall.Signal(signal.Load()))
+		}
+	}
+	for {
+		var o order
+		if err := json.Unmarshal([]byte(p.next()), &o); err != nil {
+			p.fail("order: %v", err)
+		}
+		if o.Command == nil {
+			signal.Store(int64(o.Signal))
+			left.Store(int64(o.Step))
+			continue
+		}
+		go func() {
+			encoded, _ := json.Marshal(a.do(context.Background(), *o.Command))
+			p.say("reply %d %s", o.Number, encoded)
+		}()
+	}
+})
+
+// A blow is what is done to a process at a step.
+type blow struct {
+	name   string
+	at     syscall.Signal // which it sends to itself
+	behind syscall.Signal // which it gets when it is stopped; 0 for none
+}
+
+var blows = []blow{
+	{"killed", syscall.SIGKILL, 0},
+	{"frozen and killed", syscall.SIGSTOP, syscall.SIGKILL},
+	{"frozen and thawed", syscall.SIGSTOP, syscall.SIGCONT},
+}
+
+// A fork is a party that is a process of its own.
+type fork struct {
+	*process
+	m    *member
+	blow blow
+	dead chan struct{}
+
+	frozen func(*member) // called while the process is stopped at its step
+
+	mu     sync.Mutex
+	number int
+	calls  map[int]chan reply
+}
+
+// forks returns a function that makes forks for members, which get the blow at
+// the step that they are armed for.
+func forks(b blow, frozen func(*member)) func(*member) (party, error) {
+	return func(m *member) (party, error) {
+		p, err := start("actor", actorArgument{m.w.path, m.w.options})
+		if err != nil {
+			return nil, err
+		}
+		f := &fork{process: p, m: m, blow: b, frozen: frozen, dead: make(chan struct{}), calls: map[int]chan reply{}}
+		go f.read()
+		return f, nil
+	}
+}
+
+// read takes what the process says: its steps, in order, and its replies.
+func (f *fork) read() {
+	defer close(f.dead)
+	for {
+		line, err := f.hear(context.Background())
+		if err != nil {
+			return
+		}
+		word, rest, _ := strings.Cut(line, " ")
+		switch word {
+		case "step":
+			var at step.ID
+			var value uint64
+			if _, err := fmt.Sscan(rest, &at, &value); err == nil {
+				if then := f.m.w.reached(f.m, at, value); then != nil {
+					go then()
+				}
+			}
+		case "reply":
+			var number int
+			digits, text, _ := strings.Cut(rest, " ")
+			var got reply
+			_, err := fmt.Sscan(digits, &number)
+			if err == nil {
+				err = json.Unmarshal([]byte(text), &got)
+			}
+			if err != nil {
+				f.m.w.broken("harness", "%v replied %q: %v", f.m.role, line, err)
+			}
+			f.mu.Lock()
+			f.calls[number] <- got
+			f.mu.Unlock()
+		default:
+			f.m.w.broken("harness", "%v said %q%s", f.m.role, line, f.log)
+		}
+	}
+}
+
+func (f *fork) gone() <-chan struct{} { return f.dead }
+
+// send sends one order.
+func (f *fork) send(o order) {
+	encoded, _ := json.Marshal(o)
+	f.tell("%s", encoded)
+}
+
+// do implements party.
+func (f *fork) do(ctx context.Context, c command) (reply, error) {
+	f.mu.Lock()
+	f.number++
+	number, call := f.number, make(chan reply, 1)
+	f.calls[number] = call
+	f.mu.Unlock()
+	f.send(order{Number: number, Command: &c})
+	select {
+	case got := <-call:
+		return got, nil
+	case <-f.dead:
+		return reply{}, errEnded
+	case <-ctx.Done():
+		return reply{}, ctx.Err()
+	}
+}
+
+// arm implements party. The victim is always this process.
+func (f *fork) arm(at fuse) {
+	if at.victim == nil {
+		f.send(order{})
+		return
+	}
+	if f.blow.behind != 0 {
+		stop := f.awaitStop()
+		go func() {
+			if <-stop == stopped {
+				f.frozen(f.m)
+				_ = f.signal(f.blow.behind)
+			}
+		}()
+	}
+	f.send(order{Signal: f.blow.at, Step: at.n})
+}
+
+// bury implements party.
+func (f *fork) bury() {
+	f.kill()
+	<-f.dead
+}

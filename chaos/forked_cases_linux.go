@@ -1,0 +1,77 @@
+package chaos
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc"
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// killOnClose is the row of a server that closes while its client is frozen, and
+// kills it (Options.KillOnClose): the server dies at one step of its Close after
+// the other. The only step that needs a process to be killed by its peer.
+func (f *forking) killOnClose(ctx context.Context) {
+	c := coordinate{ipc.RoleServer, []string{"killclose"}, []point{{ipc.RoleServer, ipc.RoleServer, 0}}}
+	for !f.over(ctx) {
+		c.Deaths[0].N++
+		p := playKillOnClose(ctx, c)
+		f.enter(p)
+		if len(p.Deaths) == 0 || len(p.Failures) > 0 {
+			return
+		}
+	}
+}
+
+// playKillOnClose plays one case of it.
+func playKillOnClose(ctx context.Context, c coordinate) played {
+	p := played{Coordinate: c.String()}
+	options := worldOptions(c.Operations)
+	options.KillOnClose, options.CloseTimeout = true, 20*time.Millisecond
+	w, err := newWorld(ctx, options, forks(blows[0], nil))
+	if err != nil {
+		p.Failures = []Failure{{"harness", err.Error(), p.Coordinate}}
+		return p
+	}
+	defer w.end()
+	if w.setup(ipc.RoleServer) {
+		p.killOnClose(w, c)
+	}
+	for _, broken := range w.judge() {
+		broken.Reproduce = p.Coordinate
+		p.Failures = append(p.Failures, broken)
+	}
+	return p
+}
+
+func (p *played) killOnClose(w *world, c coordinate) {
+	client := w.client.party.(*fork)
+	stop := client.awaitStop()
+	_ = client.signal(syscall.SIGSTOP)
+	if <-stop != stopped {
+		w.broken("harness", "the client cannot be frozen")
+		return
+	}
+	w.arm(c.Deaths[0])
+	got, err := w.tell(w.server, command{Verb: "close"})
+	w.disarm()
+	if err == nil { // untouched: then the client was killed
+		if got.Trouble != "" {
+			w.broken("L8 NoLeak", "close with KillOnClose: %s", got.Trouble)
+		}
+	} else {
+		p.mourn(w, "killclose", c.Deaths[0])
+		w.server.mourned = true
+	}
+	if err == nil || w.server.last >= step.ClientKilled {
+		<-client.gone()
+	} else if !w.refuse() { // it is frozen, alive, and keeps the next server out
+		return
+	}
+	_ = client.signal(syscall.SIGKILL)
+	<-client.gone()
+	if !w.recover() || !w.finish() {
+		w.unexplained("after a close with KillOnClose")
+	}
+}

@@ -1,0 +1,186 @@
+package chaos
+
+import (
+	"context"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc"
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// Forked is layer 2: real processes, each of which is killed, or frozen and
+// killed, or frozen and thawed, at its first step of an operation, at its second,
+// and so on until the operation comes to its end untouched.
+func Forked(ctx context.Context, o ForkedOptions) (*Report, error) {
+	if o.Budget > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.Budget+2*watchdog)
+		defer cancel()
+	}
+	f := &forking{options: o, report: NewReport("forked", o.Seed), rows: make(chan func(context.Context))}
+	if o.Budget > 0 {
+		f.until = time.Now().Add(o.Budget)
+	}
+	var players sync.WaitGroup
+	for range runtime.NumCPU() {
+		players.Add(1)
+		go func() {
+			defer players.Done()
+			for row := range f.rows {
+				row(ctx)
+			}
+		}()
+	}
+	for _, row := range f.all() {
+		if f.over(ctx) {
+			break
+		}
+		f.rows <- row
+	}
+	close(f.rows)
+	players.Wait()
+	f.report.Count("rows finished", f.finished)
+	return f.report.Finish(1), ctx.Err()
+}
+
+// A forking is one run of layer 2.
+type forking struct {
+	options ForkedOptions
+	report  *Report
+	until   time.Time
+	rows    chan func(context.Context)
+
+	mu       sync.Mutex
+	cases    int
+	finished int
+}
+
+func (f *forking) over(ctx context.Context) bool {
+	return ctx.Err() != nil || !f.until.IsZero() && time.Now().After(f.until)
+}
+
+// all are the rows: what is done to whom in which operations. Each goes on from
+// step to step. They come in the order that the seed draws.
+func (f *forking) all() (rows []func(context.Context)) {
+	life := beginnings
+	for _, actor := range roles {
+		for _, operations := range append(life, sequences(1)...) {
+			for _, victim := range roles {
+				for _, b := range blows {
+					rows = append(rows, func(ctx context.Context) { f.row(ctx, coordinate{Actor: actor, Operations: operations}, victim, b) })
+				}
+			}
+		}
+		life = nil // nobody acts in it
+	}
+	rows = append(rows, f.killOnClose)
+	draw := rand.New(rand.NewPCG(f.options.Seed, 3))
+	draw.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	return rows
+}
+
+// row kills, or freezes, at one step after the other, until nobody is touched.
+func (f *forking) row(ctx context.Context, c coordinate, victim ipc.Role, b blow) {
+	for n := 1; !f.over(ctx); n++ {
+		c.Deaths = []point{{victim, victim, n}}
+		p := playForked(ctx, c, b)
+		touched := len(p.Deaths)+len(p.Thaws) > 0
+		f.enter(p)
+		if !touched || len(p.Failures) > 0 {
+			if !touched {
+				f.mu.Lock()
+				f.finished++
+				f.mu.Unlock()
+			}
+			return
+		}
+	}
+}
+
+// playForked plays one case of layer 2.
+func playForked(ctx context.Context, c coordinate, b blow) played {
+	var mu sync.Mutex
+	var thawed []died
+	p := play(ctx, c, forks(b, func(m *member) {
+		m.w.checkFrozen(m)
+		if b.behind == syscall.SIGCONT {
+			m.w.mu.Lock()
+			at := m.last
+			m.w.mu.Unlock()
+			mu.Lock()
+			thawed = append(thawed, died{at.String(), strings.Join(c.Operations, ","), m.role.String() + " " + b.name})
+			mu.Unlock()
+		}
+	}))
+	for i := range p.Deaths {
+		if b.behind != 0 {
+			p.Deaths[i].Outcome += ", frozen before"
+		}
+	}
+	for i := range p.Failures {
+		p.Failures[i].Reproduce = strings.ReplaceAll(b.name, " ", "-") + "," + p.Failures[i].Reproduce
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	p.Thaws = thawed
+	return p
+}
+
+// checkFrozen sees that a frozen process is not taken for a dead one, and that
+// nobody takes its place.
+func (w *world) checkFrozen(m *member) {
+	w.mu.Lock()
+	server, attached := w.server, m.attached && !m.goodbye
+	locked := slices.Contains(m.trail, step.ServerLocked) && !slices.Contains(m.trail, step.ServerUnlocked)
+	w.mu.Unlock()
+	ctx, cancel := context.WithTimeout(w.ctx, watchdog/12)
+	defer cancel()
+	switch m.role {
+	case ipc.RoleClient:
+		if !attached || !server.up() {
+			return
+		}
+		if got, err := server.do(ctx, command{Verb: "state"}); err == nil && (got.State == "died" || got.State == "closed") {
+			w.broken("L5 TrueVerdict", "server: the client is frozen, and said to have %s", got.State)
+		}
+		w.checkRefused(ctx, m.role, "dial", "client running", "L2 SingleClient")
+	case ipc.RoleServer:
+		if locked {
+			w.checkRefused(ctx, m.role, "listen", "server running", "L1 SingleServer")
+		}
+	}
+}
+
+// checkRefused sees that somebody else is refused.
+func (w *world) checkRefused(ctx context.Context, role ipc.Role, verb, want, contract string) {
+	probe := &member{role: role, w: w, cues: map[step.ID]*cue{}}
+	p, err := newCell(probe)
+	if err != nil {
+		w.broken("harness", "%v", err)
+		return
+	}
+	probe.party = p
+	defer p.bury()
+	got, err := p.do(ctx, command{Verb: verb})
+	if err == nil && ctx.Err() == nil && got.Sort != want {
+		w.broken(contract, "another %v beside a frozen one: %q, want %s", role, got.Sort, want)
+	}
+}
+
+// enter enters a case into the report.
+func (f *forking) enter(p played) {
+	p.enter(f.report, "forked")
+	f.mu.Lock()
+	f.cases++
+	cases := f.cases
+	f.mu.Unlock()
+	if f.options.Progress != nil {
+		f.options.Progress(cases)
+	}
+}
