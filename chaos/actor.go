@@ -38,71 +38,6 @@ type actorOptions struct {
 	Wait, KillOrphan, KillOnClose, FailOnHang                      bool
 }
 
-// A command is one thing that an actor can be told.
-type command struct {
-	Verb  string
-	First uint32 `json:",omitempty"` // number of the first message
-	Sizes []int  `json:",omitempty"` // of the messages, one each
-	Count int    `json:",omitempty"` // of the messages to receive or release; 0 is all
-	Wait  bool   `json:",omitempty"` // listen: wait for the others to leave
-	Event string `json:",omitempty"` // event: the kind to wait for
-}
-
-func (c command) String() string {
-	text := c.Verb
-	if c.Event != "" {
-		text += " " + c.Event
-	}
-	if len(c.Sizes) > 0 {
-		text += fmt.Sprintf(" %d+%v", c.First, c.Sizes)
-	}
-	return text
-}
-
-// A reply is what an actor says when it has done what it was told.
-type reply struct {
-	Trouble    string       `json:",omitempty"` // the error's text
-	Sort       string       `json:",omitempty"` // and what it means: see sortOf
-	Generation uint32       `json:",omitempty"`
-	Attachment int          `json:",omitempty"`
-	Committed  int          `json:",omitempty"`
-	Received   []Received   `json:",omitempty"`
-	Ends       []End        `json:",omitempty"` // After counts within Received
-	Unreleased []Unreleased `json:",omitempty"`
-	Events     []told       `json:",omitempty"`
-	State      string       `json:",omitempty"` // of the peer
-}
-
-// A told is an event as an actor passes it on.
-type told struct {
-	Kind                      string
-	Attachment                int
-	Unreleased, Redeliverable int
-}
-
-// sorts are the errors that a script tells apart.
-var sorts = []struct {
-	err  error
-	name string
-}{
-	{ipc.ErrPeerDied, "died"}, {ipc.ErrPeerClosed, "closed"}, {ipc.ErrPeerHung, "hung"},
-	{ipc.ErrServerRunning, "server running"}, {ipc.ErrClientRunning, "client running"},
-	{ipc.ErrFull, "full"}, {ipc.ErrEmpty, "empty"}, {ipc.ErrClosed, "own close"}, {ipc.ErrViewsHeld, "views held"},
-	{context.Canceled, "cancelled"}, {context.DeadlineExceeded, "deadline"},
-}
-
-func sortOf(err error) string {
-	if err == nil {
-		return ""
-	}
-	for _, s := range sorts {
-		if errors.Is(err, s.err) {
-			return s.name
-		}
-	}
-	return "other"
-}
-
 // A heart lets one endpoint beat when it may.
 type heart struct {
 	may    chan struct{} // one for each beat
@@ -207,8 +142,8 @@ func (a *actor) do(ctx context.Context, c command) (answer reply) {
 		}
 	case "account":
 		answer.Unreleased, err = a.account()
-	case "state":
-		answer.State = a.e.Peer().State.String()
+	case "alive":
+		err = a.alive(ctx)
 	default:
 		err = fmt.Errorf("no verb %q", c.Verb)
 	}
@@ -394,4 +329,19 @@ func (a *actor) account() (list []Unreleased, err error) {
 		list = append(list, Unreleased{ID: id, Delivered: u.Delivered, Damage: damage})
 	}
 	return list, err
+}
+
+// alive waits until the peer is seen as one that lives.
+func (a *actor) alive(ctx context.Context) error {
+	for {
+		state := a.e.Peer().State
+		if state == ipc.PeerAttached || state == ipc.PeerHung {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
 }

@@ -37,6 +37,7 @@ var _ = register("actor", func(p *player) {
 	a.report = func(at step.ID, value uint64) {
 		p.say("step %d %d", at, value)
 		if left.Add(-1) == 0 {
+			p.say("struck")
 			signalSelf(syscall.Signal(signal.Load()))
 		}
 	}
@@ -57,14 +58,14 @@ var _ = register("actor", func(p *player) {
 	}
 })
 
-// A blow is what is done to a process at a step.
-type blow struct {
+// A stroke is what is done to a process at a step.
+type stroke struct {
 	name   string
 	at     syscall.Signal // which it sends to itself
 	behind syscall.Signal // which it gets when it is stopped; 0 for none
 }
 
-var blows = []blow{
+var strokes = []stroke{
 	{"killed", syscall.SIGKILL, 0},
 	{"frozen and killed", syscall.SIGSTOP, syscall.SIGKILL},
 	{"frozen and thawed", syscall.SIGSTOP, syscall.SIGCONT},
@@ -73,26 +74,27 @@ var blows = []blow{
 // A fork is a party that is a process of its own.
 type fork struct {
 	*process
-	m    *member
-	blow blow
-	dead chan struct{}
+	m      *member
+	stroke stroke
+	dead   chan struct{}
 
 	frozen func(*member) // called while the process is stopped at its step
+	struck chan struct{} // one when it says that it has reached that step
 
 	mu     sync.Mutex
 	number int
 	calls  map[int]chan reply
 }
 
-// forks returns a function that makes forks for members, which get the blow at
+// forks returns a function that makes forks for members, which get the stroke at
 // the step that they are armed for.
-func forks(b blow, frozen func(*member)) func(*member) (party, error) {
+func forks(b stroke, frozen func(*member)) func(*member) (party, error) {
 	return func(m *member) (party, error) {
 		p, err := start("actor", actorArgument{m.w.path, m.w.options})
 		if err != nil {
 			return nil, err
 		}
-		f := &fork{process: p, m: m, blow: b, frozen: frozen, dead: make(chan struct{}), calls: map[int]chan reply{}}
+		f := &fork{process: p, m: m, stroke: b, frozen: frozen, dead: make(chan struct{}), calls: map[int]chan reply{}, struck: make(chan struct{}, 1)}
 		go f.read()
 		return f, nil
 	}
@@ -116,6 +118,8 @@ func (f *fork) read() {
 					go then()
 				}
 			}
+		case "struck":
+			f.struck <- struct{}{}
 		case "reply":
 			var number int
 			digits, text, _ := strings.Cut(rest, " ")
@@ -168,16 +172,17 @@ func (f *fork) arm(at fuse) {
 		f.send(order{})
 		return
 	}
-	if f.blow.behind != 0 {
+	if f.stroke.behind != 0 {
 		stop := f.awaitStop()
 		go func() {
 			if <-stop == stopped {
+				<-f.struck // all that it has told before is known now
 				f.frozen(f.m)
-				_ = f.signal(f.blow.behind)
+				_ = f.signal(f.stroke.behind)
 			}
 		}()
 	}
-	f.send(order{Signal: f.blow.at, Step: at.n})
+	f.send(order{Signal: f.stroke.at, Step: at.n})
 }
 
 // bury implements party.

@@ -273,8 +273,8 @@ func sample(draw *rand.Rand, all []point, count int) []point {
 // LAYER=COORDINATE.
 func PlayAgain(ctx context.Context, at string) (*Report, error) {
 	layer, text, _ := strings.Cut(at, "=")
-	b := blows[0]
-	for _, other := range blows {
+	b := strokes[0]
+	for _, other := range strokes {
 		if rest, found := strings.CutPrefix(text, strings.ReplaceAll(other.name, " ", "-")+","); found {
 			b, text = other, rest
 		}
@@ -292,7 +292,7 @@ func PlayAgain(ctx context.Context, at string) (*Report, error) {
 		got := playForked(ctx, c, b)
 		got.enter(report, layer)
 	default:
-		return nil, errors.New("chaos: want enumerator=COORDINATE or forked=BLOW,COORDINATE")
+		return nil, errors.New("chaos: want enumerator=COORDINATE or forked=STROKE,COORDINATE")
 	}
 	return report.Finish(1), nil
 }

@@ -9,11 +9,14 @@ import (
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
+// killClose is the operation of killOnClose, in coordinates.
+const killClose = "killclose"
+
 // killOnClose is the row of a server that closes while its client is frozen, and
 // kills it (Options.KillOnClose): the server dies at one step of its Close after
 // the other. The only step that needs a process to be killed by its peer.
 func (f *forking) killOnClose(ctx context.Context) {
-	c := coordinate{ipc.RoleServer, []string{"killclose"}, []point{{ipc.RoleServer, ipc.RoleServer, 0}}}
+	c := coordinate{ipc.RoleServer, []string{killClose}, []point{{ipc.RoleServer, ipc.RoleServer, 0}}}
 	for !f.over(ctx) {
 		c.Deaths[0].N++
 		p := playKillOnClose(ctx, c)
@@ -29,7 +32,7 @@ func playKillOnClose(ctx context.Context, c coordinate) played {
 	p := played{Coordinate: c.String()}
 	options := worldOptions(c.Operations)
 	options.KillOnClose, options.CloseTimeout = true, 20*time.Millisecond
-	w, err := newWorld(ctx, options, forks(blows[0], nil))
+	w, err := newWorld(ctx, options, forks(strokes[0], nil))
 	if err != nil {
 		p.Failures = []Failure{{"harness", err.Error(), p.Coordinate}}
 		return p
@@ -60,8 +63,9 @@ func (p *played) killOnClose(w *world, c coordinate) {
 		if got.Trouble != "" {
 			w.broken("L8 NoLeak", "close with KillOnClose: %s", got.Trouble)
 		}
+		w.leave(w.server)
 	} else {
-		p.mourn(w, "killclose", c.Deaths[0])
+		p.mourn(w, killClose, c.Deaths[0])
 		w.server.mourned = true
 	}
 	if err == nil || w.server.last >= step.ClientKilled {

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -72,7 +73,7 @@ func (f *forking) all() (rows []func(context.Context)) {
 	for _, actor := range roles {
 		for _, operations := range append(life, sequences(1)...) {
 			for _, victim := range roles {
-				for _, b := range blows {
+				for _, b := range strokes {
 					rows = append(rows, func(ctx context.Context) { f.row(ctx, coordinate{Actor: actor, Operations: operations}, victim, b) })
 				}
 			}
@@ -86,7 +87,7 @@ func (f *forking) all() (rows []func(context.Context)) {
 }
 
 // row kills, or freezes, at one step after the other, until nobody is touched.
-func (f *forking) row(ctx context.Context, c coordinate, victim ipc.Role, b blow) {
+func (f *forking) row(ctx context.Context, c coordinate, victim ipc.Role, b stroke) {
 	for n := 1; !f.over(ctx); n++ {
 		c.Deaths = []point{{victim, victim, n}}
 		p := playForked(ctx, c, b)
@@ -104,7 +105,10 @@ func (f *forking) row(ctx context.Context, c coordinate, victim ipc.Role, b blow
 }
 
 // playForked plays one case of layer 2.
-func playForked(ctx context.Context, c coordinate, b blow) played {
+func playForked(ctx context.Context, c coordinate, b stroke) played {
+	if c.Operations[0] == killClose {
+		return playKillOnClose(ctx, c)
+	}
 	var mu sync.Mutex
 	var thawed []died
 	p := play(ctx, c, forks(b, func(m *member) {
@@ -137,17 +141,21 @@ func playForked(ctx context.Context, c coordinate, b blow) played {
 func (w *world) checkFrozen(m *member) {
 	w.mu.Lock()
 	server, attached := w.server, m.attached && !m.goodbye
+	known := server != nil && lastOf(server.trail, step.ReadyReceived) > lastOf(server.trail, step.GrantSent)
 	locked := slices.Contains(m.trail, step.ServerLocked) && !slices.Contains(m.trail, step.ServerUnlocked)
 	w.mu.Unlock()
-	ctx, cancel := context.WithTimeout(w.ctx, watchdog/12)
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	switch m.role {
 	case ipc.RoleClient:
 		if !attached || !server.up() {
 			return
 		}
-		if got, err := server.do(ctx, command{Verb: "state"}); err == nil && (got.State == "died" || got.State == "closed") {
-			w.broken("L5 TrueVerdict", "server: the client is frozen, and said to have %s", got.State)
+		if !known {
+			return
+		}
+		if _, err := server.do(ctx, command{Verb: "alive"}); errors.Is(err, context.DeadlineExceeded) {
+			w.broken("L5 TrueVerdict", "server: the client is frozen, and not seen as one that lives")
 		}
 		w.checkRefused(ctx, m.role, "dial", "client running", "L2 SingleClient")
 	case ipc.RoleServer:
@@ -155,6 +163,15 @@ func (w *world) checkFrozen(m *member) {
 			w.checkRefused(ctx, m.role, "listen", "server running", "L1 SingleServer")
 		}
 	}
+}
+
+func lastOf(trail []step.ID, at step.ID) int {
+	for i := len(trail) - 1; i >= 0; i-- {
+		if trail[i] == at {
+			return i
+		}
+	}
+	return -1
 }
 
 // checkRefused sees that somebody else is refused.
