@@ -267,6 +267,31 @@ func TestManifestAsksOnlyWhatTheCheckerDoesRight(t *testing.T) {
 	}
 }
 
+// What is shown in small is shown at its full size in the long tier.
+func TestShortConfigurationHasItsTwin(t *testing.T) {
+	found := 0
+	for _, m := range readManifests(t) {
+		all := map[string]configuration{}
+		for _, c := range m.Configurations {
+			all[c.Name] = c
+		}
+		for name, c := range all {
+			twin, ok := all[name+"_short"]
+			if !ok {
+				continue
+			}
+			found++
+			if c.Tier != kindLong || twin.Tier != kindCI || !slices.Equal(c.Checks, twin.Checks) || twin.Distinct >= c.Distinct {
+				t.Errorf("%s: %s_short is not the same in small: tiers %s and %s, checks %v and %v, %d and %d states",
+					m.Path, name, c.Tier, twin.Tier, c.Checks, twin.Checks, c.Distinct, twin.Distinct)
+			}
+		}
+	}
+	if found < 6 {
+		t.Errorf("found %d twins", found)
+	}
+}
+
 // Each of these is a way to be green and to have checked nothing.
 func TestManifestThatCannotFailIsRefused(t *testing.T) {
 	sound := configuration{Name: "x", Kind: kindHolds, Tier: kindCI, Workers: 1, Checks: []string{"M1"}, Actions: []string{"A"}}

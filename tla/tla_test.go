@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"text/tabwriter"
+	"time"
 )
 
 var (
@@ -104,6 +105,8 @@ func run(t *testing.T, c configuration) verdict {
 	}
 	o := runTLC(t, ".", c.Module, filepath.Join("cfg", c.Name+".cfg"), c.Workers, flags...)
 	v := verdict{c, o, o.differences(c)}
+	t.Logf("%d distinct states, %d generated, depth %d, %.1fs, %.1fs of a processor",
+		o.distinct, o.generated, o.depth, o.took.Seconds(), o.cpu.Seconds())
 	if *update && o.exit == c.Exit && (c.Exit != exitInvariant || o.property == c.Property) {
 		return v
 	}
@@ -117,8 +120,9 @@ func run(t *testing.T, c configuration) verdict {
 func table(manifests []manifest, verdicts map[string]verdict) string {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "configuration\tkind\tfails with\tdistinct\tgenerated\tdepth\ttime\tverdict")
+	fmt.Fprintln(w, "configuration\tkind\tfails with\tdistinct\tgenerated\tdepth\ttime\tprocessor\tverdict")
 	distinct, generated := 0, 0
+	var cpu time.Duration
 	for _, m := range manifests {
 		for _, c := range m.Configurations {
 			v, ran := verdicts[c.Name]
@@ -129,12 +133,12 @@ func table(manifests []manifest, verdicts map[string]verdict) string {
 			if v.differences != nil {
 				said = "DIFFERS"
 			}
-			distinct, generated = distinct+v.distinct, generated+v.generated
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%.1fs\t%s\n",
-				c.Name, c.Kind, c.Property, v.distinct, v.generated, v.depth, v.took.Seconds(), said)
+			distinct, generated, cpu = distinct+v.distinct, generated+v.generated, cpu+v.cpu
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%.1fs\t%.1fs\t%s\n",
+				c.Name, c.Kind, c.Property, v.distinct, v.generated, v.depth, v.took.Seconds(), v.cpu.Seconds(), said)
 		}
 	}
-	fmt.Fprintf(w, "%d configurations\t\t\t%d\t%d\n", len(verdicts), distinct, generated)
+	fmt.Fprintf(w, "%d configurations\t\t\t%d\t%d\t\t\t%.1fs\n", len(verdicts), distinct, generated, cpu.Seconds())
 	_ = w.Flush()
 	return text.String()
 }

@@ -28,6 +28,7 @@ type outcome struct {
 	actions   []string // that happened
 	idle      []string // that did not
 	took      time.Duration
+	cpu       time.Duration // of the processors: what tells on a machine that others use too
 	text      string
 }
 
@@ -65,6 +66,9 @@ func runTLC(t *testing.T, dir, module, cfg string, workers int, flags ...string)
 	start := time.Now()
 	err = cmd.Run()
 	o := outcome{took: time.Since(start), text: text.String()}
+	if state := cmd.ProcessState; state != nil {
+		o.cpu = state.UserTime() + state.SystemTime()
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		o.exit = exit.ExitCode()
