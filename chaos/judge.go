@@ -306,14 +306,14 @@ func (d *docket) tell(report, found *Report, r *ruling, hit int) {
 	}
 	for _, f := range found.Failures {
 		report.Fail(f.Contract, f.Reproduce, "%s", f.What)
-		if name := countOf(f); name != "" {
+		if name := columnOf(f); name != "" {
 			report.Count(name, 1)
 		}
 	}
 }
 
-// countOf is the column of the campaign's table that a failure belongs to.
-func countOf(f Failure) string {
+// columnOf is the column of the campaign's table that a failure belongs to.
+func columnOf(f Failure) string {
 	name, _, _ := strings.Cut(f.Contract, " ")
 	switch {
 	case name == "M4" && strings.Contains(f.What, "whole"):

@@ -172,13 +172,10 @@ func (t *trial) fateOf(s sending, taken map[ID]bool) Outcome {
 	}
 	after := slices.Index(t.senders, s.life) + 1
 	for _, next := range t.senders[after:] {
-		for i := range next.slots {
-			if at := &next.slots[i]; at.doing.sends() && at.has(hasPos) {
-				if at.pos >= s.end {
-					return Yes
-				}
-				return No
-			}
+		if began, sent := next.beganAt(); sent && began >= s.end {
+			return Yes
+		} else if sent {
+			return No
 		}
 	}
 	for i := range t.takes {
@@ -190,6 +187,16 @@ func (t *trial) fateOf(s sending, taken map[ID]bool) Outcome {
 		return No
 	}
 	return Unknown
+}
+
+// beganAt is where a life's own messages begin, if it has sent any.
+func (l *life) beganAt() (first uint64, sent bool) {
+	for i := range l.slots {
+		if s := &l.slots[i]; s.doing.sends() && s.has(hasPos) && (!sent || s.pos < first) {
+			first, sent = s.pos, true
+		}
+	}
+	return first, sent
 }
 
 func (t *trial) sortByPosition() {
