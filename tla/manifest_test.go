@@ -287,7 +287,7 @@ func TestShortConfigurationHasItsTwin(t *testing.T) {
 			}
 		}
 	}
-	if found < 6 {
+	if found < 9 {
 		t.Errorf("found %d twins", found)
 	}
 }
