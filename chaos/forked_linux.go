@@ -5,7 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
-	"slices"
+
 	"strings"
 	"sync"
 	"syscall"
@@ -140,42 +140,54 @@ func playForked(ctx context.Context, c coordinate, b stroke) played {
 // nobody takes its place.
 func (w *world) checkFrozen(m *member) {
 	w.mu.Lock()
-	server, attached := w.server, m.attached && !m.goodbye
-	known := server != nil && lastOf(server.trail, step.ReadyReceived) > lastOf(server.trail, step.GrantSent)
-	locked := slices.Contains(m.trail, step.ServerLocked) && !slices.Contains(m.trail, step.ServerUnlocked)
+	server := w.server
+	holds := m.attached && !m.goodbye
+	known := server != nil && countOf(server.trail, step.ReadyReceived) == m.life // the server has heard of this one
+	locked := countOf(m.trail, step.ServerLocked) > 0 && countOf(m.trail, step.ServerUnlocked) == 0
 	w.mu.Unlock()
-	ctx, cancel := context.WithTimeout(w.ctx, patience)
-	defer cancel()
-	switch m.role {
-	case ipc.RoleClient:
-		if !attached || !server.up() {
-			return
+	if m.role == ipc.RoleServer {
+		if locked {
+			w.checkRefused(m.role, "listen", "server running", "L1 SingleServer")
 		}
-		if !known {
-			return
-		}
-		if _, err := server.do(ctx, command{Verb: "alive"}); errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	if !holds || !server.up() || w.closing(server) {
+		return
+	}
+	if known {
+		ctx, cancel := context.WithTimeout(w.ctx, patience/4)
+		defer cancel()
+		_, err := server.do(ctx, command{Verb: "alive"})
+		if errors.Is(err, context.DeadlineExceeded) && !w.closing(server) {
 			w.broken("L5 TrueVerdict", "server: the client is frozen, and not seen as one that lives")
 		}
-		w.checkRefused(ctx, m.role, "dial", "client running", "L2 SingleClient")
-	case ipc.RoleServer:
-		if locked {
-			w.checkRefused(ctx, m.role, "listen", "server running", "L1 SingleServer")
-		}
+	}
+	if !w.closing(server) {
+		w.checkRefused(m.role, "dial", "client running", "L2 SingleClient")
 	}
 }
 
-func lastOf(trail []step.ID, at step.ID) int {
-	for i := len(trail) - 1; i >= 0; i-- {
-		if trail[i] == at {
-			return i
-		}
-	}
-	return -1
+// closing reports whether a member has begun to close.
+func (w *world) closing(m *member) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return countOf(m.trail, step.CloseBegun) > 0
 }
 
-// checkRefused sees that somebody else is refused.
-func (w *world) checkRefused(ctx context.Context, role ipc.Role, verb, want, contract string) {
+func countOf(trail []step.ID, at step.ID) (count int) {
+	for _, reached := range trail {
+		if reached == at {
+			count++
+		}
+	}
+	return count
+}
+
+// checkRefused sees that somebody else is refused. A server that has begun to
+// close meanwhile refuses nobody, and keeps a client waiting.
+func (w *world) checkRefused(role ipc.Role, verb, want, contract string) {
+	ctx, cancel := context.WithTimeout(w.ctx, patience/4)
+	defer cancel()
 	probe := &member{role: role, w: w, cues: map[step.ID]*cue{}}
 	p, err := newCell(probe)
 	if err != nil {
