@@ -20,16 +20,18 @@ func ringsCompared(t *testing.T) []setting {
 	t.Helper()
 	var all []setting
 	for _, chosen := range []struct{ name, changes string }{
-		{"ring_plain", ""},         // store buffers
-		{"ring_views", ""},         // several messages held
-		{"ring_aborts", ""},        // reservations given back, clients that produce
-		{"ring_consumers_die", ""}, // three clients, one after the other
-		{"ring_generations", ""},   // both die
-		{"ring_waits_kept", ""},    // a client dies, a call is cancelled
-		{"ring_live_held", ""},     // sleeps end for no reason
-		{"ring_live_frozen", ""},   // a side freezes
-		{"ring_batches", "MaxMsg=2"},
-		{"ring_cancels_produces", "KillP=0 KillC=1"},
+		{"ring_live_plain", ""},                                // store buffers
+		{"ring_live_plain", "KillC=1 MaxMsg=1"},                // and what a death leaves in them
+		{"ring_views", ""},                                     // several messages held
+		{"ring_consumers_die", ""},                             // three clients, one after the other
+		{"ring_aborts", "MaxMsg=1"},                            // reservations given back, clients that produce
+		{"ring_generations", ""},                               // both die
+		{"ring_waits_kept", ""},                                // a client dies, a call is cancelled
+		{"ring_live_held", ""},                                 // sleeps end for no reason
+		{"ring_live_frozen", ""},                               // a side freezes
+		{"ring_batches", "MaxMsg=2"},                           // batches, a client dies
+		{"ring_cancels_produces", "KillP=0"},                   // a Send is cancelled
+		{"ring_cancels_produces", "KillP=0 KillC=1 CancelP=0"}, // and fails
 		{"ring_mut_PublishBeforeFill_M4", ""},
 		{"ring_mut_CounterAfterFlags_M7", `Left={"CounterAfterFlags","ReleaseBeforeCopy","NotifyBeforePublish","PositionAfterEnd"}`},
 	} {
