@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -266,9 +265,12 @@ func (d *duel) succeedServer(image) (streams []*Stream, err error) {
 		}
 		return nil, fmt.Errorf("L2 OneClient: Listen beside an orphan gave %v", err)
 	}
-	server, err := d.replaceServer()
+	if err := d.survivor.Close(); err != nil {
+		return nil, fmt.Errorf("the survivor's Close: %w", err)
+	}
+	server, err := ipc.Listen(d.ctx, d.path, quiet())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the successor's Listen: %w", err)
 	}
 	defer server.Close()
 	client, err := ipc.Dial(d.ctx, d.path, quiet())
@@ -287,21 +289,6 @@ func (d *duel) succeedServer(image) (streams []*Stream, err error) {
 		return nil, fmt.Errorf("the last client's Close: %w", err)
 	}
 	return streams, d.leave(server)
-}
-
-// replaceServer lets the survivor leave and the next server come. Nobody forks in
-// between: the other worker's child would hold a copy of the token until its exec.
-func (d *duel) replaceServer() (*ipc.Endpoint, error) {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	if err := d.survivor.Close(); err != nil {
-		return nil, fmt.Errorf("the survivor's Close: %w", err)
-	}
-	server, err := ipc.Listen(d.ctx, d.path, quiet())
-	if err != nil {
-		return nil, fmt.Errorf("the successor's Listen: %w", err)
-	}
-	return server, nil
 }
 
 // roundTrip sends one message in a generation in which nothing was sent before,

@@ -139,11 +139,11 @@ func (c *crossing) run(ctx context.Context) {
 	crashed := 0
 	err := c.again(func() error { return c.observe(ctx) })
 	if err != nil {
-		c.report.Fail("harness", c.coordinate(0), "%v with a hook: %v", c, err)
+		c.report.Fail("harness", c.coordinate(0), "%v with a hook: %s", c, stable(err.Error()))
 		return
 	}
 	if err := c.again(func() error { return c.walk(ctx) }); err != nil {
-		c.report.Fail("harness", c.coordinate(0), "%v: %v", c, err)
+		c.report.Fail("harness", c.coordinate(0), "%v: %s", c, stable(err.Error()))
 		return
 	}
 	c.compare()
@@ -152,7 +152,7 @@ func (c *crossing) run(ctx context.Context) {
 			break
 		}
 		if err := c.again(func() error { return c.crash(ctx, at) }); err != nil {
-			c.report.Fail("harness", c.coordinate(at), "%v, killed behind instruction %d: %v", c, at, err)
+			c.report.Fail("harness", c.coordinate(at), "%v, killed behind instruction %d: %s", c, at, stable(err.Error()))
 			return
 		}
 		crashed++

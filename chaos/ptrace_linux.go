@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -135,6 +136,11 @@ func (t *tracee) listen(stdout io.Reader) {
 		t.lines <- strings.TrimSuffix(line, "\n")
 	}
 }
+
+// stable is a text without what differs from run to run.
+func stable(text string) string { return unstable.ReplaceAllString(text, "…") }
+
+var unstable = regexp.MustCompile(`[^ ]*/tandem[0-9]+|process [0-9]+`)
 
 func (t *tracee) tell(format string, args ...any) { fmt.Fprintf(t.stdin, format+"\n", args...) }
 

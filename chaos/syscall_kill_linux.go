@@ -96,7 +96,7 @@ func (b *boundaries) kill(ctx context.Context, n int) (completed bool) {
 		err = s.succeed()
 	}
 	if err != nil {
-		b.report.Fail("L7 ClientRestart", reproduce, "%v killed at %s: %v", b.role, at, err)
+		b.report.Fail("L7 ClientRestart", reproduce, "%v killed %s: %s", b.role, at, stable(err.Error()))
 	}
 	if at != "" {
 		b.report.Case(1)
@@ -146,7 +146,7 @@ func (s *survival) until(n int) (at string, err error) {
 			if n--; n > 0 {
 				return nil
 			}
-			at = call + map[stop]string{stopEntry: ", before", stopExit: ", behind"}[why]
+			at = map[stop]string{stopEntry: "before ", stopExit: "behind "}[why] + call
 			return errThere
 		})
 		switch {

@@ -32,7 +32,7 @@ var runtimeCalls = map[uint64]bool{
 	unix.SYS_CLONE: true, unix.SYS_CLONE3: true, unix.SYS_EXIT: true, unix.SYS_EXIT_GROUP: true, unix.SYS_GETTID: true, unix.SYS_TGKILL: true,
 	unix.SYS_NANOSLEEP: true, unix.SYS_CLOCK_NANOSLEEP: true, unix.SYS_SCHED_YIELD: true, unix.SYS_SCHED_GETAFFINITY: true,
 	unix.SYS_EPOLL_CREATE1: true, unix.SYS_EPOLL_CTL: true, unix.SYS_EPOLL_PWAIT: true, unix.SYS_EVENTFD2: true,
-	unix.SYS_PRCTL: true, unix.SYS_GETPID: true, unix.SYS_GETEUID: true, unix.SYS_GETRANDOM: true, unix.SYS_RESTART_SYSCALL: true, unix.SYS_TIMER_CREATE: true,
+	unix.SYS_PRCTL: true, unix.SYS_GETPID: true, unix.SYS_GETEUID: true, unix.SYS_CLOCK_GETTIME: true, unix.SYS_GETRANDOM: true, unix.SYS_RESTART_SYSCALL: true, unix.SYS_TIMER_CREATE: true,
 	unix.SYS_TIMER_SETTIME: true, unix.SYS_TIMER_DELETE: true, unix.SYS_SETITIMER: true, unix.SYS_MINCORE: true,
 }
 
@@ -41,7 +41,7 @@ const (
 	backFromSignal = ^uint64(0)
 
 	futexPrivate = 128 // FUTEX_PRIVATE_FLAG
-	stdioEnd     = 3   // the first descriptor that is not a standard stream, or the leash
+	eventSize    = 8   // of what is read from an eventfd, and written to it
 )
 
 // callAt names the system call at whose entry a thread of the tracee is, with the
@@ -53,7 +53,8 @@ const (
 //   - mmap of anonymous memory without MAP_NORESERVE, which is the heap's: package
 //     ipc asks for address space with it, and puts memory over its mappings,
 //   - madvise but for MADV_DONTFORK,
-//   - read and write of the standard streams, by which the harness is spoken to.
+//   - read and write of the standard streams, by which the harness is spoken to,
+//     and of eight bytes, by which the runtime wakes its poller.
 func callAt(r *registers) string {
 	number := r.number()
 	name, known := callNames[number]
@@ -77,7 +78,7 @@ func callAt(r *registers) string {
 		}
 		return "madvise MADV_DONTFORK"
 	case unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE:
-		if r.argument(0) <= stdioEnd {
+		if r.argument(0) <= leashFd || number != unix.SYS_CLOSE && r.argument(2) == eventSize {
 			return ""
 		}
 	case unix.SYS_FCNTL:

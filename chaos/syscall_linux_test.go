@@ -44,7 +44,7 @@ func TestSystemCallBoundariesShowAPlantedBug(t *testing.T) {
 		for n := 1; report.Finish(1).Verdict != Fail && !b.kill(context.Background(), n); n++ {
 		}
 	})
-	if report.Verdict != Fail || report.Steps["openat, behind"]["broken"] != 1 {
+	if report.Verdict != Fail || report.Steps["behind openat"]["broken"] != 1 {
 		t.Errorf("a file that is in the way of the next server was not found: %v, %v", report, report.Steps)
 	}
 }
