@@ -16,8 +16,8 @@ specification state by state, lays every edge onto what is drawn, and compares t
 is neither drawn nor told below a picture does not happen.
 
 An edge is an action of the specification, and nearly always a system call. [PROTOCOL.md](PROTOCOL.md) says what each step does, and what
-is true if its process dies just behind it; the tables here name the Go function of each. The dots stand for no process, or no connection:
-there everything begins, and ends. ` + "`P`" + ` is the path, ` + "`P.new`" + ` where the socket is
+is true if its process dies just behind it; the tables here name the Go function of each. The dots stand for no process, no connection or no
+call, which the tables call ` + "`idle`" + ` and ` + "`free`" + `: there everything begins, and ends. ` + "`P`" + ` is the path, ` + "`P.new`" + ` where the socket is
 before it is renamed, ` + "`P.lock`" + ` the lock file: byte 0 of it is the server's, byte 1 is the token, the client's.
 
 `
@@ -29,12 +29,15 @@ func TestStatesAreDrawnAsTheyAre(t *testing.T) {
 		t.Skip("one goroutine")
 	}
 	page := statesHead
-	functions := actionFunctions(t, "Life cycle")
 	ofClient, ofServer := viewDrawings(t)
-	for _, d := range append(lifeDrawings(t), ofClient, ofServer) {
-		d.check(t, functions)
-		page += d.text(functions) + "\n"
+	draw := func(functions map[string]string, drawings ...*drawing) {
+		for _, d := range drawings {
+			d.check(t, functions)
+			page += d.text(functions) + "\n"
+		}
 	}
+	draw(actionFunctions(t, "Life cycle"), append(lifeDrawings(t), ofClient, ofServer)...)
+	draw(actionFunctions(t, "Ring"), ringDrawings(t)...)
 	page = strings.TrimRight(page, "\n") + "\n"
 	if *update {
 		if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
