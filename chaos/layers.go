@@ -66,6 +66,9 @@ func runCampaign(ctx context.Context, o LayerOptions) *Report {
 		campaign.Progress = func(p CampaignProgress) { o.Progress(p.Episodes, p.Kills) }
 	}
 	report, err := Campaign(ctx, campaign)
+	if report != nil && err != nil {
+		finishCampaign(report)
+	}
 	return o.settled(ctx, CampaignName, report, err)
 }
 
@@ -84,12 +87,12 @@ func (o LayerOptions) settled(ctx context.Context, name string, report *Report, 
 	switch {
 	case ctx.Err() != nil:
 		report.Note("interrupted: it has not covered what it was to cover")
+		return report.Finish(report.Cases + 1)
 	case err != nil:
 		report.Fail("harness", fmt.Sprintf("tandem chaos -layers %s -seed %d", name, o.Seed), "%v", err)
-	default:
-		return report
+		return report.Finish(1)
 	}
-	return report.Finish(1)
+	return report
 }
 
 // Skipped returns why the machine did not permit the layer, if that is so: it is

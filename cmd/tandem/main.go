@@ -2,6 +2,7 @@
 // processes.
 //
 //	tandem demo     real work through shared memory, with the worker killed again and again
+//	tandem chaos    the channel broken in every way that is known, layer by layer, and judged
 //	tandem version  the version of this command
 //	tandem help     a summary of the commands
 //
@@ -14,8 +15,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"text/tabwriter"
+
+	"github.com/tandem-ipc/tandem/chaos"
 )
 
 // The exit statuses of all commands.
@@ -34,12 +39,20 @@ type command struct {
 
 var commands = []command{
 	{"demo", "real work through shared memory, with the worker killed again and again", demo},
+	{"chaos", "the channel broken in every way that is known, layer by layer, and judged", breakAndJudge},
 	{"version", "the version of this command", version},
 	{serverPart, "", playServer},
 	{clientPart, "", playClient},
 }
 
-func main() { os.Exit(tandem(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	// The processes that chaos starts are this binary again, and share its
+	// terminal: ^C is for the one that has started them.
+	signal.Ignore(os.Interrupt, syscall.SIGHUP)
+	chaos.Main()
+	signal.Reset(os.Interrupt, syscall.SIGHUP)
+	os.Exit(tandem(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // tandem runs the command that args name.
 func tandem(args []string, stdout, stderr io.Writer) int {
