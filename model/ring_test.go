@@ -64,6 +64,9 @@ func TestRingEqualsItsModule(t *testing.T) {
 // What is compared must do everything that there is to do.
 func TestRingsComparedTakeEveryAction(t *testing.T) {
 	t.Parallel()
+	if underRace {
+		t.Skip("many states, and one goroutine")
+	}
 	missing := map[string]bool{}
 	for _, r := range newRing(RingConfig{Cap: 1, Client: Consumer, Batch: 1}).rules() {
 		missing[r.Name] = true
