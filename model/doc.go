@@ -30,7 +30,15 @@
 //
 // As a judge of traces: [Replay] takes the steps that a run has recorded and
 // decides whether the machine can take them in that order, doing what is not
-// recorded in between, and if not, at which event it first cannot.
+// recorded in between, and if not, at which event it first cannot. Processes that
+// run at once do not record in the order in which they act: [ReplayConcurrent]
+// knows how far the two may be apart.
+//
+//	config := model.RingConfig{Cap: 4, MaxMsg: 30, MaxGen: 1, Client: model.Producer, KillP: 1, Batch: 4, Hold: 4, Idle: true}
+//	n, err := model.ReplayConcurrent(model.Ring(config), model.RingSteps(config), model.RingEvents(recorded))
+//
+// The faults that a configuration permits should be those of the run: what may
+// have happened unseen makes the search longer, and the judge milder.
 //
 // Nothing in here imports the packages that are judged.
 package model
