@@ -5,7 +5,8 @@ import "time"
 // InstructionOptions says how much [Instructions] does.
 type InstructionOptions struct {
 	// Budget is how long it may take: crash points are drawn until it is
-	// spent. 0 crashes at every instruction of package ipc.
+	// spent. 0 crashes at every instruction of the hot path, and at every one
+	// of package ipc elsewhere.
 	Budget time.Duration
 
 	// Seed draws the crash points.

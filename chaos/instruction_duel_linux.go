@@ -261,9 +261,12 @@ func until(ctx context.Context, holds func() bool) error {
 // ended. each sees the memory and registers after every instruction.
 func (d *duel) advance(limit int, each func(image, *registers)) error {
 	for d.steps < limit {
+		if d.steps%1024 == 0 {
+			d.t.guard.Reset(traceeLimit) // it moves
+		}
 		r, err := readRegisters(d.thread.id)
-		if err != nil {
-			return fmt.Errorf("registers of %s: %w", d.t.part, err)
+		if err != nil { // the guard has killed it
+			return fmt.Errorf("%w: registers: %w", errEnded, err)
 		}
 		if m, found := r.mark(r.nextNumber()); found && m.kind == markEnd {
 			return nil

@@ -299,14 +299,13 @@ func (c *crossing) points() (list []int) {
 	for _, at := range c.changes {
 		list = append(list, at-1, at)
 	}
-	rest := c.ours
-	if c.o.name != reattach {
-		rest = nil
+	rest := slices.Clone(c.ours)
+	if c.o.hot {
+		rest = rest[:0]
 		for at := range c.length {
 			rest = append(rest, at+1)
 		}
 	}
-	rest = slices.Clone(rest)
 	c.random.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
 	taken := map[int]bool{}
 	for _, at := range append(list, rest...) {

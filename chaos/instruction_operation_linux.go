@@ -50,6 +50,7 @@ type operation struct {
 	// once the victim sleeps.
 	meanwhile, answer func(*duel) error
 
+	hot     bool // crashed at every instruction, also of what package ipc calls
 	planted bool // a bug for a test to find
 }
 
@@ -64,7 +65,7 @@ func operationNamed(o operation) bool {
 }
 
 var (
-	_ = operationNamed(operation{name: "send", victims: both, sends: []int{wordMessage},
+	_ = operationNamed(operation{name: "send", hot: true, victims: both, sends: []int{wordMessage},
 		run: (*victim).sendComposed})
 	_ = operationNamed(operation{name: "send large", victims: both, sends: []int{largeMessage},
 		run: (*victim).sendComposed})
@@ -73,12 +74,12 @@ var (
 			_, err := v.e.SendBatch(context.Background(), v.batch)
 			return err
 		}})
-	_ = operationNamed(operation{name: "receive", victims: both, takes: 1,
+	_ = operationNamed(operation{name: "receive", hot: true, victims: both, takes: 1,
 		run: (*victim).take})
-	_ = operationNamed(operation{name: "release", victims: both, releases: 1,
+	_ = operationNamed(operation{name: "release", hot: true, victims: both, releases: 1,
 		prepare: (*victim).takeMarked,
 		run:     func(v *victim) error { return v.held.Release() }})
-	_ = operationNamed(operation{name: "receive into", victims: both, takes: 1, releases: 1,
+	_ = operationNamed(operation{name: "receive into", hot: true, victims: both, takes: 1, releases: 1,
 		run: (*victim).takeCopy})
 	_ = operationNamed(operation{name: "receive after a sleep", victims: both, takes: 1,
 		prepare: (*victim).drain, answer: (*duel).sendOne,
