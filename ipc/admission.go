@@ -154,9 +154,9 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		return nil, reasonFailed, 0
 	}
 	who := owner{pid: int(user.Pid), start: startTime(int(user.Pid))}
-	record := s.lock.read()
+	record, err := s.lock.read()
 	record.client = who
-	if s.lock.write(record) != nil {
+	if err != nil || s.lock.write(record) != nil {
 		return nil, reasonFailed, 0
 	}
 	s.e.hook(step.ClientRecorded, uint64(who.pid))
@@ -210,7 +210,8 @@ func (s *server) takeToken(c *conn) (token int, reason uint32, holder int) {
 			return -1, reasonClientRunning, former.who.pid
 		}
 		if time.Now().After(deadline) || c.ended() {
-			return -1, reasonClientRunning, s.lock.read().client.pid
+			_, client := s.lock.holders()
+			return -1, reasonClientRunning, client.pid
 		}
 		s.sleep(wait)
 	}

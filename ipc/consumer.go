@@ -93,6 +93,9 @@ func (c *consumer) attend(writePos uint64) (bool, error) {
 	if now.err != nil {
 		return false, now.err
 	}
+	if now.again {
+		return c.look()
+	}
 	seen, frozen := c.writePos.get()
 	if frozen {
 		return c.cursor != seen, nil

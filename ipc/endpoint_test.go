@@ -83,7 +83,9 @@ func TestM8TrySendBesideAnAccountFindsTheRoom(t *testing.T) {
 	go func() {
 		defer close(raised)
 		for !done.Load() {
+			server.mu.Lock()
 			server.out.readPos.raise(server.peer.control.readPos.Load())
+			server.mu.Unlock()
 		}
 	}()
 	defer func() { done.Store(true); <-raised }()

@@ -35,6 +35,7 @@ func (e *Endpoint) attendProducer() (*segment, error) {
 type notice struct {
 	err     error
 	peer    *segment // to go on with
+	again   bool     // an end is behind us: look again
 	limit   uint64   // if limited, nothing behind it may be taken yet
 	limited bool
 }
@@ -60,10 +61,13 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 		return notice{err: mark.err}
 	}
 	e.ends = e.ends[1:]
-	if e.corrupt == nil {
+	switch {
+	case len(e.ends) > 0:
+		e.in.writePos.set(e.ends[0].pos | frozenBit) // up to the next end
+	case e.corrupt == nil:
 		e.in.writePos.thaw() // the next attachment's messages may be taken
 	}
-	return notice{err: mark.err, peer: mark.peer, limit: cursor, limited: true}
+	return notice{err: mark.err, peer: mark.peer, again: true}
 }
 
 // markEnd records the end of an attachment for Receive.
@@ -86,17 +90,6 @@ func (e *Endpoint) markEnd(mark endMark) {
 		e.ends = append(e.ends, mark)
 	}
 	e.in.attention.Store(true)
-}
-
-// lastEnd is where the last attachment ended that is over.
-//
-// Preconditions: e.mu is held.
-func (e *Endpoint) lastEnd() uint64 {
-	if n := len(e.ends); n > 0 {
-		return e.ends[n-1].pos
-	}
-	pos, _ := e.in.writePos.get()
-	return pos
 }
 
 // blameDeparted takes it that err, found behind the cursor, is the work of a

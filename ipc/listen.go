@@ -62,7 +62,10 @@ func (s *server) start(ctx context.Context) error {
 		}
 	}
 	s.e.hook(step.StaleProbed, 0)
-	record := s.lock.read()
+	record, err := s.lock.read()
+	if err != nil {
+		return err
+	}
 	s.e.generation = record.generation + 1
 	if err := s.lock.write(lockRecord{generation: s.e.generation, server: self()}); err != nil {
 		return err
@@ -71,7 +74,7 @@ func (s *server) start(ctx context.Context) error {
 	if ok, err := s.lock.tryLock(generationByte(s.e.generation)); err != nil {
 		return err
 	} else if !ok {
-		return fmt.Errorf("ipc: generation %d is locked in %s by something else", s.e.generation, s.lock.path)
+		return s.running(ErrServerRunning, record.server) // one that some other file says nothing of
 	}
 	s.e.hook(step.GenerationLocked, s.e.generation)
 	if err := s.makeMemory(); err != nil {
@@ -94,12 +97,16 @@ func self() owner { return owner{pid: os.Getpid(), start: startTime(os.Getpid())
 // lockServer takes byte 0, and says who holds it else.
 func (s *server) lockServer(ctx context.Context) error {
 	err := s.acquire(ctx, serverByte, func() error {
-		return s.running(ErrServerRunning, s.lock.read().server)
+		server, _ := s.lock.holders()
+		return s.running(ErrServerRunning, server)
 	})
 	if err != nil {
 		return err
 	}
-	record := s.lock.read()
+	record, err := s.lock.read()
+	if err != nil {
+		return err
+	}
 	record.server = self()
 	if err := s.lock.write(record); err != nil {
 		return err
@@ -111,7 +118,10 @@ func (s *server) lockServer(ctx context.Context) error {
 // lockToken takes byte 1: no client of any generation lives. One that has
 // outlived its server and does not leave is killed if that is wanted (C6).
 func (s *server) lockToken(ctx context.Context) error {
-	failure := func() error { return s.running(ErrClientRunning, s.lock.read().client) }
+	failure := func() error {
+		_, client := s.lock.holders()
+		return s.running(ErrClientRunning, client)
+	}
 	var err error
 	if s.e.options.KillOrphan {
 		err = s.killOrphan(ctx, failure)
@@ -140,7 +150,8 @@ func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 		return err
 	}
 	if ctx.Err() == nil {
-		if killErr := s.lock.read().client.kill(s.tokenIsHeld); killErr != nil {
+		_, client := s.lock.holders()
+		if killErr := client.kill(s.tokenIsHeld); killErr != nil {
 			return errors.Join(failure(), killErr)
 		}
 		err = s.poll(ctx, tokenByte)
@@ -282,7 +293,9 @@ func (s *server) bind() (err error) {
 	if err := unix.Lstat(temporary, &s.socket); err != nil {
 		return fmt.Errorf("ipc: stat %s: %w", temporary, err)
 	}
-	if !s.lock.isCurrent() {
+	if current, err := names(s.lock.path, &s.lock.stat); err != nil {
+		return err
+	} else if !current { // C5
 		return fmt.Errorf("ipc: %s was deleted or replaced while the server started: start again", s.lock.path)
 	}
 	s.e.hook(step.LockFileRechecked, 0)

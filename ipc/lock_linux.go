@@ -75,10 +75,14 @@ func openLockFile(path string) (*lockFile, error) {
 		l.close()
 		return nil, fmt.Errorf("%w: %s is not a regular file", ErrForeign, l.path)
 	}
-	if content := make([]byte, 16); l.stat.Size > 0 {
-		if n, err := unix.Pread(l.fd, content, 0); err != nil || string(content[:n]) != recordFormat[:16] {
+	if l.stat.Size > 0 {
+		content, err := l.content()
+		if err == nil && !strings.HasPrefix(content, recordFormat[:16]) {
+			err = fmt.Errorf("%w: %s is not a tandem lock file", ErrForeign, l.path)
+		}
+		if err != nil {
 			l.close()
-			return nil, fmt.Errorf("%w: %s is not a tandem lock file", ErrForeign, l.path)
+			return nil, err
 		}
 	}
 	return l, nil
@@ -114,7 +118,10 @@ func isLocked(fd int, at int64) (bool, error) {
 func (l *lockFile) tryLock(at int64) (bool, error) { return setLock(l.fd, at, unix.F_WRLCK) }
 
 func (l *lockFile) unlock(at int64) error {
-	_, err := setLock(l.fd, at, unix.F_UNLCK)
+	ok, err := setLock(l.fd, at, unix.F_UNLCK)
+	if err == nil && !ok {
+		err = fmt.Errorf("ipc: unlock byte %d of %s: %w", at, l.path, unix.EACCES)
+	}
 	return err
 }
 
@@ -144,27 +151,52 @@ func (l *lockFile) takeToken() (fd int, ok bool, err error) {
 	return fd, true, nil
 }
 
-// isCurrent reports whether the path still names the file that is locked (C5).
-func (l *lockFile) isCurrent() bool {
+// names reports whether a path names the file that stat describes. A path that
+// names nothing does not.
+func names(path string, stat *unix.Stat_t) (bool, error) {
 	var now unix.Stat_t
-	return unix.Lstat(l.path, &now) == nil && now.Dev == l.stat.Dev && now.Ino == l.stat.Ino
+	err := retry(func() error { return unix.Lstat(path, &now) })
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("ipc: stat %s: %w", path, err)
+	}
+	return now.Dev == stat.Dev && now.Ino == stat.Ino, nil
+}
+
+// content returns what the file says.
+func (l *lockFile) content() (string, error) {
+	content, n := make([]byte, 512), 0
+	err := retry(func() (err error) { n, err = unix.Pread(l.fd, content, 0); return err })
+	if err != nil {
+		return "", fmt.Errorf("ipc: read %s: %w", l.path, err)
+	}
+	return string(content[:n]), nil
 }
 
 // read returns the record; zeros if there is none.
-func (l *lockFile) read() (r lockRecord) {
-	content := make([]byte, 512)
-	n, err := unix.Pread(l.fd, content, 0)
+func (l *lockFile) read() (r lockRecord, err error) {
+	content, err := l.content()
 	if err == nil {
-		_, _ = fmt.Sscanf(string(content[:n]), recordFormat, &r.generation, &r.server.pid, &r.server.start, &r.client.pid, &r.client.start)
+		_, _ = fmt.Sscanf(content, recordFormat, &r.generation, &r.server.pid, &r.server.start, &r.client.pid, &r.client.start)
 	}
-	return r
+	return r, err
+}
+
+// holders returns what the record says of who runs, for errors and for KillOrphan;
+// zeros if it cannot be read.
+func (l *lockFile) holders() (server, client owner) {
+	r, _ := l.read()
+	return r.server, r.client
 }
 
 // write replaces the record. It always has the same length, so that a reader
 // never finds a longer one's end behind it.
 func (l *lockFile) write(r lockRecord) error {
 	text := fmt.Sprintf(recordFormat, r.generation, r.server.pid, r.server.start, r.client.pid, r.client.start)
-	n, err := unix.Pwrite(l.fd, []byte(text), 0)
+	n := 0
+	err := retry(func() (err error) { n, err = unix.Pwrite(l.fd, []byte(text), 0); return err })
 	if err != nil {
 		return fmt.Errorf("ipc: write %s: %w", l.path, err)
 	}

@@ -281,7 +281,7 @@ func (p *process) awaitDeath() {
 }
 
 // watchdog bounds every wait of a test. It is a watchdog's bound, not a claim;
-// ci/mutants_test.go, whose tests are to fail, makes it shorter.
+// chaos/mutants_test.go, whose tests are to fail, makes it shorter.
 var watchdog = func() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv("TANDEM_TEST_WATCHDOG")); err == nil {
 		return d

@@ -26,7 +26,7 @@ type producer struct {
 	sent     counter
 	starts   starts // of the records in the ring
 
-	readPos seenPos // the peer's
+	readPos seenPos // the peer's; moved with e.mu held
 
 	// attention is set when something but the peer's position must be looked
 	// at: the end of the peer, or its memory replaced.
@@ -90,23 +90,34 @@ func (p *producer) fitsNow(need uint64) bool {
 
 // fits reports whether need bytes are free behind the records filled so far.
 func (p *producer) fits(need uint64) (bool, error) {
-	for !p.fitsNow(need) {
-		seen, frozen := p.readPos.get()
-		if frozen {
-			return false, nil
-		}
-		readPos := p.peer.control.readPos.Load() // pairs: message-released
-		if p.checkReadPos(readPos, seen, p.writePos) != nil {
-			return false, p.e.expel(false, func() error { // not for what a former client left
-				return p.checkReadPos(p.e.peer.control.readPos.Load(), seen, p.writePos) // pairs: message-released
-			})
-		}
-		// It fails if an account has raised it meanwhile, or has frozen it.
-		if p.readPos.advance(seen, readPos) {
-			return p.filled+need-readPos <= p.ring.size, nil
-		}
+	if p.fitsNow(need) {
+		return true, nil
 	}
-	return true, nil
+	seen, err := p.lookAtReadPos()
+	if err != nil {
+		return false, p.e.expel(false, func() error { // not for what a former client left
+			return p.checkReadPos(p.e.peer.control.readPos.Load(), seen, p.writePos) // pairs: message-released
+		})
+	}
+	return p.fitsNow(need), nil
+}
+
+// lookAtReadPos brings readPos up to date, unless it is frozen. The end of a client
+// is not settled in between: what a client showed and took back before it died
+// must not be acted upon once its account is taken.
+func (p *producer) lookAtReadPos() (seen uint64, err error) {
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	seen, frozen := p.readPos.get()
+	if frozen {
+		return seen, nil
+	}
+	readPos := p.peer.control.readPos.Load() // pairs: message-released
+	if err := p.checkReadPos(readPos, seen, p.writePos); err != nil {
+		return seen, err
+	}
+	p.readPos.set(readPos)
+	return seen, nil
 }
 
 // checkReadPos refuses a peer's readPos that breaks I1, went back, or does not

@@ -20,7 +20,7 @@ import (
 )
 
 // The rules C1-C10 and W1-W9 of docs/DESIGN.md, where no test of the contract
-// shows them already. ci/mutants_test.go leaves each rule out and sees a test
+// shows them already. chaos/mutants_test.go leaves each rule out and sees a test
 // fail.
 
 // patient never looks again by itself, so that a lost wake-up is for ever.

@@ -23,21 +23,20 @@ func (s *seenPos) advance(old, new uint64) bool {
 	return old == new && s.word.Load() == old || s.word.CompareAndSwap(old, new)
 }
 
-// raise moves it forward to pos, whoever else moves it, unless it is frozen. It
-// reports false if somebody has acted upon a later position already.
+// raise moves it forward to pos, unless it is frozen. It reports false if somebody
+// has acted upon a later position already.
+//
+// Preconditions: nobody else moves it now.
 func (s *seenPos) raise(pos uint64) bool {
-	for {
-		seen, frozen := s.get()
-		if frozen || seen == pos {
-			return true
-		}
-		if int64(pos-seen) < 0 {
-			return false
-		}
-		if s.word.CompareAndSwap(seen, pos) {
-			return true
-		}
+	seen, frozen := s.get()
+	if frozen || seen == pos {
+		return true
 	}
+	if int64(pos-seen) < 0 {
+		return false
+	}
+	s.set(pos)
+	return true
 }
 
 // stop moves it from old to new and freezes it there, in one step.

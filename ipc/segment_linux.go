@@ -139,11 +139,16 @@ func mapSegment(file int, ringSize uint64, writable bool) (*segment, error) {
 
 // detach puts private memory in the place of the shared one, in one step: from
 // then on this process cannot write the shared memory, and a goroutine that
-// still tries to writes nowhere (C1).
+// still tries to writes nowhere (C1). Where there is no memory for that, the
+// shared one is made read-only, and such a goroutine (one with a Reservation that
+// it has not ended) faults.
 func (s *segment) detach() error {
 	base := unsafe.Pointer(&s.mem[0])
 	_, err := unix.MmapPtr(-1, 0, base, uintptr(len(s.mem)), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)
+	if err != nil {
+		err = unix.Mprotect(s.mem, unix.PROT_READ)
+	}
 	if err != nil {
 		return fmt.Errorf("ipc: unmap the shared memory: %w", err)
 	}

@@ -138,31 +138,35 @@ var errNoClient = errors.New("ipc: no client is attached")
 // look implements life: it notices when the path no longer names this server's
 // socket, so that no client can come (C5).
 func (s *server) look() {
-	lost := !s.named()
-	if lost == s.lost {
+	named, err := names(s.e.path, &s.socket)
+	if lost := !named; err != nil || lost == s.lost {
 		return
 	}
-	s.lost = lost
-	if lost {
+	s.lost = !named
+	if s.lost {
 		s.e.mu.Lock()
 		defer s.e.mu.Unlock()
 		s.e.emit(Event{Kind: EventPathLost, Err: fmt.Errorf("ipc: %s no longer names this server's socket", s.e.path)})
 	}
 }
 
-// named reports whether the path names this server's socket.
-func (s *server) named() bool {
-	var now unix.Stat_t
-	return unix.Lstat(s.e.path, &now) == nil && now.Dev == s.socket.Dev && now.Ino == s.socket.Ino
+// unlinkPath removes the socket's name, if it is still this server's (C5).
+func (s *server) unlinkPath() error {
+	named, err := names(s.e.path, &s.socket)
+	if err == nil && named {
+		err = retry(func() error { return unix.Unlink(s.e.path) })
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("ipc: remove %s: %w: nobody listens on it, and the next server replaces it", s.e.path, err)
+	}
+	return nil
 }
 
 // close implements life, in the order of C2.
 func (s *server) close() error {
 	e := s.e
 	_ = unix.Shutdown(s.listener, unix.SHUT_RDWR) // ends accept
-	if s.named() {
-		_ = unix.Unlink(e.path)
-	}
+	unlinkErr := s.unlinkPath()
 	e.hook(step.PathUnlinked, 0)
 	_ = unix.Close(s.listener)
 	e.hook(step.ListenerClosed, 0)
@@ -192,7 +196,7 @@ func (s *server) close() error {
 	}
 	s.lock.close() // frees byte 0, last
 	e.hook(step.ServerUnlocked, 0)
-	return err
+	return errors.Join(err, unlinkErr)
 }
 
 // awaitLeave waits until no client is left, and kills it if that is wanted. The

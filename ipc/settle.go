@@ -45,7 +45,6 @@ func (s *server) settle(a *attachment) {
 	}
 
 	end, state := s.verdict(a)
-	formerEnd := e.lastEnd()
 	writePos, err := s.finalWritePos()
 	counts, accountErr := e.account()
 	// The next client would be refused for the words that this one has spoilt.
@@ -69,10 +68,8 @@ func (s *server) settle(a *attachment) {
 		_ = s.renew() // if there is no memory now, the next admission tries again
 	case a.ready:
 		e.markEnd(endMark{pos: writePos, err: end.Err})
-	case writePos != formerEnd:
+	default:
 		e.markEnd(endMark{pos: writePos}) // what it sent without a word is not its successor's
-	case len(e.ends) == 0:
-		e.in.writePos.thaw() // nothing is to be told
 	}
 	if !a.ready {
 		return // it was never announced, and sent nothing

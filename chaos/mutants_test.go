@@ -1,0 +1,251 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+)
+
+var (
+	mutantsFlag = flag.Bool("mutants", false, "plant the bugs of mutants_list_test.go, one after the other, and see who finds them")
+	fullFlag    = flag.Bool("full", false, "with -mutants: show each bug to every layer, not only until one finds it")
+	matrixFlag  = flag.String("matrix", "", "with -mutants: the file to write the matrix to, as JSON")
+	onlyFlag    = flag.String("only", "", "with -mutants: only those whose name contains this")
+)
+
+// A hunter is what may find a planted bug: a layer in its short form, or the
+// tests of package ipc that a mutant names.
+type hunter struct{ name, run string }
+
+// hunters are all of them, roughly by the time that they take.
+var hunters = []hunter{
+	{"contract", ""}, // of ipc; the pattern is the mutant's
+	{"enumerator", "^TestEnumerator$"},
+	{"properties", "^TestProperties$"},
+	{"syscalls", "^TestSystemCallBoundariesAreSafeToDieAt$"},
+	{"instructions", "^TestInstructionsLeaveNoImageWithoutItsStep$"},
+	{"errnos", "^TestFailedSystemCalls$"},
+	{"forked", "^TestForkedKills$"},
+	{"campaign", "^TestCampaign$"},
+	{"traces", "^TestTraces$"},
+}
+
+// A catch is one field of the matrix: what a hunter made of a mutant.
+type catch struct {
+	Outcome string  `json:"outcome"` // "killed", "survived"
+	Seconds float64 `json:"seconds"`
+}
+
+// A row of the matrix is one mutant.
+type row struct {
+	Name     string           `json:"name"`
+	Files    []string         `json:"files"`
+	KilledBy string           `json:"killed_by"` // the cheapest of those that were asked
+	Seconds  float64          `json:"seconds"`
+	Layers   map[string]catch `json:"layers"`
+}
+
+// TestEachPlantedBugIsFound builds each mutant and lets the layers, or the tests
+// of ipc that it names, find it; on the code as it is all of them must pass.
+func TestEachPlantedBugIsFound(t *testing.T) {
+	if !*mutantsFlag {
+		t.Skip("takes minutes: run it with -mutants")
+	}
+	asItIs := build(t, nil)
+	sound := map[string]bool{}
+	passes := func(h hunter, m mutant) bool {
+		key := h.name + h.pattern(m)
+		if _, known := sound[key]; !known {
+			output, failed, _ := asItIs.hunt(t, h, m)
+			sound[key] = !failed && strings.Contains(output, "--- PASS")
+			if !sound[key] {
+				t.Errorf("%s (-run %s) does not pass on the code as it is:\n%s", h.name, h.pattern(m), output)
+			}
+		}
+		return sound[key]
+	}
+	var rows []row
+	for _, m := range mutants {
+		if !strings.Contains(m.name, *onlyFlag) {
+			continue
+		}
+		r := row{Name: m.name, Files: m.files(), Layers: map[string]catch{}}
+		mutated := build(t, &m)
+		for _, h := range hunters {
+			if r.KilledBy != "" && !*fullFlag || !passes(h, m) {
+				continue
+			}
+			_, failed, seconds := mutated.hunt(t, h, m)
+			r.Layers[h.name] = catch{map[bool]string{true: "killed", false: "survived"}[failed], seconds}
+			if failed && (r.KilledBy == "" || seconds < r.Seconds) {
+				r.KilledBy, r.Seconds = h.name, seconds
+			}
+		}
+		if r.KilledBy == "" {
+			t.Errorf("%s: nobody finds it", m.name)
+		}
+		t.Logf("%s: killed by %s in %.1f s", m.name, r.KilledBy, r.Seconds)
+		rows = append(rows, r)
+	}
+	t.Log("\n" + table(rows))
+	if *matrixFlag != "" {
+		text, err := json.MarshalIndent(map[string]any{"mutants": rows}, "", "  ")
+		if err == nil {
+			err = os.WriteFile(*matrixFlag, append(text, '\n'), 0o644)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestEachMutantIsOne holds that each edit of each mutant finds its text, that no
+// two mutants have a name, and that each rule of the design is left out by one.
+func TestEachMutantIsOne(t *testing.T) {
+	names := map[string]bool{}
+	for _, m := range mutants {
+		if names[m.name] {
+			t.Errorf("two mutants are called %s", m.name)
+		}
+		names[m.name] = true
+		if _, err := m.overlay(); err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+	}
+	for _, rule := range rules {
+		if !slices.ContainsFunc(mutants, func(m mutant) bool { return m.name == rule || strings.HasPrefix(m.name, rule+" ") }) {
+			t.Errorf("no mutant leaves %s out", rule)
+		}
+	}
+	if len(mutants) < 25 {
+		t.Errorf("%d mutants, want at least 25", len(mutants))
+	}
+}
+
+func (m mutant) files() (files []string) {
+	for _, e := range m.edits {
+		if !slices.Contains(files, e.file) {
+			files = append(files, e.file)
+		}
+	}
+	return files
+}
+
+// overlay returns the edited files, by their absolute names.
+func (m mutant) overlay() (map[string]string, error) {
+	edited := map[string]string{}
+	for _, e := range m.edits {
+		name, err := filepath.Abs(filepath.Join("..", "ipc", e.file))
+		if err != nil {
+			return nil, err
+		}
+		text := edited[name]
+		if text == "" {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				return nil, err
+			}
+			text = string(content)
+		}
+		if n := strings.Count(text, e.old); n != 1 {
+			return nil, fmt.Errorf("%s has the text %d times, want once:\n%s", e.file, n, e.old)
+		}
+		edited[name] = strings.Replace(text, e.old, e.new, 1)
+	}
+	return edited, nil
+}
+
+func (h hunter) pattern(m mutant) string {
+	if h.run == "" {
+		return m.tests
+	}
+	return h.run
+}
+
+// binaries are the tests of ipc and of chaos, built with some files replaced.
+type binaries struct{ directory string }
+
+func build(t *testing.T, m *mutant) binaries {
+	t.Helper()
+	directory := t.TempDir()
+	replace := map[string]string{}
+	if m != nil {
+		edited, err := m.overlay()
+		if err != nil {
+			t.Fatalf("%s: %v", m.name, err)
+		}
+		for name, text := range edited {
+			changed := filepath.Join(directory, filepath.Base(name))
+			if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			replace[name] = changed
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := filepath.Join(directory, "overlay.json")
+	if err := os.WriteFile(overlay, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ipc", "chaos"} {
+		command := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-ldflags=-s -w",
+			"-o", filepath.Join(directory, name+".test"), "-overlay="+overlay, "./"+name)
+		command.Dir = ".."
+		if output, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("the mutant does not build: %v\n%s", err, output)
+		}
+	}
+	return binaries{directory}
+}
+
+// hunt runs one hunter, in its short form and with short watchdogs: mutants hang.
+func (b binaries) hunt(t *testing.T, h hunter, m mutant) (output string, failed bool, seconds float64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	name, short := "chaos", true
+	if h.run == "" {
+		name, short = "ipc", false
+	}
+	command := exec.CommandContext(ctx, filepath.Join(b.directory, name+".test"), "-test.v", "-test.failfast",
+		"-test.timeout=90s", fmt.Sprintf("-test.short=%v", short), "-test.run="+h.pattern(m))
+	command.Dir = filepath.Join("..", name)
+	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=10s")
+	begun := time.Now()
+	text, err := command.CombinedOutput()
+	return string(text), err != nil, time.Since(begun).Seconds()
+}
+
+// table is the matrix for people.
+func table(rows []row) string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	fmt.Fprint(w, "planted bug")
+	for _, h := range hunters {
+		fmt.Fprint(w, "\t", h.name)
+	}
+	fmt.Fprintln(w, "\tcheapest")
+	for _, r := range rows {
+		fmt.Fprint(w, r.Name)
+		for _, h := range hunters {
+			c := r.Layers[h.name]
+			mark := map[string]string{"killed": "x", "survived": "-"}[c.Outcome]
+			fmt.Fprint(w, "\t", mark)
+		}
+		fmt.Fprintf(w, "\t%s, %.1f s\n", r.KilledBy, r.Seconds)
+	}
+	_ = w.Flush()
+	return text.String()
+}
