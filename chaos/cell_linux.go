@@ -105,7 +105,7 @@ func (c *cell) step(at step.ID, value uint64) {
 	then := c.m.w.reached(c.m, at, value)
 	if f := c.fuse.Load(); f != nil && c.left.Add(-1) == 0 {
 		c.fuse.Store(nil)
-		f.victim.party.(*cell).die()
+		f.victim.party.(interface{ die() }).die()
 	}
 	if then != nil {
 		go then()
@@ -167,11 +167,14 @@ func (c *cell) risenAlready() bool {
 // awaitHandover waits until the server has closed its copy of the client's token,
 // which does not die with the client.
 func (c *cell) awaitHandover() {
-	server, ok := c.m.w.server.party.(*cell)
-	for ok && server.copied.Load() >= 0 && !server.dying.Load() {
+	server, ok := c.m.w.server.party.(interface{ handing() bool })
+	for ok && server.handing() {
 		runtime.Gosched()
 	}
 }
+
+// handing reports whether a server has a copy of a token that it will close.
+func (c *cell) handing() bool { return c.copied.Load() >= 0 && !c.dying.Load() }
 
 // owns reports whether a descriptor is the cell's: a server's sockets are bound
 // to the path and a client's are connected to it; a server locks the lock file

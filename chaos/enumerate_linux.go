@@ -47,6 +47,9 @@ func Enumerate(ctx context.Context, o EnumerateOptions) (*Report, error) {
 		return e.report, err
 	default:
 	}
+	if ctx.Err() == nil && (!o.Full || !e.over(ctx)) {
+		e.report.cover(enumerated())
+	}
 	e.report.Count("pairs of step and operation", len(e.pairs))
 	e.report.Count("images per second", int(float64(e.report.Kills)/max(time.Since(e.report.Started).Seconds(), 1e-3)))
 	return e.report.Finish(1), ctx.Err()
@@ -69,42 +72,40 @@ func (e *enumeration) over(ctx context.Context) bool {
 	return ctx.Err() != nil || !e.until.IsZero() && time.Now().After(e.until)
 }
 
-// assign hands out the tasks: single operations first and whole, so that every
-// run has them; then everything, or samples until the budget is spent.
+// assign hands out the tasks: single operations first and whole, whatever the
+// budget, so that every run has all of them; then everything, or samples until
+// the budget is spent.
 func (e *enumeration) assign(ctx context.Context) {
 	defer close(e.tasks)
 	depth := cmp.Or(e.options.Depth, 2)
 	draw := rand.New(rand.NewPCG(e.options.Seed, 1))
-	give := func(operations []string, firsts, seconds int) bool {
+	give := func(operations []string, firsts, seconds int, until time.Time) bool {
+		if depth < 2 {
+			seconds = 0
+		}
 		for _, role := range roles {
-			if depth < 2 {
-				seconds = 0
-			}
-			t := task{role.String(), operations, firsts, seconds, draw.Uint64(), e.until}
 			select {
-			case e.tasks <- t:
+			case e.tasks <- task{role.String(), operations, firsts, seconds, draw.Uint64(), until}:
 			case <-ctx.Done():
 				return false
 			}
 		}
-		return !e.over(ctx)
+		return true
 	}
+	single := append(beginnings, sequences(1)...)
 	all := append(beginnings, sequences(cmp.Or(e.options.Longest, 3))...)
 	if e.options.Full {
-		for _, operations := range all {
-			if !give(operations, -1, -1) {
-				return
-			}
+		for i := 0; i < len(all) && !e.over(ctx) && give(all[i], -1, -1, e.until); i++ {
 		}
 		return
 	}
-	for _, operations := range append(beginnings, sequences(1)...) {
-		if !give(operations, -1, 1) {
+	for _, operations := range single {
+		if !give(operations, -1, 0, time.Time{}) {
 			return
 		}
 	}
-	for e.options.Budget > 0 {
-		if !give(all[draw.IntN(len(all))], 3, 2) {
+	for e.options.Budget > 0 && !e.over(ctx) {
+		if !give(all[draw.IntN(len(all))], 3, 3, e.until) {
 			return
 		}
 	}

@@ -102,7 +102,7 @@ func (p *played) mourn(w *world, during string, at point) {
 	victim, other := w.pair(at.Victim)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.beside = at.Clock != at.Victim || during == "full" || during == "wait"
+	w.beside = w.beside || at.Clock != at.Victim || during == "full" || during == "wait"
 	outcome, reached := "died", victim.last
 	switch {
 	case victim.goodbye:

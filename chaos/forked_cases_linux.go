@@ -17,7 +17,7 @@ const killClose = "killclose"
 // the other. The only step that needs a process to be killed by its peer.
 func (f *forking) killOnClose(ctx context.Context) {
 	c := coordinate{ipc.RoleServer, []string{killClose}, []point{{ipc.RoleServer, ipc.RoleServer, 0}}}
-	for !f.over(ctx) {
+	for ctx.Err() == nil {
 		c.Deaths[0].N++
 		p := playKillOnClose(ctx, c)
 		f.enter(p)

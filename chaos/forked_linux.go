@@ -38,6 +38,7 @@ func Forked(ctx context.Context, o ForkedOptions) (*Report, error) {
 			}
 		}()
 	}
+	f.rows <- f.killOnClose // whatever the budget
 	for _, row := range f.all() {
 		if f.over(ctx) {
 			break
@@ -46,6 +47,9 @@ func Forked(ctx context.Context, o ForkedOptions) (*Report, error) {
 	}
 	close(f.rows)
 	players.Wait()
+	if ctx.Err() == nil {
+		f.report.cover(forkedOnly())
+	}
 	f.report.Count("rows finished", f.finished)
 	return f.report.Finish(1), ctx.Err()
 }
@@ -80,7 +84,6 @@ func (f *forking) all() (rows []func(context.Context)) {
 		}
 		life = nil // nobody acts in it
 	}
-	rows = append(rows, f.killOnClose)
 	draw := rand.New(rand.NewPCG(f.options.Seed, 3))
 	draw.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 	return rows

@@ -92,8 +92,8 @@ func (l *ledger) received(messages []Received, ends []End) {
 func (l *ledger) begin() { l.began, l.handed = l.released, l.released }
 
 // finish closes the life of a receiver: what it was handed and did not live to
-// show is entered, and what it has released is settled.
-func (l *ledger) finish(life int) {
+// show is entered, if it died, and what it has released is settled.
+func (l *ledger) finish(life int, died bool) {
 	shown := map[ID]bool{}
 	var seen []*Received
 	for i := range l.stream.Received {
@@ -110,7 +110,7 @@ func (l *ledger) finish(life int) {
 	var unseen []Received
 	for i, m := range l.stream.Sent {
 		position[m.ID] = l.ends[i]
-		if l.ends[i] > l.began && l.ends[i] <= l.handed && !shown[m.ID] {
+		if died && l.ends[i] > l.began && l.ends[i] <= l.handed && !shown[m.ID] {
 			unseen = append(unseen, Received{ID: m.ID, Life: life, Unseen: true, Redelivered: before[m.ID]})
 		}
 	}

@@ -54,7 +54,8 @@ func newWorld(ctx context.Context, options actorOptions, recruit func(*member) (
 
 // end buries everybody and removes the path.
 func (w *world) end() {
-	for _, m := range append(w.buried, w.server, w.client) {
+	// A server waits for its client to leave.
+	for _, m := range append([]*member{w.client, w.server}, w.buried...) {
 		if m != nil {
 			m.bury()
 		}
@@ -267,7 +268,7 @@ func (w *world) settle(m *member, c command, got reply) {
 		l.sent(len(c.Sizes))
 		// Beside a death the sender's look at the receiver's position and the
 		// settling of the account may meet, and "full" come too early.
-		if got.Sort == "full" && !(w.fuse != nil && w.fuse.Clock != w.fuse.Victim) {
+		if got.Sort == "full" && got.Committed < len(c.Sizes) && !(w.fuse != nil && w.fuse.Clock != w.fuse.Victim) {
 			l.refused(c.Sizes[got.Committed])
 		}
 		promised := len(l.stream.Sent) - len(c.Sizes)
@@ -311,7 +312,7 @@ func (w *world) part(m *member) {
 	if !known {
 		return
 	}
-	d.in(m.role).finish(m.life)
+	d.in(m.role).finish(m.life, m.dead())
 	if m.role == ipc.RoleClient { // for a server's, see bereave
 		d.toServer.depart(m.life, m.goodbye)
 	}

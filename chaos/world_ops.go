@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"time"
+
 	"github.com/tandem-ipc/tandem/ipc"
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
@@ -89,6 +91,7 @@ func (w *world) dial() bool {
 			err = errStuck
 		}
 		if err == nil {
+			w.home(m, got.Generation)
 			w.opened(m)
 		}
 		result <- err
@@ -103,6 +106,25 @@ func (w *world) dial() bool {
 		return false
 	}
 	return w.attached()
+}
+
+// home moves a client to the generation that it has found, where that is not the
+// newest that the world had heard of: what two processes tell of their steps
+// comes in no order.
+func (w *world) home(m *member, generation uint32) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		w.mu.Lock()
+		d, known := w.ledgers[generation]
+		if known && m.generation != generation {
+			m.generation = generation
+			d.toClient.begin()
+		}
+		w.mu.Unlock()
+		if known {
+			return
+		}
+	}
+	w.broken("L4 NoGhost", "client: generation %d, which no server has opened", generation)
 }
 
 // attached has the server notice the client.
@@ -338,7 +360,7 @@ func (w *world) bereave(s *member) bool {
 	d := w.ledgers[c.generation]
 	d.toClient.stream.Complete = true
 	d.toClient.depart(s.life, s.goodbye)
-	d.toServer.finish(s.life)
+	d.toServer.finish(s.life, s.dead())
 	w.mu.Unlock()
 	return w.account(c, s, nil) && w.depart(c)
 }

@@ -97,7 +97,7 @@ func (w *world) takeOver() bool {
 	case err != nil:
 		<-listening
 		return false
-	case w.client.generation == next.generation:
+	case w.client.generation > w.left.generation:
 		return <-listening && w.attached()
 	case !w.bereave(w.left):
 		<-listening
