@@ -42,17 +42,23 @@ func TestTraceRecorderSurvivesTheKill(t *testing.T) {
 	var both sync.WaitGroup
 	var all [2][]recorded
 	for n := range all {
-		both.Go(func() {
+		both.Add(1)
+		go func() {
+			defer both.Done()
 			path := filepath.Join(dir, strconv.Itoa(n))
-			p := startPart(t, "records", recorderArgument{path, n + 1, events})
+			p, err := start("records", recorderArgument{path, n + 1, events})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer p.kill()
 			if s, err := p.awaitEnd(ctx); err != nil || s != syscall.SIGKILL {
 				t.Error(s, err)
 			}
-			var err error
 			if all[n], _, err = readRecording(path); err != nil {
 				t.Error(err)
 			}
-		})
+		}()
 	}
 	both.Wait()
 	next := map[recorded]uint64{}
