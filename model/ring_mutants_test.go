@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -133,6 +135,27 @@ func mutantsAreCaught[S comparable](t *testing.T, manifest string, of func(setti
 	for property := range properties {
 		if !slices.ContainsFunc(sortedNames(kills), func(mutant string) bool { return kills[mutant][property] == "X" }) {
 			t.Errorf("no mutant of the manifest is to break %s", property)
+		}
+	}
+}
+
+// What the modules may leave out, the machines may, and nothing else.
+func TestMutantsAreThoseOfTheModules(t *testing.T) {
+	out := regexp.MustCompile(`Out\("(\w+)"\)`)
+	for module, faults := range map[string][]string{"Ring": ringFaults, "Gate": gateFaults} {
+		text, err := os.ReadFile("../tla/" + module + ".tla")
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := map[string]bool{}
+		for _, m := range out.FindAllStringSubmatch(string(text), -1) {
+			named[m[1]] = true
+		}
+		for _, m := range regexp.MustCompile(`Out\(IF .* THEN "(\w+)" ELSE "(\w+)"\)`).FindAllStringSubmatch(string(text), -1) {
+			named[m[1]], named[m[2]] = true, true
+		}
+		if got, want := slices.Sorted(slices.Values(faults)), sortedNames(named); !slices.Equal(got, want) {
+			t.Errorf("%s: the machine leaves out\n%v\nthe module\n%v", module, got, want)
 		}
 	}
 }
