@@ -111,7 +111,7 @@ func (a *actor) do(ctx context.Context, c command) (answer reply) {
 	case "listen", "dial":
 		answer, err = a.open(ctx, c)
 	case "close":
-		err = a.e.Close()
+		err = a.close()
 	case "send", "trysend", "batch", "reserve", "abort":
 		answer.Committed, err = a.send(ctx, c)
 	case "receive":
@@ -179,6 +179,14 @@ func (a *actor) open(ctx context.Context, c command) (reply, error) {
 		err = awaitBeat(ctx, a.heart.Load())
 	}
 	return reply{Generation: uint32(e.Generation()), Attachment: int(e.Attachment())}, err
+}
+
+// close closes the endpoint, and then lets the views go that were kept until
+// now: they come again to the next client, and hold the memory meanwhile.
+func (a *actor) close() error {
+	err := a.e.Close()
+	_ = a.release(0) // ErrClosed, if there were any
+	return err
 }
 
 // send sends messages with the numbers from c.First on.

@@ -239,7 +239,7 @@ func (c *cell) bury() {
 	close(c.risen)
 	c.calls.Wait()
 	if c.e != nil {
-		_ = c.e.Close()
+		_ = c.close()
 	}
 	_ = unix.Close(c.grave)
 }

@@ -209,6 +209,7 @@ func (p *played) enter(report *Report, layer string) {
 
 // The process that plays tasks.
 var _ = register("enumerator", func(p *player) {
+	held := 0
 	for {
 		var t task
 		if err := json.Unmarshal([]byte(p.next()), &t); err != nil {
@@ -217,6 +218,13 @@ var _ = register("enumerator", func(p *player) {
 		t.play(func(c coordinate) played {
 			p.say("play %v", c)
 			got := play(context.Background(), c, newCell)
+			// The first case has opened what the process keeps.
+			if now := len(descriptors()); held != 0 && now > held {
+				got.Failures = append(got.Failures, Failure{"L8 NoLeak", fmt.Sprintf("%d descriptors are left", now-held), c.String()})
+				held = now
+			} else if held == 0 {
+				held = now
+			}
 			encoded, _ := json.Marshal(got)
 			p.say("case %s", encoded)
 			for _, f := range got.Failures {

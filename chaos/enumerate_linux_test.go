@@ -9,6 +9,9 @@ import (
 var (
 	replayAt   = flag.String("chaos.at", "", "the case to play again, as LAYER=COORDINATE")
 	drawFlag   = flag.Uint64("chaos.seed", 0, "the seed of what is drawn; 0 is a new one")
+	fullFlag   = flag.Bool("chaos.full", false, "enumerate everything, in order")
+	longFlag   = flag.Int("chaos.longest", 0, "the longest sequences of the enumeration; 0 is 3")
+	depthFlag  = flag.Int("chaos.depth", 0, "how many deaths a case of the enumeration has; 0 is 2")
 	budgetFlag = flag.Duration("chaos.budget", 0, "how long each layer may take; 0 is its default")
 )
 
@@ -48,7 +51,11 @@ func TestPlayAgain(t *testing.T) {
 }
 
 func TestEnumerator(t *testing.T) {
-	report, err := Enumerate(t.Context(), EnumerateOptions{Budget: budgetOf(5*time.Second, 30*time.Second), Seed: seedOf(t)})
+	o := EnumerateOptions{Seed: seedOf(t), Full: *fullFlag, Longest: *longFlag, Depth: *depthFlag}
+	if o.Budget = budgetOf(5*time.Second, 30*time.Second); o.Full {
+		o.Budget = *budgetFlag
+	}
+	report, err := Enumerate(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

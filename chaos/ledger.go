@@ -129,10 +129,14 @@ func (l *ledger) finish(life int, died bool) {
 	l.stream.Received = append(l.stream.Received, unseen...)
 }
 
-// account enters what the sender was told when the life of a receiver had ended.
-func (l *ledger) account(life int, list []Unreleased) {
+// settled is how many of Sent are not under way: they are the oldest.
+func (l *ledger) settled() int { return len(l.stream.Sent) - l.unsettled }
+
+// account enters what the sender was told when the life of a receiver had ended,
+// of messages of which so many were settled before it asked.
+func (l *ledger) account(life, settled int, list []Unreleased) {
 	l.stream.Accounts = append(l.stream.Accounts, Account{
-		Life: life, Sent: len(l.stream.Sent) - l.unsettled, After: len(l.stream.Received), Unreleased: list,
+		Life: life, Sent: settled, After: len(l.stream.Received), Unreleased: list,
 	})
 }
 

@@ -140,12 +140,16 @@ func (w *world) attached() bool {
 // account compares what a sender is told of its receiver's end, as a list and as
 // an event.
 func (w *world) account(m, of *member, events []told) bool {
+	w.mu.Lock()
+	l := w.ledgers[m.generation].out(m.role)
+	settled := l.settled()
+	w.mu.Unlock()
 	got, ok := w.must(m, command{Verb: "account"}, "M6 Account")
 	if !ok {
 		return false
 	}
 	w.mu.Lock()
-	w.ledgers[m.generation].out(m.role).account(of.life, got.Unreleased)
+	l.account(of.life, settled, got.Unreleased)
 	w.mu.Unlock()
 	delivered := 0
 	for _, u := range got.Unreleased {
