@@ -1,27 +1,22 @@
 package chaos
 
-import (
-	"testing"
-	"time"
-)
+import "testing"
 
 func TestTraceScene(t *testing.T) {
 	seed := seedOf(t)
-	for i := range uint64(20) {
+	for i := range uint64(5) {
 		tr, err := playScene(watched(t), seed+i)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range tr.ringTraces() {
-			at := time.Now()
-			n, err := r.replay()
-			t.Log(r, r.config(), n, time.Since(at))
-			if err != nil {
-				t.Errorf("%d of %d: %v", n, len(r.Events), err)
-				for i, e := range r.Events[max(0, n-40):min(len(r.Events), n+4)] {
-					t.Log(max(0, n-40)+i, e, e.Early)
-				}
+			if n, err := r.replay(); err != nil {
+				t.Errorf("seed %d: %v: %d: %v", seed+i, r, n, err)
 			}
+		}
+		l := tr.lifeTrace()
+		if n, err := l.replay(); err != nil {
+			t.Errorf("seed %d: %v: %d: %v", seed+i, l, n, err)
 		}
 	}
 }

@@ -36,10 +36,6 @@ type scene struct {
 	kills          int
 }
 
-// maxTraceServers is how many generations a scene has: so many the life cycle's
-// machine has room for.
-const maxTraceServers = 3
-
 // playScene plays one scene, drawn from the seed, and returns what was recorded.
 func playScene(ctx context.Context, seed uint64) (_ trace, err error) {
 	dir, err := os.MkdirTemp("", "chaos")
@@ -116,7 +112,7 @@ func (s *scene) order(p *tracedProcess, lane, what string) {
 func (s *scene) play() (err error) {
 	for rounds := 20 + s.draw.IntN(20); rounds > 0; rounds-- {
 		if s.server == nil {
-			if s.servers == maxTraceServers {
+			if s.servers == maxGenerations {
 				break
 			}
 			if s.server, err = s.join(true); err != nil {
@@ -161,6 +157,9 @@ func (s *scene) something() {
 	case n == 2 && opened && !p.closed:
 		p.closed = true
 		s.order(p, "life", "close")
+		if p.server {
+			s.bereave() // Close waits for the client
+		}
 	case n < 22 && opened && !p.closed:
 		s.order(p, "send", tracedSends[s.draw.IntN(len(tracedSends))])
 	case opened && !p.closed:
@@ -214,6 +213,8 @@ func (s *scene) said(p *tracedProcess, line string, ok bool) error {
 		s.gone(p)
 	case !p.server && lane == "receive" && (outcome == "died" || outcome == "closed"):
 		s.order(p, "life", "redial")
+	case !p.server && lane == "receive" && (s.server == nil || s.server.closed):
+		s.bereave()
 	}
 	return nil
 }
@@ -252,7 +253,7 @@ func (s *scene) bereave() {
 		_ = s.client.signal(syscall.SIGCONT)
 		s.client.frozen = false
 	}
-	if !s.client.busy["life"] {
+	if !s.client.busy["life"] && !s.client.closed {
 		s.order(s.client, "receive", "into")
 	}
 }
@@ -272,6 +273,9 @@ func (s *scene) leave() error {
 		} else {
 			p.closed = true
 			s.order(p, "life", "close")
+			if p.server {
+				s.bereave()
+			}
 		}
 		for p == s.server || p == s.client {
 			if err := s.watch(time.Millisecond); err != nil {

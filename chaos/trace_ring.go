@@ -68,6 +68,7 @@ type ringReader struct {
 	client     map[int]uint64 // attachment of each client process
 	up         map[int]bool   // clients that are in the ring, by process
 	over       map[int]bool   // servers that have said goodbye or are dead
+	closing    map[int]bool   // processes whose Close has begun
 	ending     uint64         // whose end the server has just proven
 	armed      map[[2]int]model.Role
 	peeked     map[*ringTrace]map[string]*model.Event
@@ -81,7 +82,7 @@ type attachmentKey struct{ generation, number uint64 }
 func (t *trace) ringTraces() []*ringTrace {
 	r := &ringReader{
 		roles: t.Roles, counts: map[attachmentKey]bool{}, generation: map[int]uint64{}, client: map[int]uint64{},
-		up: map[int]bool{}, over: map[int]bool{}, armed: map[[2]int]model.Role{},
+		up: map[int]bool{}, over: map[int]bool{}, closing: map[int]bool{}, armed: map[[2]int]model.Role{},
 		peeked: map[*ringTrace]map[string]*model.Event{}, traces: map[uint64]map[model.Role]*ringTrace{},
 	}
 	for _, e := range t.Events {
@@ -114,9 +115,11 @@ func (r *ringReader) read(e recorded) {
 			r.order = append(r.order, t)
 		}
 	case step.GrantReceived:
-		r.generation[e.Process], r.client[e.Process] = r.now, e.Value
+		r.generation[e.Process], r.client[e.Process], r.closing[e.Process] = r.now, e.Value, false
 	case step.SegmentsMapped:
 		r.join(e.Process)
+	case step.CloseBegun:
+		r.closing[e.Process] = true
 	case step.GoodbyeSaid:
 		if server {
 			r.end(e.Process)
@@ -229,7 +232,10 @@ func (r *ringReader) passes(e recorded) {
 	}
 	t := r.in(e.Process, client)
 	first := e.At == step.DataWaitCleared || e.At == step.SpaceWaitCleared
-	if t == nil || first && t.Kills[role] == 0 {
+	// A waiter whose own side closes gives up whatever there is to take: that is
+	// part of its end, which the ring's module knows as a death.
+	last := e.At == step.Disarmed && r.closing[e.Process]
+	if t == nil || first && t.Kills[role] == 0 || last {
 		return
 	}
 	r.enter(t, e, role, who)
