@@ -122,7 +122,7 @@ func TestEachMutantIsOne(t *testing.T) {
 		}
 	}
 	for _, rule := range rules {
-		if !slices.ContainsFunc(mutants, func(m mutant) bool { return m.name == rule || strings.HasPrefix(m.name, rule+" ") }) {
+		if notShown[rule] == "" && !slices.ContainsFunc(mutants, func(m mutant) bool { return m.name == rule || strings.HasPrefix(m.name, rule+" ") }) {
 			t.Errorf("no mutant leaves %s out", rule)
 		}
 	}
