@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"flag"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -88,4 +89,20 @@ func linesToReplay(t *testing.T) (lines []string) {
 		}
 	}
 	return lines
+}
+
+// A saved campaign is judged again as it was judged before.
+func TestASavedCampaignIsJudgedAgain(t *testing.T) {
+	dir := t.TempDir()
+	before, err := Campaign(t.Context(), CampaignOptions{Seed: drawnSeed(t), Kills: 20, Dir: dir, Keep: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := JudgeDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Verdict != before.Verdict || again.Kills != before.Kills || !maps.Equal(again.Counts, before.Counts) {
+		t.Errorf("before: %v %v\nagain: %v %v", before, before.Counts, again, again.Counts)
+	}
 }

@@ -1,0 +1,139 @@
+package chaos
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/tandem-ipc/tandem/model"
+)
+
+// playStage is the property.
+func playStage(t *rapid.T, forgets bool) {
+	directory, err := os.MkdirTemp("", "tandem")
+	if err != nil {
+		t.Fatalf("harness: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), watchdog)
+	g := &stage{t: t, ctx: ctx, path: filepath.Join(directory, "s"), toServer: newDirection(model.Producer), toClient: newDirection(model.Consumer)}
+	g.toClient.forgetful = forgets
+	defer func() {
+		cancel()
+		for _, m := range g.members {
+			if m != nil {
+				m.kill()
+			}
+		}
+		_ = os.RemoveAll(directory)
+	}()
+	t.Repeat(map[string]func(*rapid.T){"": g.check, "act": g.act})
+}
+
+// act does one of the things that make sense now; those that build something up
+// are more likely than those that tear it down.
+func (g *stage) act(t *rapid.T) {
+	g.t = t
+	type action struct {
+		name string
+		side int
+		do   func(side int)
+	}
+	var all []action
+	offer := func(name string, weight, side int, makesSense bool, do func(int)) {
+		for i := 0; i < weight && makesSense; i++ {
+			all = append(all, action{name, side, do})
+		}
+	}
+	noServer, noClient := g.members[serverSide] == nil, g.members[clientSide] == nil
+	answering := g.free(serverSide) && !g.owed[serverSide]
+	offer("start", 1+6*count(noServer && noClient), serverSide, true, g.startServer)
+	offer("start", 1+6*count(noClient), clientSide, answering, g.startClient)
+	for _, side := range []int{serverSide, clientSide} {
+		free, other := g.free(side), 1-side
+		offer("send", 4, side, free && g.out(side).coming(rapidBatch) != nil, g.send)
+		offer("receive", 4, side, free, g.receive)
+		offer("release", 2, side, free && len(g.in(side).held) > 0, g.release)
+		offer("wait", 1, side, free && g.up[other] && g.frozen[other], g.wait)
+		offer("thaw", 2, side, g.frozen[side], g.thaw)
+		offer("freeze", 1, side, free, g.freeze)
+		offer("close", 1, side, free && !(side == serverSide && g.frozen[clientSide]), g.close)
+		offer("kill", 1, side, g.up[side] && !(side == serverSide && g.leaving), g.kill)
+	}
+	offer("restart", 2, clientSide, answering && g.free(clientSide), g.restart)
+	a := all[rapid.IntRange(0, len(all)-1).Draw(t, "action")]
+	t.Logf("%s %s", sideNames[a.side], a.name)
+	a.do(a.side)
+}
+
+// count is 1 for true.
+func count(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+func TestRapidPairIsWhatTheModelSays(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { playStage(t, false) })
+}
+
+// A hearer is a test that notes what rapid says of it.
+type hearer struct {
+	testing.TB
+	said   strings.Builder
+	failed bool
+}
+
+func (h *hearer) Helper()                    {}
+func (h *hearer) Name() string               { return "planted" }
+func (h *hearer) Logf(f string, args ...any) { fmt.Fprintf(&h.said, f+"\n", args...) }
+func (h *hearer) Log(args ...any)            { fmt.Fprintln(&h.said, args...) }
+func (h *hearer) Errorf(f string, a ...any)  { h.Logf(f, a...); h.failed = true }
+func (h *hearer) Fail()                      { h.failed = true }
+func (h *hearer) Failed() bool               { return h.failed }
+func (h *hearer) FailNow()                   { h.failed = true; runtime.Goexit() }
+
+// A reference that forgets redelivery must be found out, by a run that fails the
+// same way each time and shrinks. Six actions are enough to show it.
+func TestRapidFindsAPlantedBugAndShrinksIt(t *testing.T) {
+	defer setFlag(t, "rapid.nofailfile", "true")()
+	checks, steps, shrink := "500", "30", "12s"
+	if testing.Short() { // rapid itself takes a fifth of the checks, and half of the steps
+		checks, steps, shrink = "2500", "60", "2s"
+	}
+	defer setFlag(t, "rapid.checks", checks)()
+	defer setFlag(t, "rapid.steps", steps)()
+	defer setFlag(t, "rapid.shrinktime", shrink)()
+	h := &hearer{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rapid.Check(h, func(t *rapid.T) { playStage(t, true) })
+	}()
+	<-done
+	said := h.said.String()
+	if !h.failed || !strings.Contains(said, "M3 AtLeastOnce: the client receives") || strings.Contains(said, "flaky") {
+		t.Fatalf("not found: %s", said)
+	}
+	actions := strings.Count(said, `draw action: "act"`)
+	t.Logf("shrunk to %d actions:\n%s", actions, said)
+	if actions == 0 || actions > 20 && !testing.Short() {
+		t.Errorf("%d actions", actions)
+	}
+}
+
+// setFlag sets a flag of rapid's and returns what sets it back.
+func setFlag(t *testing.T, name, value string) func() {
+	old := flag.Lookup(name).Value.String()
+	if err := flag.Set(name, value); err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = flag.Set(name, old) }
+}

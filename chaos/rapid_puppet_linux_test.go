@@ -1,0 +1,233 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc"
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// A puppet holds one endpoint and does one thing for each line, in one thread,
+// so that the steps of what it does are the same each time. It answers with one
+// line, of stable text. Armed, it says each step that it passes and kills itself
+// at the n-th.
+type puppet struct {
+	p       *player
+	path    string
+	e       *ipc.Endpoint
+	held    map[int]ipc.Message // by the message's number
+	thread  int
+	fuse    int // steps until death; 0 for none
+	mu      sync.Mutex
+	changed *sync.Cond
+	ends    int // how many ends of peers were told as events
+}
+
+var _ = register("puppet", func(p *player) {
+	runtime.LockOSThread()
+	u := &puppet{p: p, held: map[int]ipc.Message{}, thread: unix.Gettid()}
+	u.changed = sync.NewCond(&u.mu)
+	p.arg(&u.path)
+	for {
+		words := strings.Fields(p.next())
+		numbers := make([]int, len(words))
+		for i, w := range words {
+			_, _ = fmt.Sscan(w, &numbers[i])
+		}
+		p.say("%s", u.do(words, numbers))
+		u.fuse = 0
+	}
+})
+
+// puppetRing holds every message that a run can have, so that nothing waits.
+const puppetRing = 128 << 10
+
+func (u *puppet) options() *ipc.Options {
+	return &ipc.Options{
+		ToServerSize: puppetRing, ToClientSize: puppetRing, HeartbeatInterval: 10 * time.Millisecond, HangTimeout: 30 * time.Millisecond,
+		CloseTimeout: time.Hour, Hook: u.hook,
+	}
+}
+
+func (u *puppet) hook(at step.ID, _ uint64) {
+	if u.fuse == 0 || unix.Gettid() != u.thread {
+		return
+	}
+	u.p.say("step %v", at)
+	if u.fuse--; u.fuse == 0 {
+		signalSelf(unix.SIGKILL)
+	}
+}
+
+// do does one thing and returns the answer.
+func (u *puppet) do(words []string, n []int) (answer string) {
+	if words[0] == "armed" {
+		u.fuse = n[1]
+		words, n = words[2:], n[2:]
+	}
+	var err error
+	switch words[0] {
+	case "listen":
+		if u.e, err = ipc.Listen(context.Background(), u.path, u.options()); err == nil {
+			go u.watch()
+			return "up"
+		}
+	case "dial":
+		if u.e, err = ipc.Dial(context.Background(), u.path, u.options()); err == nil {
+			go u.watch()
+			return "up"
+		}
+	case "send", "reserve", "abort", "batch":
+		if err = u.send(words[0], n[1:]); err == nil {
+			return "done"
+		}
+	case "receive", "copy":
+		return u.receive(words[0] == "copy")
+	case "release":
+		m := u.held[n[1]]
+		delete(u.held, n[1])
+		if err = m.Release(); err == nil {
+			return "done"
+		}
+	case "account":
+		return u.account()
+	case "ends":
+		u.await(func() bool { return u.ends >= n[1] })
+		return "done"
+	case "end":
+		<-u.e.Done()
+		return "done"
+	case "state":
+		return u.e.Peer().State.String()
+	case "close":
+		if err = u.e.Close(); err == nil {
+			return "done"
+		}
+	default:
+		return "no verb " + words[0]
+	}
+	return "error " + sortOfError(err)
+}
+
+// sortOfError is an error's text without what differs from run to run.
+func sortOfError(err error) string {
+	for text, known := range map[string]error{
+		"server running": ipc.ErrServerRunning, "client running": ipc.ErrClientRunning, "full": ipc.ErrFull, "empty": ipc.ErrEmpty,
+		"died": ipc.ErrPeerDied, "closed": ipc.ErrPeerClosed, "released": ipc.ErrReleased, "views held": ipc.ErrViewsHeld,
+	} {
+		if errors.Is(err, known) {
+			return text
+		}
+	}
+	return "of another sort: " + err.Error()
+}
+
+// watch counts the ends that the endpoint tells as events.
+func (u *puppet) watch() {
+	for event := range u.e.Events() {
+		if event.Kind == ipc.EventDied || event.Kind == ipc.EventClosed {
+			u.mu.Lock()
+			u.ends++
+			u.changed.Broadcast()
+			u.mu.Unlock()
+		}
+	}
+}
+
+func (u *puppet) await(holds func() bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for !holds() {
+		u.changed.Wait()
+	}
+}
+
+func puppetPayload(number int) []byte {
+	return payload(ID{Number: uint32(number)}, idSize+number*37%300)
+}
+
+func (u *puppet) send(verb string, numbers []int) error {
+	messages := make([]ipc.Message, len(numbers))
+	for i, n := range numbers {
+		messages[i] = ipc.Message{Kind: uint32(n), Data: puppetPayload(n)}
+	}
+	if verb == "batch" {
+		_, err := u.e.TrySendBatch(messages)
+		return err
+	}
+	for _, m := range messages {
+		if verb == "send" {
+			if err := u.e.TrySend(m.Kind, m.Data); err != nil {
+				return err
+			}
+			continue
+		}
+		r, err := u.e.TryReserve(len(m.Data))
+		if err != nil {
+			return err
+		}
+		copy(r.Data, m.Data)
+		if verb == "abort" {
+			err = r.Abort()
+		} else {
+			err = r.Commit(m.Kind, len(m.Data))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *puppet) receive(copied bool) string {
+	m, err := ipc.Message{}, error(nil)
+	if copied {
+		m, err = u.e.TryReceiveInto(make([]byte, 4096))
+	} else {
+		m, err = u.e.TryReceive()
+	}
+	if err != nil {
+		return sortOfError(err)
+	}
+	id, damage := identify(m.Data)
+	text := fmt.Sprint(id.Number)
+	if damage != "" || m.Kind != id.Number {
+		text += " not whole"
+	}
+	if m.Redelivered {
+		text += " again"
+	}
+	if !copied {
+		u.held[int(id.Number)] = m
+	}
+	return text
+}
+
+// account is what Unreleased says: numbers, with a d for delivered.
+func (u *puppet) account() string {
+	list, err := u.e.Unreleased()
+	if err != nil {
+		return sortOfError(err)
+	}
+	var text []string
+	for _, m := range list {
+		id, damage := identify(m.Data)
+		entry := fmt.Sprint(id.Number)
+		if m.Delivered {
+			entry += "d"
+		}
+		if damage != "" {
+			entry += " not whole"
+		}
+		text = append(text, entry)
+	}
+	return "[" + strings.Join(text, " ") + "]"
+}
