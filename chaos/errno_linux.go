@@ -242,7 +242,7 @@ func (s *saboteur) life(b sabotage) (r lifeReport, err error) {
 				delete(failing, thread)
 				return orDead(regs.setResult(thread.id, -int64(b.errno)))
 			}
-			call := callAt(regs)
+			call := callAt(thread, regs)
 			if !begun || call == "" || why != stopEntry {
 				return nil
 			}

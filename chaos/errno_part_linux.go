@@ -44,11 +44,18 @@ func lives(live func(context.Context, lifeArgument) error) func(*player) {
 				p.fail("%v", err)
 			}
 			before := footprintOf(arg.Path)
+			remove := func() {}
+			if arg.Role == ipc.RoleServer {
+				if remove, err = staleSockets(arg.Path); err != nil {
+					p.fail("%v", err)
+				}
+			}
 			ctx, cancel := context.WithTimeout(context.Background(), lifeLimit)
 			markBegin.here(0)
 			err = live(ctx, arg)
 			markEnd.here(0)
 			cancel()
+			remove()
 			r := lifeReport{Left: before.left(arg.Path)}
 			if err != nil {
 				r.Err, r.Clean = err.Error(), namesCause(err, unix.Errno(errno))

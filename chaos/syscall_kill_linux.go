@@ -138,8 +138,8 @@ func (s *survival) until(n int) (at string, err error) {
 	begun := false
 	errThere := errors.New("there")
 	for {
-		thread, m, err := s.t.nextMark(s.t.runToCall, func(_ *tracedThread, why stop, r *registers) error {
-			call := callAt(r)
+		thread, m, err := s.t.nextMark(s.t.runToCall, func(thread *tracedThread, why stop, r *registers) error {
+			call := callAt(thread, r)
 			if !begun || call == "" {
 				return nil
 			}

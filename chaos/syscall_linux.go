@@ -44,7 +44,7 @@ const (
 	eventSize    = 8   // of what is read from an eventfd, and written to it
 )
 
-// callAt names the system call at whose entry a thread of the tracee is, with the
+// callAt names the system call at whose entry or exit a thread is, with the
 // argument that tells its uses apart. It is empty for a call of the Go runtime:
 //
 //   - one of runtimeCalls,
@@ -55,7 +55,7 @@ const (
 //   - madvise but for MADV_DONTFORK,
 //   - read and write of the standard streams, by which the harness is spoken to,
 //     and of eight bytes, by which the runtime wakes its poller.
-func callAt(r *registers) string {
+func callAt(thread *tracedThread, r *registers) string {
 	number := r.number()
 	name, known := callNames[number]
 	if !known {
@@ -82,7 +82,7 @@ func callAt(r *registers) string {
 			return ""
 		}
 	case unix.SYS_FCNTL:
-		return fcntlName(r.argument(1))
+		return fcntlName(thread, r)
 	case unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKOPT:
 		return name + " " + socketOptions[r.argument(2)]
 	}
@@ -102,15 +102,27 @@ func mapping(flags uint64) string {
 	return "mmap of address space"
 }
 
-func fcntlName(command uint64) string {
-	for name, number := range map[string]uint64{
-		"F_OFD_SETLK": unix.F_OFD_SETLK, "F_OFD_GETLK": unix.F_OFD_GETLK, "F_ADD_SEALS": unix.F_ADD_SEALS, "F_GET_SEALS": unix.F_GET_SEALS,
-	} {
-		if command == number {
-			return "fcntl " + name
+func fcntlName(thread *tracedThread, r *registers) string {
+	switch command := r.argument(1); command {
+	case unix.F_OFD_SETLK:
+		var kind [2]byte // the first field of struct flock
+		if _, err := unix.PtracePeekData(thread.id, uintptr(r.argument(2)), kind[:]); err == nil && kind[0] == unix.F_UNLCK {
+			return "fcntl unlock"
 		}
+		return "fcntl lock"
+	case unix.F_OFD_GETLK:
+		return "fcntl test lock"
+	case unix.F_ADD_SEALS:
+		return "fcntl F_ADD_SEALS"
+	case unix.F_GET_SEALS:
+		return "fcntl F_GET_SEALS"
+	case unix.F_GETFL:
+		return "fcntl F_GETFL"
+	case unix.F_SETFL:
+		return "fcntl F_SETFL"
+	default:
+		return fmt.Sprintf("fcntl %d", command)
 	}
-	return fmt.Sprintf("fcntl %d", command)
 }
 
 var socketOptions = map[uint64]string{

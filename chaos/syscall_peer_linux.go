@@ -3,12 +3,15 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -134,6 +137,35 @@ func onlyLockFile(path string) error {
 	return nil
 }
 
+// staleSockets leaves what a server leaves that died while it started, and one
+// that died later: Listen then makes all the calls that it can make. remove takes
+// away what the life has not touched.
+func staleSockets(path string) (remove func(), err error) {
+	left := map[string]uint64{} // inodes
+	for _, name := range []string{path, path + ".new"} {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		_ = unix.Unlink(name)
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: name})
+		_ = unix.Close(fd)
+		var stat unix.Stat_t
+		if err = cmp.Or(err, unix.Lstat(name, &stat)); err != nil {
+			return nil, err
+		}
+		left[name] = stat.Ino
+	}
+	return func() {
+		for name, inode := range left {
+			var stat unix.Stat_t
+			if unix.Lstat(name, &stat) == nil && stat.Ino == inode {
+				_ = unix.Unlink(name)
+			}
+		}
+	}, nil
+}
+
 // lifeArgument says which life a process is to lead.
 type lifeArgument struct {
 	Path string
@@ -151,6 +183,11 @@ func (a lifeArgument) live(ctx context.Context) error {
 var _ = register("life", func(p *player) {
 	var arg lifeArgument
 	p.arg(&arg)
+	if arg.Role == ipc.RoleServer {
+		if _, err := staleSockets(arg.Path); err != nil {
+			p.fail("%v", err)
+		}
+	}
 	markBegin.here(0)
 	if err := arg.live(context.Background()); err != nil {
 		p.fail("%v", err)
