@@ -38,8 +38,10 @@ const CampaignName = "campaign"
 func Layers() []Layer {
 	return []Layer{
 		{"enumerator", "after every store of short operation sequences, and of their recovery", 4, runEnumerator},
+		{"forked", "real processes killed, frozen and thawed at one step after the other", 4, runForked},
 		{"instructions", "after every instruction of the shipped code, by ptrace", 6, runInstructions},
 		{"syscalls", "at each system call of a life, from Listen or Dial to Close", 3, runSystemCalls},
+		{"errnos", "each system call of a life made to fail, with each errno that it can give", 3, runErrnos},
 		{CampaignName, "random faults against real pairs under load, judged by porcupine", 8, runCampaign},
 	}
 }
@@ -49,12 +51,21 @@ func runEnumerator(ctx context.Context, o LayerOptions) *Report {
 	return o.settled(ctx, "enumerator", report, err)
 }
 
+func runForked(ctx context.Context, o LayerOptions) *Report {
+	report, err := Forked(ctx, ForkedOptions{Budget: o.Budget, Seed: o.Seed, Progress: o.cases})
+	return o.settled(ctx, "forked", report, err)
+}
+
 func runInstructions(ctx context.Context, o LayerOptions) *Report {
 	return o.settled(ctx, "instructions", Instructions(ctx, InstructionOptions{Budget: o.Budget, Seed: o.Seed}), nil)
 }
 
 func runSystemCalls(ctx context.Context, o LayerOptions) *Report {
 	return o.settled(ctx, "syscalls", SystemCallKills(ctx, InstructionOptions{Budget: o.Budget, Seed: o.Seed}), nil)
+}
+
+func runErrnos(ctx context.Context, o LayerOptions) *Report {
+	return o.settled(ctx, "errnos", FailedSystemCalls(ctx, ErrnoOptions{Budget: o.Budget, Seed: o.Seed}), nil)
 }
 
 func runCampaign(ctx context.Context, o LayerOptions) *Report {

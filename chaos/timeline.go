@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -145,13 +146,15 @@ func (t *Timeline) strikes(d *docket, since func(int64) time.Duration) {
 	for _, o := range d.Log {
 		at := since(o.Time)
 		switch o.What {
-		case didThaw, didReap:
+		case didThaw, didKill:
 			if i, found := frozen[o.Incarnation]; found {
 				t.Faults[i].To = at
 				delete(frozen, o.Incarnation)
 			}
-			continue
-		case didStart:
+			if o.What == didThaw {
+				continue
+			}
+		case didStart, didReap:
 			continue
 		case didCalm:
 			t.Calm = at
@@ -193,7 +196,7 @@ func (t *Timeline) ask(d *docket, since func(int64) time.Duration) {
 	if best == nil {
 		return
 	}
-	_, info := porcupine.CheckOperationsVerbose(channelModel, best.operations(), askTimeout)
+	_, info := porcupine.CheckOperationsVerbose(channelModel, renumbered(best.operations()), askTimeout)
 	info.AddAnnotations(best.annotations(d))
 	var page strings.Builder
 	if porcupine.Visualize(channelModel, info, &page) == nil && page.Len() <= mostPage {
@@ -201,6 +204,23 @@ func (t *Timeline) ask(d *docket, since func(int64) time.Duration) {
 		t.PorcupineTitle = fmt.Sprintf("generation %d, %s, from %.1f ms on", best.chronicle.generation, best.stream.Direction,
 			since(best.chronicle.server.begun).Seconds()*1e3)
 	}
+}
+
+// renumbered gives those who do anything the numbers from 0 on: the others would
+// be empty lines.
+func renumbered(history []porcupine.Operation) []porcupine.Operation {
+	used := map[int]bool{}
+	for _, o := range history {
+		used[o.ClientId] = true
+	}
+	line := map[int]int{}
+	for _, id := range slices.Sorted(maps.Keys(used)) {
+		line[id] = len(line)
+	}
+	for i := range history {
+		history[i].ClientId = line[history[i].ClientId]
+	}
+	return history
 }
 
 // worth is how much a page of the trial would show; 0 for none at all.

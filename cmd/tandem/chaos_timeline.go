@@ -15,7 +15,7 @@ const maxTimelines = 3
 const (
 	drawWidth  = 1000
 	drawLeft   = 70 // of the beginning of time; names stand before it
-	drawRight  = 990
+	drawRight  = 960
 	serverTop  = 34
 	clientTop  = 84
 	stayHeight = 30
