@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -77,6 +78,17 @@ func runTLC(t *testing.T, s setting) *dump {
 	return d
 }
 
+// noTLC is why there is no checker, if there is none. It is asked once: to begin
+// takes a checker as long as some runs.
+var noTLC = sync.OnceValue(func() error {
+	text, err := exec.Command("../ci/tlc.sh", "-h").CombinedOutput()
+	var exit *exec.ExitError
+	if err == nil || errors.As(err, &exit) && exit.ExitCode() != 77 && exit.ExitCode() != 78 {
+		return nil
+	}
+	return fmt.Errorf("%w\n%s", err, text)
+})
+
 // needTLC skips the test where there is no checker, but never where everything
 // must be checked.
 func needTLC(t *testing.T) {
@@ -86,16 +98,13 @@ func needTLC(t *testing.T) {
 		t.Skip("short: the checker is not run")
 	case underRace:
 		t.Skip("the checker is another process: nothing here is for the race detector")
-	}
-	text, err := exec.Command("../ci/tlc.sh", "-h").CombinedOutput()
-	var exit *exec.ExitError
-	if err == nil || errors.As(err, &exit) && exit.ExitCode() != 77 && exit.ExitCode() != 78 {
+	case noTLC() == nil:
 		return
 	}
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("the machines cannot be compared: %v\n%s", err, text)
+		t.Fatalf("the machines cannot be compared: %v", noTLC())
 	}
-	t.Skipf("NOT COMPARED with the specification: %v\n%s", err, text)
+	t.Skipf("NOT COMPARED with the specification: %v", noTLC())
 }
 
 // copyModules puts the modules into the directory, with one change: the checker
