@@ -22,20 +22,20 @@ import (
 // A page is a run as its template shows it: chaos_page.html says how, and
 // everything that is to be counted or sorted was counted and sorted here.
 type page struct {
-	Run       *chaosRun
-	Word      string // the verdict
-	Kills     int
-	Cases     int
-	Cards     []card
-	Coverage  []bar
-	Unhit     []string // steps that nobody died at
-	Steps     *heat    // of the protocol's steps
-	Others    *heat    // of whatever else somebody died at, as system calls
-	Timelines []timelineView
-	Trouble   string // why there are no timelines, if there should be some
-	Matrix    *matrixView
-	Failures  []failureView
-	Unkept    int // failures that were counted and not kept
+	Run          *chaosRun
+	Word         string // the verdict
+	Summary      string
+	Cards        []card
+	Coverage     []bar
+	Unhit        []string // steps that nobody died at
+	Steps        *heat    // of the protocol's steps
+	Others       *heat    // of whatever else somebody died at, as system calls
+	Timelines    []timelineView
+	Trouble      string // why there are no timelines, if there should be some
+	Matrix       *matrixView
+	Failures     []failureView
+	MoreFailures []failureView // shown when asked for
+	Unkept       int           // counted and not kept
 }
 
 type card struct {
@@ -122,14 +122,23 @@ func (r *chaosRun) writePage(dir string) error {
 	return os.WriteFile(filepath.Join(dir, savedPage), out.Bytes(), 0o644)
 }
 
+// many is count for a reader.
+func many(n int, noun string) string {
+	_, noun, _ = strings.Cut(count(n, noun), " ")
+	return grouped(n) + " " + noun
+}
+
+// openFailures is how many failures the page shows before it is asked for more.
+const openFailures = 10
+
 // maxNotes is how many notes of a layer the page shows. The report has all.
 const maxNotes = 30
 
 func (r *chaosRun) page() *page {
 	p := &page{Run: r, Word: wordOf(r.Verdict)}
+	kills, cases, failed := 0, 0, 0
 	for _, l := range r.Layers {
-		p.Kills += l.Report.Kills
-		p.Cases += l.Report.Cases
+		kills, cases, failed = kills+l.Report.Kills, cases+l.Report.Cases, failed+l.Report.Failed
 		c := card{layerRun: l, Word: l.word(), Steps: len(l.Report.Steps), Notes: l.Report.Notes}
 		if c.More = len(c.Notes) - maxNotes; c.More > 0 {
 			c.Notes = c.Notes[:maxNotes]
@@ -140,6 +149,11 @@ func (r *chaosRun) page() *page {
 			p.Failures = append(p.Failures, failureView{l.Name, f})
 		}
 		p.Unkept += l.Report.Failed - len(l.Report.Failures)
+	}
+	p.Summary = fmt.Sprintf("%s in %s by %s in %.1f s, %s.",
+		many(kills, "death"), many(cases, "judged case"), many(len(r.Layers), "layer"), r.Elapsed.Seconds(), many(failed, "failure"))
+	if n := len(p.Failures); n > openFailures {
+		p.Failures, p.MoreFailures = p.Failures[:openFailures], p.Failures[openFailures:]
 	}
 	p.Steps, p.Others = r.stepHeat(), r.otherHeat()
 	p.cover(r)

@@ -143,7 +143,7 @@ func TestThePageHoldsTheMatrixOfPlantedBugs(t *testing.T) {
 		{"name":"PublishBeforeFill","files":["ring.go"],"killed_by":"enumerator","seconds":1.25,"layers":{"enumerator":{"outcome":"killed","seconds":1.25},"contract":{"outcome":"survived","seconds":3}}},
 		{"name":"Harmless","files":["a.go","b.go"],"killed_by":"","seconds":0,"layers":{"enumerator":{"outcome":"survived","seconds":2}}}]}`
 	mustSay(t, saveSample(t, text, passing("enumerator")),
-		"1 survived", "<th>PublishBeforeFill</th>", "a.go, b.go", `<td class="h3">1.2</td>`, `<td title="survived">—</td>`, `class="never"><th>Harmless</th>`)
+		"1 survived", "<th>PublishBeforeFill</th>", "a.go, b.go", `<td class="h3">1.2</td>`, `<td title="survived">—</td>`, `class="survivor"><th>Harmless</th>`)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, savedMatrix), "[")
 	if err := sample(passing("enumerator")).save(dir); err == nil || !strings.Contains(err.Error(), savedMatrix) {
@@ -168,7 +168,7 @@ func TestThePageOfAHugeRunIsStillAPage(t *testing.T) {
 		reports = append(reports, r.Finish(1))
 	}
 	page := saveSample(t, "", reports...)
-	mustSay(t, page, "And 15\u202f200 more, which were counted and not kept", "and 1\u202f970 more, in layer7.json", "123\u202f456\u202f789")
+	mustSay(t, page, "16\u202f000 failures", "<summary>790 more</summary>", "And 15\u202f200 more, which were counted and not kept", "and 1\u202f970 more, in layer7.json", "123\u202f456\u202f789")
 	if len(page) > 8<<20 {
 		t.Errorf("it has %d bytes", len(page))
 	}
