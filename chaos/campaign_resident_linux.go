@@ -172,7 +172,7 @@ const (
 )
 
 func (s *stay) close() {
-	s.tape.put(headClosing, uint64(monotonic()))
+	s.tape.closing()
 	if err := s.e.Close(); err != nil {
 		s.p.fail("L8 NoLeak: Close: %v", err)
 	}

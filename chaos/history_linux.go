@@ -69,6 +69,13 @@ func (t *tape) close() { _ = unix.Munmap(t.memory) }
 func (t *tape) put(word int, value uint64) { binary.LittleEndian.PutUint64(t.memory[word:], value) }
 func (t *tape) get(word int) uint64        { return binary.LittleEndian.Uint64(t.memory[word:]) }
 
+// closing records that Close is about to be called.
+func (t *tape) closing() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.put(headClosing, uint64(monotonic()))
+}
+
 // hook is the endpoint's hook. A step in a lane belongs to its operation; any
 // other belongs to the endpoint's own goroutines.
 func (t *tape) hook(at step.ID, value uint64) {
