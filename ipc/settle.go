@@ -38,6 +38,7 @@ func (s *server) settle(a *attachment) {
 	}
 	a.over = true
 	s.current, e.pending = nil, 0
+	e.hung.Store(false)
 	a.conn.wake() // its watcher, if this is admission
 	e.hook(step.EndProven, a.number)
 	if e.peer.control.attachment.Load() == a.number { // pairs: attachment
@@ -81,7 +82,6 @@ func (s *server) settle(a *attachment) {
 	}
 	end.Unreleased, end.Redeliverable = e.count(counts)
 	e.state = state
-	e.hung.Store(false)
 	e.emit(end)
 }
 
