@@ -97,12 +97,18 @@ type replayer[S comparable] struct {
 	own    [maxThreads][]int // indices of the events of each
 	known  map[place[S]]bool
 	todo   [][]place[S] // by how much is recorded
+	way    *way[S]      // if it is asked for
 }
 
 func replay[S comparable](m Machine[S], sees Observer[S], events []Event, exact bool) (int, error) {
+	return follow(m, sees, events, exact, nil)
+}
+
+func follow[S comparable](m Machine[S], sees Observer[S], events []Event, exact bool, way *way[S]) (int, error) {
 	r := &replayer[S]{
 		Machine: m, sees: sees, events: events, exact: exact,
 		thread: map[life]int{}, known: map[place[S]]bool{}, todo: make([][]place[S], len(events)+1),
+		way: way,
 	}
 	for i, e := range events {
 		t, err := r.threadOf(e)
@@ -117,6 +123,7 @@ func replay[S comparable](m Machine[S], sees Observer[S], events []Event, exact 
 	furthest := 0
 	for at := 0; at >= 0; {
 		if at == len(events) {
+			r.way.arrive(r.todo[at])
 			return at, nil
 		}
 		if len(r.todo[at]) == 0 {
@@ -164,6 +171,7 @@ func (r *replayer[S]) goOn(p place[S]) (bool, error) {
 	passed := false
 	if q, ok := r.records(p); ok {
 		passed = true
+		r.way.note(r.known, p, q, Action{})
 		r.reach(q)
 	}
 	for _, a := range r.Actions(p.state) {
@@ -173,6 +181,7 @@ func (r *replayer[S]) goOn(p place[S]) (bool, error) {
 		}
 		if ok {
 			passed = passed || q.at > p.at
+			r.way.note(r.known, p, q, a)
 			r.reach(q)
 		}
 	}

@@ -224,3 +224,28 @@ func TestReplayRejectsWhatTheRingDidNot(t *testing.T) {
 		}
 	}
 }
+
+func TestReplayWayIsARunOfTheMachine(t *testing.T) {
+	random, again := seeded(t)
+	m, sees := Ring(walked[0]), RingSteps(walked[0])
+	record := late(walk(m, sees, random, 100), random)
+	way, err := ReplayWay(m, sees, record)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, again)
+	}
+	s, seen := m.Init[0], 0
+	for i, p := range way {
+		if p.From != s {
+			t.Fatalf("action %d, %v, does not begin where the one before ended\n%s", i, p.Action, again)
+		}
+		if s, err = m.Do(s, p.Action); err != nil || s != p.To {
+			t.Fatalf("action %d, %v: %v\n%s", i, p.Action, err, again)
+		}
+		if _, recorded := sees(p.From, p.Action, p.To); recorded {
+			seen++
+		}
+	}
+	if seen < len(record) {
+		t.Errorf("%d recorded actions for %d events\n%s", seen, len(record), again)
+	}
+}
