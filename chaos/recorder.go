@@ -42,7 +42,7 @@ type flightMemory []byte
 
 const (
 	flightHead = 64
-	flightSlot      = 32
+	flightSlot = 32
 
 	flightDone = 1 << 63
 )

@@ -45,7 +45,13 @@ func (t *lifeTrace) replay() (int, error) {
 
 func (t *lifeTrace) machine() (model.Machine[model.LifecycleRun], model.Observer[model.LifecycleRun], []model.Event) {
 	m, sees := model.LifecycleRuns(t.config())
-	return m, sees, t.Events
+	return m, func(from model.LifecycleRun, a model.Action, to model.LifecycleRun) (model.Event, bool) {
+		e, recorded := sees(from, a, to)
+		if e.Who == model.Kernel {
+			e = killOf(e)
+		}
+		return e, recorded
+	}, t.Events
 }
 
 // lifeTrace is the life cycle of a trace.
@@ -55,10 +61,10 @@ func (t *trace) lifeTrace() *lifeTrace {
 		switch {
 		case e.At == recordKilled && t.Roles[int(e.Value)]:
 			l.KillsS++
-			l.Events = append(l.Events, model.LifecycleKill("s1"))
+			l.Events = append(l.Events, killOf(model.LifecycleKill("s1")))
 		case e.At == recordKilled:
 			l.KillsC++
-			l.Events = append(l.Events, model.LifecycleKill("c1"))
+			l.Events = append(l.Events, killOf(model.LifecycleKill("c1")))
 		case t.Roles[e.Process]:
 			l.server(e)
 		default:

@@ -1,22 +1,78 @@
 package chaos
 
-import "testing"
+import (
+	"errors"
+	"testing"
 
-func TestTraceScene(t *testing.T) {
+	"github.com/tandem-ipc/tandem/model"
+)
+
+// scenes plays scenes until it is enough, and at most so many.
+func scenes(t *testing.T, most int, enough func(trace) bool) {
+	t.Helper()
 	seed := seedOf(t)
-	for i := range uint64(5) {
-		tr, err := playScene(watched(t), seed+i)
+	for i := range uint64(most) {
+		played, err := playScene(watched(t), seed+i)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("seed %d: %v", seed+i, err)
 		}
-		for _, r := range tr.ringTraces() {
-			if n, err := r.replay(); err != nil {
-				t.Errorf("seed %d: %v: %d: %v", seed+i, r, n, err)
+		if played.Lost > 0 {
+			t.Fatalf("seed %d: %d events found no room", seed+i, played.Lost)
+		}
+		if enough(played) {
+			return
+		}
+	}
+}
+
+func TestTraceCorruptionsAreRejected(t *testing.T) {
+	most := 40
+	if testing.Short() {
+		most = 8
+	}
+	rejected := map[string]int{}
+	judge := func(all []model.Event, corruptions []corruption, replay func([]model.Event) (int, error)) {
+		for _, c := range corruptions {
+			if rejected[c.what] >= 3 {
+				continue
 			}
+			bad, ok := c.spoil(all)
+			if !ok {
+				continue
+			}
+			var parted *model.ReplayError
+			if n, err := replay(bad); !errors.As(err, &parted) {
+				t.Errorf("%s: %d of %d events, %v: a trace that cannot be is accepted", c.what, n, len(bad), err)
+				for i, e := range bad {
+					t.Log(i, e)
+				}
+			}
+			rejected[c.what]++
 		}
-		l := tr.lifeTrace()
-		if n, err := l.replay(); err != nil {
-			t.Errorf("seed %d: %v: %d: %v", seed+i, l, n, err)
+	}
+	scenes(t, most, func(played trace) bool {
+		for _, r := range played.ringTraces() {
+			judge(r.Events, ringCorruptions, func(bad []model.Event) (int, error) {
+				spoilt := *r
+				spoilt.Events = bad
+				return spoilt.replay()
+			})
 		}
+		l := played.lifeTrace()
+		judge(l.Events, lifeCorruptions, func(bad []model.Event) (int, error) {
+			spoilt := *l
+			spoilt.Events = bad
+			return spoilt.replay()
+		})
+		return len(rejected) == len(ringCorruptions)+len(lifeCorruptions)
+	})
+	t.Logf("%d kinds of corruption: %v", len(rejected), rejected)
+	for _, c := range append(ringCorruptions[:len(ringCorruptions):len(ringCorruptions)], lifeCorruptions...) {
+		if rejected[c.what] == 0 {
+			t.Logf("no trace to spoil: %s", c.what)
+		}
+	}
+	if len(rejected) < 20 {
+		t.Errorf("only %d kinds of corruption were tried", len(rejected))
 	}
 }

@@ -45,6 +45,8 @@ func placed(sees model.Observer[model.RingState]) model.Observer[model.RingState
 		e, recorded := sees(from, a, to)
 		switch {
 		case !recorded:
+		case e.Who == model.Kernel:
+			e = killOf(e)
 		case e.Name == "Sealed", e.Name == "Published":
 			e.Name = placeName(e.Name, uint64(to.Cursor[0]))
 		case e.Name == "Delivered":
@@ -54,6 +56,14 @@ func placed(sees model.Observer[model.RingState]) model.Observer[model.RingState
 		}
 		return e, recorded
 	}
+}
+
+// killOf gives the deaths of each process a thread of their own: two that die at
+// about the same time are not found dead in the order in which they died. There
+// are never more deaths than were recorded: the bounds say so.
+func killOf(e model.Event) model.Event {
+	e.Who = e.Name
+	return e
 }
 
 func placeName(name string, place uint64) string { return fmt.Sprintf("%s %d", name, place) }
@@ -113,6 +123,10 @@ func (r *ringReader) read(e recorded) {
 			r.traces[e.Value][client] = t
 			r.peeked[t] = map[string]*model.Event{}
 			r.order = append(r.order, t)
+		}
+	case step.DialBegun:
+		if r.up[e.Process] {
+			r.end(e.Process) // its server went away before it was told ready
 		}
 	case step.GrantReceived:
 		r.generation[e.Process], r.client[e.Process], r.closing[e.Process] = r.now, e.Value, false
@@ -175,7 +189,7 @@ func (r *ringReader) end(process int) {
 			role = other(client)
 		}
 		t.Kills[role]++
-		t.Events = append(t.Events, model.RingKill(role))
+		t.Events = append(t.Events, killOf(model.RingKill(role)))
 	}
 	r.up[process] = false
 	r.over[process] = r.roles[process]

@@ -6,10 +6,13 @@ import (
 )
 
 // A LifecycleRun is a state of the life cycle, with how often each process was
-// killed on the way there.
+// killed on the way there, and who has found its server gone before it could tell
+// it ready: what that one does to be rid of its token and connection is not
+// recorded.
 type LifecycleRun struct {
 	LifecycleState
-	lives [maxServers + maxClients]int8
+	lives  [maxServers + maxClients]int8
+	failed processSet
 }
 
 // LifecycleRuns is the machine of the life cycle as runs of it are recorded, and
@@ -32,8 +35,13 @@ func LifecycleRuns(config LifecycleConfig) (Machine[LifecycleRun], Observer[Life
 			if a.Name != "KillIdle" {
 				s.LifecycleState = plain.Next(s.LifecycleState, a)
 			}
-			if isKill(a) {
+			switch {
+			case isKill(a):
 				s.lives[processNamed(a.Args)-1]++
+			case a.Name == "ReadyFailed":
+				s.failed |= setOf(processNamed(a.Args))
+			case a.Name == "Connected":
+				s.failed &^= setOf(processNamed(a.Args))
 			}
 			return s
 		},
@@ -149,7 +157,12 @@ func connRecorded(from *LifecycleRun, action string, k int8, to *LifecycleRun) (
 
 func clientRecorded(from *LifecycleRun, action string, c process) (lane, name string) {
 	switch action {
-	case "Connected", "HelloSent", "SegmentsMapped", "ReadySent", "SegmentUnmapped", "TokenClosed", "ConnectionClosed":
+	case "TokenClosed", "ConnectionClosed":
+		if from.failed.has(c) {
+			return "", ""
+		}
+		return "", action
+	case "Connected", "HelloSent", "SegmentsMapped", "ReadySent", "SegmentUnmapped":
 		return "", action
 	case "GrantReceived", "AttachmentStored", "GoodbyeSaid":
 		return "", numbered(action, from.at(from.client(c).k).num)
