@@ -180,6 +180,9 @@ func (e *enumeration) enter(p played) {
 	}
 	e.mu.Unlock()
 	p.enter(e.report, "enumerator")
+	if missed := strings.Count(p.Coordinate, "/") - len(p.Deaths); missed > 0 {
+		e.report.Count("points not reached", missed) // the clocks of a case are not those of another
+	}
 	if e.options.Progress != nil {
 		e.options.Progress(cases)
 	}

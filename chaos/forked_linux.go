@@ -39,11 +39,15 @@ func Forked(ctx context.Context, o ForkedOptions) (*Report, error) {
 		}()
 	}
 	f.rows <- f.killOnClose // whatever the budget
-	for _, row := range f.all() {
+	draw := rand.New(rand.NewPCG(o.Seed, 3))
+	for _, row := range f.all(draw) {
 		if f.over(ctx) {
 			break
 		}
 		f.rows <- row
+	}
+	for o.Budget > 0 && !f.over(ctx) {
+		f.rows <- f.drawn(draw)
 	}
 	close(f.rows)
 	players.Wait()
@@ -72,7 +76,7 @@ func (f *forking) over(ctx context.Context) bool {
 
 // all are the rows: what is done to whom in which operations. Each goes on from
 // step to step. They come in the order that the seed draws.
-func (f *forking) all() (rows []func(context.Context)) {
+func (f *forking) all(draw *rand.Rand) (rows []func(context.Context)) {
 	life := beginnings
 	for _, actor := range roles {
 		for _, operations := range append(life, sequences(1)...) {
@@ -84,9 +88,21 @@ func (f *forking) all() (rows []func(context.Context)) {
 		}
 		life = nil // nobody acts in it
 	}
-	draw := rand.New(rand.NewPCG(f.options.Seed, 3))
 	draw.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 	return rows
+}
+
+// drawn is one case of a longer sequence, for the time that is left.
+func (f *forking) drawn(draw *rand.Rand) func(context.Context) {
+	all := sequences(3)
+	victim := roles[draw.IntN(len(roles))]
+	c := coordinate{
+		Actor:      roles[draw.IntN(len(roles))],
+		Operations: all[draw.IntN(len(all))],
+		Deaths:     []point{{victim, victim, 1 + draw.IntN(30)}},
+	}
+	b := strokes[draw.IntN(len(strokes))]
+	return func(ctx context.Context) { f.enter(playForked(ctx, c, b)) }
 }
 
 // row kills, or freezes, at one step after the other, until nobody is touched.

@@ -26,6 +26,7 @@ type world struct {
 	beside         bool           // somebody died beside an operation of the other's
 	fuse           *point         // where somebody is to die
 	dialing        chan error     // of a client that dials while there is no server
+	departed       []*member      // servers whose clients were told of their end
 	left           *member        // the server that died meanwhile
 	background     sync.WaitGroup // of what waits for the next client
 	members        [3]int
@@ -266,9 +267,7 @@ func (w *world) settle(m *member, c command, got reply) {
 	case c.sends():
 		l := d.out(m.role)
 		l.sent(len(c.Sizes))
-		// Beside a death the sender's look at the receiver's position and the
-		// settling of the account may meet, and "full" come too early.
-		if got.Sort == "full" && got.Committed < len(c.Sizes) && !(w.fuse != nil && w.fuse.Clock != w.fuse.Victim) {
+		if got.Sort == "full" && got.Committed < len(c.Sizes) {
 			l.refused(c.Sizes[got.Committed])
 		}
 		promised := len(l.stream.Sent) - len(c.Sizes)

@@ -363,7 +363,8 @@ func (w *world) bereave(s *member) bool {
 	w.mu.Lock()
 	d := w.ledgers[c.generation]
 	d.toClient.stream.Complete = true
-	d.toClient.depart(s.life, s.goodbye)
+	d.toClient.depart(s.life, false) // see judge
+	w.departed = append(w.departed, s)
 	d.toServer.finish(s.life, s.dead())
 	w.mu.Unlock()
 	return w.account(c, s, nil) && w.depart(c)

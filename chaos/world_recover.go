@@ -163,6 +163,17 @@ func (w *world) checkFiles(died bool) {
 
 // judge returns every broken promise, those of the streams included.
 func (w *world) judge() []Failure {
+	// A client can have been told of a goodbye before the script was.
+	w.mu.Lock()
+	for _, server := range w.departed {
+		d := w.ledgers[server.generation].toClient.stream.Departed
+		for i := range d {
+			if server.goodbye {
+				d[i].Closed = Yes
+			}
+		}
+	}
+	w.mu.Unlock()
 	report := NewReport("", 0)
 	for _, s := range w.streams() {
 		Judge(s, report, "")
