@@ -38,7 +38,7 @@ func lives(live func(context.Context, lifeArgument) error) func(*player) {
 	return func(p *player) {
 		var arg lifeArgument
 		p.arg(&arg)
-		for {
+		for first := true; ; first = false {
 			errno, err := strconv.Atoi(p.next())
 			if err != nil {
 				p.fail("%v", err)
@@ -56,7 +56,10 @@ func lives(live func(context.Context, lifeArgument) error) func(*player) {
 			markEnd.here(0)
 			cancel()
 			remove()
-			r := lifeReport{Left: before.left(arg.Path)}
+			var r lifeReport
+			if !first { // which has opened what stays open for good
+				r.Left = before.left(arg.Path)
+			}
 			if err != nil {
 				r.Err, r.Clean = err.Error(), namesCause(err, unix.Errno(errno))
 				r.Stuck = errors.Is(err, context.DeadlineExceeded)

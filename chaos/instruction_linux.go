@@ -161,6 +161,7 @@ func (c *crossing) run(ctx context.Context) {
 	c.report.Count(c.String()+": of package ipc", len(c.ours))
 	c.report.Count(c.String()+": crashed at", crashed)
 	c.report.Count(c.String()+": images", len(c.found))
+	c.report.Count(c.String()+": images at steps", len(c.stepOf))
 }
 
 // again repeats what came to a stand: a victim of which one thread is stepped and
@@ -227,6 +228,11 @@ func (d *duel) image(released uint64) image {
 	return d.memory.take()
 }
 
+// longest is more instructions than any operation has. On an arm64 without the
+// atomic instructions of ARMv8.1 no operation ends: a load and store pair that is
+// stepped never succeeds.
+const longest = 1 << 21
+
 // walk steps through the whole operation and looks at the memory behind each
 // instruction.
 func (c *crossing) walk(ctx context.Context) error {
@@ -240,7 +246,7 @@ func (c *crossing) walk(ctx context.Context) error {
 	c.found, c.length = map[image]bool{last: true}, 0
 	c.changes, c.ours, c.calls = nil, nil, nil
 	isCall := map[uint64]bool{} // by address
-	err = d.advance(1<<30, func(now image, r *registers) {
+	err = d.advance(longest, func(now image, r *registers) {
 		c.length++
 		call, seen := isCall[r.pc()]
 		if !seen {
@@ -262,6 +268,9 @@ func (c *crossing) walk(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if d.partly {
+		return fmt.Errorf("no end behind %d instructions", longest)
 	}
 	_, err = d.judge(c.report, c.coordinate(c.length))
 	return err

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -84,9 +83,7 @@ var _ = register("instruction predecessor", func(p *player) {
 	}
 	go func() { _, _ = e.Receive(context.Background()) }()
 	go func() { _ = e.Send(context.Background(), 1, make([]byte, fillMessage)) }()
-	for e.Stats().Sleeps < 2 {
-		time.Sleep(100 * time.Microsecond)
-	}
+	_ = until(context.Background(), func() bool { return e.Stats().Sleeps >= 2 })
 	p.say("asleep %d", sent)
 	p.next()
 })

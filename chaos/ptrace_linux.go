@@ -32,11 +32,10 @@ type tracee struct {
 	status  unix.WaitStatus // of its end
 	guard   *time.Timer     // kills it when it takes too long
 
-	stdin  io.WriteCloser
-	stdout io.Closer
-	leash  io.Closer
-	lines  chan string // what it says
-	log    *tail
+	stdin io.WriteCloser
+	leash io.Closer
+	lines chan string // what it says
+	log   *tail
 }
 
 // A tracedThread is one thread of a tracee.
@@ -106,7 +105,7 @@ func startTraced(part string, argument any) (*tracee, error) {
 		return nil, err
 	}
 	defer leash.Close()
-	t.stdout, t.leash = stdout, held
+	t.leash = held
 	t.cmd.ExtraFiles = []*os.File{leash}
 	if err := t.cmd.Start(); err != nil {
 		_ = held.Close()
@@ -125,8 +124,9 @@ func startTraced(part string, argument any) (*tracee, error) {
 
 // listen takes what the tracee says. One that says more than anybody hears is
 // stopped by the pipe.
-func (t *tracee) listen(stdout io.Reader) {
+func (t *tracee) listen(stdout io.ReadCloser) {
 	defer close(t.lines)
+	defer stdout.Close()
 	reader := bufio.NewReader(stdout)
 	for {
 		line, err := reader.ReadString('\n')

@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -60,6 +61,31 @@ var _ = register("no ptrace", func(p *player) {
 		p.say("%s", text)
 	}
 })
+
+func TestTracedLayersLeaveNothing(t *testing.T) {
+	if err := mayTrace(); err != nil {
+		t.Skipf("NOT TESTED on this machine: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	var before footprint
+	for round := range 3 {
+		if round == 1 { // the first has opened what stays open for good
+			before = footprintOf(path)
+		}
+		for _, report := range []*Report{
+			Instructions(context.Background(), InstructionOptions{Only: "client/send after a sleep/100"}),
+			SystemCallKills(context.Background(), InstructionOptions{Only: "server/40"}),
+			FailedSystemCalls(context.Background(), ErrnoOptions{Only: "client/socket/1/EMFILE"}),
+		} {
+			if report.Verdict != Pass {
+				t.Error(report)
+			}
+		}
+	}
+	if left := before.left(path); left != "" {
+		t.Error(left)
+	}
+}
 
 func TestAMachineWithoutPtraceGivesVoidAndSaysSo(t *testing.T) {
 	p, err := start("no ptrace", nil)
