@@ -49,13 +49,15 @@ func putTaken(s []byte, m *ipc.Message) {
 
 // event records what the endpoint told of its peer.
 func (l *track) event(event ipc.Event) {
+	since := time.Since(event.Time).Nanoseconds()
+	at := monotonic() - since // if anything, late: in between others may run
 	l.begin(doEvent, 1, func(_ int, s []byte) {
 		binary.LittleEndian.PutUint32(s[slotNumber:], uint32(event.Kind))
 		binary.LittleEndian.PutUint32(s[slotPayload:], uint32(event.Unreleased))
 		binary.LittleEndian.PutUint32(s[slotBirth:], uint32(event.Attachment))
 		binary.LittleEndian.PutUint16(s[slotLane:], uint16(min(event.Missed, 1<<16-1)))
 		binary.LittleEndian.PutUint64(s[slotPos:], uint64(event.Redeliverable))
-		binary.LittleEndian.PutUint64(s[slotEnd:], uint64(monotonic()-time.Since(event.Time).Nanoseconds()))
+		binary.LittleEndian.PutUint64(s[slotEnd:], uint64(at))
 	})
 	l.end(func(int, []byte) fate { return done })
 }

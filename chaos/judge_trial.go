@@ -129,12 +129,11 @@ func (t *trial) complete() bool {
 	if t.toServer || len(t.receivers) == 0 {
 		return false
 	}
-	for _, end := range t.ends {
-		if end.life == t.receivers[len(t.receivers)-1] {
-			return true
-		}
+	last := t.receivers[len(t.receivers)-1]
+	if slices.ContainsFunc(t.takes, func(take taking) bool { return take.unseen && take.life == last }) {
+		return false // it was told the end, and killed with a message half received
 	}
-	return false
+	return slices.ContainsFunc(t.ends, func(end telling) bool { return end.life == last })
 }
 
 // settle decides the sends of which the sender did not live to know, by what the
