@@ -74,6 +74,7 @@ func (b bar) Percent() float64 { return 100 * float64(min(b.Count, b.Of)) / floa
 
 type failureView struct {
 	Layer string
+	Nth   int // of its layer
 	chaos.Failure
 }
 
@@ -145,13 +146,15 @@ func (r *chaosRun) page() *page {
 		}
 		c.Counts, c.Plain = tableOf(l.Report.Counts)
 		p.Cards = append(p.Cards, c)
-		for _, f := range l.Report.Failures {
-			p.Failures = append(p.Failures, failureView{l.Name, f})
+		for i, f := range l.Report.Failures {
+			p.Failures = append(p.Failures, failureView{l.Name, i, f})
 		}
 		p.Unkept += l.Report.Failed - len(l.Report.Failures)
 	}
 	p.Summary = fmt.Sprintf("%s in %s by %s in %.1f s, %s.",
 		many(kills, "death"), many(cases, "judged case"), many(len(r.Layers), "layer"), r.Elapsed.Seconds(), many(failed, "failure"))
+	// The first of each layer, then the second ones: none buries the others.
+	slices.SortStableFunc(p.Failures, func(a, b failureView) int { return a.Nth - b.Nth })
 	if n := len(p.Failures); n > openFailures {
 		p.Failures, p.MoreFailures = p.Failures[:openFailures], p.Failures[openFailures:]
 	}

@@ -169,6 +169,9 @@ func TestThePageOfAHugeRunIsStillAPage(t *testing.T) {
 	}
 	page := saveSample(t, "", reports...)
 	mustSay(t, page, "16\u202f000 failures", "<summary>790 more</summary>", "And 15\u202f200 more, which were counted and not kept", "and 1\u202f970 more, in layer7.json", "123\u202f456\u202f789")
+	if a, b := strings.Index(page, "layer7</span>"), strings.Index(page, "message 1 is"); a < 0 || a > b {
+		t.Error("a layer is buried under the failures of another")
+	}
 	if len(page) > 8<<20 {
 		t.Errorf("it has %d bytes", len(page))
 	}

@@ -17,15 +17,18 @@ import (
 type chaosProgress struct {
 	out   io.Writer
 	bar   *progressbar.ProgressBar // nil if not on a terminal
-	total time.Duration
-	past  time.Duration // the shares of the layers that are through
+	total int                      // parts of all layers
+	past  int                      // and of those that are through
 }
 
 // barSteps is how fine the bar is.
 const barSteps = 1000
 
 func newChaosProgress(out io.Writer, o chaosOptions) *chaosProgress {
-	p := &chaosProgress{out: out, total: o.time}
+	p := &chaosProgress{out: out}
+	for _, l := range o.layers {
+		p.total += l.Parts
+	}
 	if file, ok := out.(*os.File); ok && isTerminal(file) {
 		p.bar = progressbar.NewOptions(barSteps,
 			progressbar.OptionSetWriter(out),
@@ -72,7 +75,7 @@ func (p *chaosProgress) begin(l chaos.Layer, o *chaos.LayerOptions) (done func()
 			text += fmt.Sprintf(" of %d", wanted)
 		}
 		p.bar.Describe(text)
-		_ = p.bar.Set(min(int(barSteps*(float64(p.past)+min(part, 1)*float64(budget))/float64(p.total)), barSteps-1))
+		_ = p.bar.Set(min(int(barSteps*(float64(p.past)+min(part, 1)*float64(l.Parts))/float64(p.total)), barSteps-1))
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -91,7 +94,7 @@ func (p *chaosProgress) begin(l chaos.Layer, o *chaos.LayerOptions) (done func()
 	return func() {
 		close(stop)
 		<-stopped
-		p.past += budget
+		p.past += l.Parts
 	}
 }
 

@@ -191,6 +191,10 @@ func (l layerRun) word() string {
 	return "VOID"
 }
 
+// failuresShown is how many failures of a layer the table names. The report has
+// more.
+const failuresShown = 10
+
 func (r *chaosRun) table(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "layer\tverdict\tcases\tkills\ttime")
@@ -203,10 +207,11 @@ func (r *chaosRun) table(out io.Writer) error {
 		return err
 	}
 	for _, l := range r.Layers {
-		for _, f := range l.Report.Failures {
+		shown := l.Report.Failures[:min(len(l.Report.Failures), failuresShown)]
+		for _, f := range shown {
 			fmt.Fprintf(out, "\n%s: %v\n", l.Name, f)
 		}
-		if more := l.Report.Failed - len(l.Report.Failures); more > 0 {
+		if more := l.Report.Failed - len(shown); more > 0 {
 			fmt.Fprintf(out, "\n%s: and %d more\n", l.Name, more)
 		}
 		switch l.word() {
