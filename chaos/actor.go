@@ -35,7 +35,7 @@ type actorOptions struct {
 	RingSize                                                       int
 	Spin                                                           time.Duration
 	HeartbeatInterval, HangTimeout, HandshakeTimeout, CloseTimeout time.Duration
-	Wait, KillOrphan, KillOnClose, FailOnHang                      bool
+	KillOnClose                                                    bool
 }
 
 // A heart lets one endpoint beat when it may.
@@ -91,7 +91,7 @@ func (a *actor) ipcOptions(wait bool) *ipc.Options {
 		ToServerSize: o.RingSize, ToClientSize: o.RingSize, Spin: o.Spin,
 		HeartbeatInterval: o.HeartbeatInterval, HangTimeout: o.HangTimeout,
 		HandshakeTimeout: o.HandshakeTimeout, CloseTimeout: o.CloseTimeout,
-		Wait: o.Wait || wait, KillOrphan: o.KillOrphan, KillOnClose: o.KillOnClose, FailOnHang: o.FailOnHang,
+		Wait: wait, KillOnClose: o.KillOnClose,
 	}
 	if !a.hookless {
 		options.Hook = a.hook

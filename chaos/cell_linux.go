@@ -111,6 +111,7 @@ func (c *cell) step(at step.ID, value uint64) {
 		go then()
 	}
 	if c.dying.Load() {
+		c.late(at, value)
 		<-c.risen
 	}
 }

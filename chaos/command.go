@@ -71,3 +71,12 @@ func sortOf(err error) string {
 	}
 	return "other"
 }
+
+// why is the trouble in stable text: an error of the endpoint may name a process
+// and a path.
+func (r reply) why() string {
+	if r.Sort != "" && r.Sort != "other" {
+		return r.Sort
+	}
+	return r.Trouble
+}

@@ -27,7 +27,6 @@ type world struct {
 	fuse           *point         // where somebody is to die
 	dialing        chan error     // of a client that dials while there is no server
 	departed       []*member      // servers whose clients were told of their end
-	left           *member        // the server that died meanwhile
 	background     sync.WaitGroup // of what waits for the next client
 	members        [3]int
 

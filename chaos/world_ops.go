@@ -48,7 +48,7 @@ func (w *world) must(m *member, c command, contract string) (reply, bool) {
 	case w.fallen():
 		return got, got.Trouble == ""
 	case got.Trouble != "":
-		w.broken(contract, "%v: %v: %s", m.role, c, got.Trouble)
+		w.broken(contract, "%v: %v: %s", m.role, c, got.why())
 		return got, false
 	}
 	return got, true
@@ -87,7 +87,7 @@ func (w *world) dial() bool {
 	go func() {
 		got, err := w.tell(m, command{Verb: "dial"})
 		if err == nil && got.Trouble != "" {
-			w.broken("L7 ClientRestart", "%v: dial: %s", m.role, got.Trouble)
+			w.broken("L7 ClientRestart", "%v: dial: %s", m.role, got.why())
 			err = errStuck
 		}
 		if err == nil {
@@ -102,7 +102,7 @@ func (w *world) dial() bool {
 			return false
 		}
 	case <-server.gone():
-		w.dialing, w.left = result, server
+		w.dialing = result
 		return false
 	}
 	return w.attached()
@@ -263,7 +263,7 @@ func (w *world) perform(operation string, actor ipc.Role) bool {
 		}
 		got, err := w.tell(a, command{Verb: "giveup"})
 		if err == nil && !w.fallen() && got.Sort != "cancelled" {
-			w.broken("M7 NoStuckWaiter", "%v: a receive that was cancelled: %s", a.role, got.Trouble)
+			w.broken("M7 NoStuckWaiter", "%v: a receive that was cancelled: %s", a.role, got.why())
 		}
 		return err == nil && !w.fallen()
 	}
@@ -275,7 +275,7 @@ func (w *world) perform(operation string, actor ipc.Role) bool {
 func (w *world) try(m *member, c command) bool {
 	got, err := w.tell(m, c)
 	if err == nil && got.Trouble != "" && got.Sort != "full" && !w.fallen() {
-		w.broken("M8 Bounded", "%v: %v: %s", m.role, c, got.Trouble)
+		w.broken("M8 Bounded", "%v: %v: %s", m.role, c, got.why())
 	}
 	return err == nil && !w.fallen()
 }
@@ -300,7 +300,7 @@ func (w *world) meanwhile(a *member, c command, b *member, help func() []command
 		defer close(waited)
 		got, err := w.tell(a, c)
 		if err == nil && got.Trouble != "" && !w.fallen() {
-			w.broken("M7 NoStuckWaiter", "%v: %v: %s", a.role, c, got.Trouble)
+			w.broken("M7 NoStuckWaiter", "%v: %v: %s", a.role, c, got.why())
 		}
 	}()
 	select {

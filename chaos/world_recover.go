@@ -97,13 +97,28 @@ func (w *world) takeOver() bool {
 	case err != nil:
 		<-listening
 		return false
-	case w.client.generation > w.left.generation:
-		return <-listening && w.attached()
-	case !w.bereave(w.left):
-		<-listening
-		return false
+	}
+	if !w.client.dead() {
+		former := w.formerServer(w.client.generation)
+		if former == nil {
+			return <-listening && w.attached()
+		}
+		if !w.bereave(former) {
+			<-listening
+			return false
+		}
 	}
 	return <-listening && w.succeed()
+}
+
+// formerServer is the server that opened a generation and was replaced since.
+func (w *world) formerServer(generation uint32) *member {
+	for _, m := range w.buried {
+		if m.role == ipc.RoleServer && m.generation == generation {
+			return m
+		}
+	}
+	return nil
 }
 
 // exchange sees that both directions carry what was left in them, and a new
