@@ -133,7 +133,7 @@ func (a *actor) do(ctx context.Context, c command) (answer reply) {
 		h.may <- struct{}{}
 		err = awaitBeat(ctx, h)
 	case "event":
-		answer.Events, err = a.awaitEvent(ctx, c.Event)
+		answer.Events, err = a.awaitEvent(ctx, c)
 	case "done":
 		select {
 		case <-a.e.Done():
@@ -312,8 +312,8 @@ func (a *actor) release(count int) error {
 	return ipc.ReleaseBatch(oldest)
 }
 
-// awaitEvent waits for an event of a kind, and returns it with those before it.
-func (a *actor) awaitEvent(ctx context.Context, kind string) (events []told, err error) {
+// awaitEvent waits for an event, and returns it with those before it.
+func (a *actor) awaitEvent(ctx context.Context, c command) (events []told, err error) {
 	for {
 		select {
 		case event, ok := <-a.e.Events():
@@ -321,7 +321,7 @@ func (a *actor) awaitEvent(ctx context.Context, kind string) (events []told, err
 				return events, ipc.ErrClosed
 			}
 			events = append(events, told{event.Kind.String(), int(event.Attachment), event.Unreleased, event.Redeliverable})
-			if event.Kind.String() == kind {
+			if event.Kind.String() == c.Event && int(event.Attachment) == c.Life {
 				return events, nil
 			}
 		case <-ctx.Done():

@@ -15,7 +15,8 @@ type command struct {
 	Sizes []int  `json:",omitempty"` // of the messages, one each
 	Count int    `json:",omitempty"` // of the messages to receive or release; 0 is all
 	Wait  bool   `json:",omitempty"` // listen: wait for the others to leave
-	Event string `json:",omitempty"` // event: the kind to wait for
+	Event string `json:",omitempty"` // event: the kind to wait for,
+	Life  int    `json:",omitempty"` // and the attachment
 }
 
 func (c command) String() string {

@@ -129,7 +129,7 @@ func (w *world) home(m *member, generation uint32) {
 
 // attached has the server notice the client.
 func (w *world) attached() bool {
-	if _, ok := w.must(w.server, command{Verb: "event", Event: "attached"}, "L7 ClientRestart"); !ok {
+	if _, ok := w.must(w.server, command{Verb: "event", Event: "attached", Life: w.client.life}, "L7 ClientRestart"); !ok {
 		return false
 	}
 	d := w.ledgers[w.server.generation]
@@ -176,7 +176,7 @@ func (w *world) farewell(c *member) bool {
 		if c.goodbye {
 			kind = "closed"
 		}
-		got, ok := w.must(w.server, command{Verb: "event", Event: kind}, "L6 Detect")
+		got, ok := w.must(w.server, command{Verb: "event", Event: kind, Life: c.life}, "L6 Detect")
 		if !ok {
 			return false
 		}

@@ -108,7 +108,13 @@ func (w *world) takeOver() bool {
 			return false
 		}
 	}
-	return <-listening && w.succeed()
+	if !<-listening {
+		return false
+	}
+	if c := w.client; c.dead() && c.generation == w.server.generation && !w.farewell(c) {
+		return false
+	}
+	return w.succeed()
 }
 
 // formerServer is the server that opened a generation and was replaced since.
