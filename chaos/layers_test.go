@@ -24,9 +24,16 @@ func TestALayerThatBreaksOffDoesNotPass(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	r := o.settled(ctx, "some", nil, ctx.Err())
+	r := NewReport("some", 7)
+	r.Case(1)
+	r.Fail("harness", "", "the pair did not come about")
+	r = o.settled(ctx, "some", r, ctx.Err())
 	if r.Verdict != Void || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "interrupted: ") || r.Skipped() != "" {
 		t.Errorf("interrupted: %v, %v", r, r.Notes)
+	}
+	r.Fail("M1 NoLoss", "", "message 3 is lost")
+	if r = o.settled(ctx, "some", r, nil); r.Verdict != Fail || r.Failed != 1 {
+		t.Errorf("interrupted, with a broken promise: %v", r)
 	}
 }
 
