@@ -87,6 +87,5 @@ type excuse struct {
 
 var excuses = []excuse{
 	{"unlinkat", "file s: 0 before, 1 now", "what cannot be removed stays; it is stale, and the next Listen replaces it"},
-	{"unlinkat", "s.new: address already in use", "bind tells that something is in its place, where unlink could have told why it stays"},
 	{"fstatat", "file s: 0 before, 1 now", "a server that cannot see whose the file is leaves it; the next Listen replaces it"},
 }

@@ -269,7 +269,9 @@ func (s *server) bind() (err error) {
 	if s.listener, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("ipc: make a socket: %w", err)
 	}
-	_ = unix.Unlink(temporary) // left by a server that died here
+	if err := unix.Unlink(temporary); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("ipc: remove %s, left by a server that died: %w", temporary, err)
+	}
 	if err := unix.Bind(s.listener, &unix.SockaddrUnix{Name: temporary}); err != nil {
 		return fmt.Errorf("ipc: bind %s: %w", temporary, err)
 	}
