@@ -243,6 +243,26 @@ func TestEachPlantedHistoryIsRejected(t *testing.T) {
 	}
 }
 
+// A client that one goroutine of was told the end, and that was killed while
+// another had a message half received, has lost nothing: there is nobody left.
+func TestAMessageHalfReceivedByTheLastIsNotLost(t *testing.T) {
+	d := soundDocket()
+	d.Calm = false
+	d.drop(theSecond, doRelease, 4)
+	half := d.find(theSecond, doReceive, 4)
+	half.fate, half.returned, half.flags = inFlight, 0, hasPos|delivered
+	for _, l := range []int{theServer, theSecond} {
+		d.lives[l].closing, d.lives[l].counts[step.GoodbyeSaid] = 0, 0
+		d.drop(l, doAccount, 1)
+		d.Log = append(d.Log, occurrence{d.lives[l].active + 1, didKill, d.lives[l].incarnation, ""})
+	}
+	d.lives[theSecond].readPos = d.find(theSecond, doReceive, 3).end
+	d.lives[theSecond].slots = append(d.lives[theSecond].slots, slot{doing: doReceive, fate: peerDied, call: half.call, returned: half.call + 9, lane: 6})
+	if r, report := judged(d); r.verdict != Void || report.Failed > 0 {
+		t.Errorf("%v: %v", r.verdict, report)
+	}
+}
+
 // Void: nothing was in flight, nobody came to rest, nothing was exchanged.
 func TestTooLittleIsVoid(t *testing.T) {
 	for name, spoil := range map[string]func(*docket){
