@@ -1,0 +1,104 @@
+--------------------------- MODULE TraceLifecycle ---------------------------
+(***************************************************************************)
+(* Is a recorded trace of a path one of Lifecycle's? Each action that has  *)
+(* a step takes its thread's next event; the others are hidden. The names  *)
+(* and threads are those of LifecycleRuns in model/lifecycle_record.go.    *)
+(***************************************************************************)
+EXTENDS Lifecycle, TraceSteps
+
+VARIABLES
+  lives,  \* [Proc -> how often it was killed]
+  failed  \* clients that found their server gone before they could say ready
+
+Of(p, lane, n) == <<p \o lane, n, lives[p]>>
+Alike == UNCHANGED <<lives, failed>>
+Hidden == Unrecorded /\ Alike
+Does(p, name, place) == Recorded(Of(p, "", 0), name, place) /\ Alike
+DoesIn(p, lane, n, name, place) == Recorded(Of(p, lane, n), name, place) /\ Alike
+
+TraceInit == Init /\ lives = [p \in Proc |-> 0] /\ failed = {} /\ \E t \in DOMAIN Traces : Begins(t)
+
+Serving(s) ==
+  \/ LockFileOpened(s) /\ Does(s, "LockFileOpened", 0)
+  \/ ServerLocked(s) /\ Does(s, "ServerLocked", 0)
+  \/ ServerRunning(s) /\ Hidden
+  \/ TokenLocked(s) /\ Does(s, "TokenLocked", 0)
+  \/ ClientRunning(s) /\ Hidden
+  \/ TemporaryProbed(s) /\ Hidden
+  \/ StaleProbed(s) /\ Does(s, "StaleProbed", 0)
+  \/ GenerationRecorded(s) /\ Does(s, "GenerationRecorded", mem'[srv'[s].mem].gen)
+  \/ GenerationLocked(s) /\ Does(s, "GenerationLocked", 0)
+  \/ ServerSegmentMade(s) /\ Does(s, "ServerSegmentMade", 0)
+  \/ ClientSegmentMade(s) /\ Does(s, "ClientSegmentMade", 0)
+  \/ SocketBound(s) /\ Does(s, "SocketBound", 0)
+  \/ SocketListening(s) /\ Does(s, "SocketListening", 0)
+  \/ LockFileRechecked(s) /\ Does(s, "LockFileRechecked", 0)
+  \/ SocketRenamed(s) /\ Does(s, "SocketRenamed", 0)
+  \/ TokenReturned(s) /\ Does(s, "TokenReturned", 0)
+  \/ Abandoned(s) /\ Hidden
+
+Closes(s) ==
+  \/ CloseBegun(s) /\ Hidden /\ ClosesS - left.closeS < T.closes
+  \/ PathUnlinked(s) /\ Does(s, "PathUnlinked", 0)
+  \/ ListenerClosed(s) /\ Does(s, "ListenerClosed", 0)
+  \/ ServerGoodbyeSaid(s) /\ Does(s, "GoodbyeSaid", mem[srv[s].mem].gen)
+  \/ ServerConnectionClosed(s) /\ Does(s, "ConnectionClosed", 0)
+  \/ TokenAwaited(s) /\ Does(s, "TokenAwaited", 0)
+  \/ ServerSegmentUnmapped(s) /\ Does(s, "SegmentUnmapped", 0)
+  \/ ServerUnlocked(s) /\ Does(s, "ServerUnlocked", 0)
+
+Admits(k) ==
+  LET s == conn[k].s IN
+  \/ ConnectionAccepted(k) /\ DoesIn(s, ".accept", 0, "ConnectionAccepted", 0)
+  \/ HelloReceived(k) /\ DoesIn(s, ".hello", 0, "HelloReceived", 0)
+  \/ HandshakeEnded(k) /\ Hidden
+  \/ AdmissionBegun(k) /\ Hidden
+  \/ TokenTaken(k) /\ DoesIn(s, ".admit", 0, "TokenTaken", 0)
+  \/ AdmissionRefused(k) /\ Hidden
+  \/ FormerSettled(k) /\ IF srv[s].cur = 0 THEN Hidden ELSE DoesIn(s, ".end", conn[srv[s].cur].num, "EndProven", 0)
+  \/ ClientRecorded(k) /\ DoesIn(s, ".admit", 0, "ClientRecorded", 0)
+  \/ GrantSent(k) /\ DoesIn(s, ".admit", 0, "GrantSent", conn'[k].num)
+  \/ AdmissionGivenUp(k) /\ Hidden
+  \/ TokenHandedOver(k) /\ DoesIn(s, ".admit", 0, "TokenHandedOver", 0)
+  \/ ReadyReceived(k) /\ DoesIn(s, ".watch", conn[k].num, "ReadyReceived", 0)
+  \/ EndSeen(k) /\ DoesIn(s, ".watch", conn[k].num, "EndSeen", 0)
+  \/ EndProven(k) /\ IF srv[s].cur = k THEN DoesIn(s, ".end", conn[k].num, "EndProven", 0) ELSE Hidden
+
+Dials(c) ==
+  \/ /\ Connected(c) /\ Recorded(Of(c, "", 0), "Connected", 0)
+     /\ failed' = failed \ {c} /\ UNCHANGED lives
+  \/ HelloSent(c) /\ Does(c, "HelloSent", 0)
+  \/ DialFailed(c) /\ Hidden
+  \/ GrantReceived(c) /\ Does(c, "GrantReceived", conn[cli[c].k].num)
+  \/ SegmentsMapped(c) /\ Does(c, "SegmentsMapped", 0)
+  \/ AttachmentStored(c) /\ Does(c, "AttachmentStored", conn[cli[c].k].num)
+  \/ ReadySent(c) /\ Does(c, "ReadySent", 0)
+  \/ ReadyFailed(c) /\ Unrecorded /\ failed' = failed \union {c} /\ UNCHANGED lives
+  \/ ClientEndSeen(c) /\ DoesIn(c, ".watch", 0, "EndSeen", 0)
+  \/ ClientEndProven(c) /\ DoesIn(c, ".watch", 0, "EndProven", 0)
+  \/ GoodbyeSaid(c) /\ Does(c, "GoodbyeSaid", conn[cli[c].k].num)
+  \/ SegmentUnmapped(c) /\ Does(c, "SegmentUnmapped", 0)
+  \/ TokenClosed(c) /\ IF c \in failed THEN Hidden ELSE Does(c, "TokenClosed", 0)
+  \/ ConnectionClosed(c) /\ IF c \in failed THEN Hidden ELSE Does(c, "ConnectionClosed", 0)
+
+Dies(p) == /\ AlwaysRecorded(<<"Killed " \o p, 0, 0>>, "Killed " \o p)
+           /\ lives' = [lives EXCEPT ![p] = @ + 1] /\ UNCHANGED failed
+
+\* A process that holds nothing dies as one that never was.
+KillIdle(p) ==
+  /\ IF p \in Servers THEN srv[p].pc = "idle" ELSE cli[p].pc = "idle"
+  /\ Dies(p) /\ UNCHANGED vars
+
+Deaths ==
+  \/ \E s \in Servers : KillServer(s) /\ Dies(s)
+  \/ \E c \in Clients : KillClient(c) /\ Dies(c)
+  \/ \E p \in Proc : KillIdle(p)
+  \/ \E s \in Servers : (KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesSockets(s)) /\ Hidden
+  \/ \E c \in Clients : (KernelFreesToken(c) \/ KernelClosesConnection(c)) /\ Hidden
+
+TraceNext ==
+  \/ \E s \in Servers : Serving(s) \/ Closes(s)
+  \/ \E k \in Conns : Admits(k)
+  \/ \E c \in Clients : Dials(c)
+  \/ Deaths
+=============================================================================
