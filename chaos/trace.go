@@ -1,5 +1,13 @@
 package chaos
 
+// Messages of traced runs all take one of traceSlots places of a ring, as those of
+// the specification do.
+const (
+	traceSlots    = 4
+	traceSlotSize = 1024
+	traceRingSize = traceSlots * traceSlotSize
+)
+
 // A trace is what all processes of one scene have recorded.
 type trace struct {
 	Seed   uint64

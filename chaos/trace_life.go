@@ -39,9 +39,7 @@ func (t *lifeTrace) config() model.LifecycleConfig {
 const maxGenerations = 3
 
 // replay is the verdict of the model.
-func (t *lifeTrace) replay() (int, error) {
-	return model.ReplayConcurrent(t.machine())
-}
+func (t *lifeTrace) replay() (int, error) { return model.ReplayConcurrent(t.machine()) }
 
 func (t *lifeTrace) machine() (model.Machine[model.LifecycleRun], model.Observer[model.LifecycleRun], []model.Event) {
 	m, sees := model.LifecycleRuns(t.config())

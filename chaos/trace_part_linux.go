@@ -14,14 +14,6 @@ import (
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
-// Messages of traced runs all take one of traceSlots places of a ring, as those of
-// the specification do.
-const (
-	traceSlots    = 4
-	traceSlotSize = 1024
-	traceRingSize = traceSlots * traceSlotSize
-)
-
 // recordingSlots is for how many events a traced process has room.
 const recordingSlots = 1 << 14
 

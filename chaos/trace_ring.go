@@ -33,9 +33,11 @@ func (t *ringTrace) config() model.RingConfig {
 }
 
 // replay is the verdict of the model.
-func (t *ringTrace) replay() (int, error) {
+func (t *ringTrace) replay() (int, error) { return model.ReplayConcurrent(t.machine()) }
+
+func (t *ringTrace) machine() (model.Machine[model.RingState], model.Observer[model.RingState], []model.Event) {
 	config := t.config()
-	return model.ReplayConcurrent(model.Ring(config), placed(model.RingSteps(config)), t.Events)
+	return model.Ring(config), placed(model.RingSteps(config)), t.Events
 }
 
 // placed adds to what is recorded of a step the place that the step is about, of
