@@ -44,6 +44,7 @@ func Layers() []Layer {
 		{"syscalls", "at each system call of a life, from Listen or Dial to Close", 3, runSystemCalls},
 		{"errnos", "each system call of a life made to fail, with each errno that it can give", 3, runErrnos},
 		{CampaignName, "random faults against real pairs under load, judged by porcupine", 8, runCampaign},
+		{"traces", "what real processes did until they died, replayed by the machines of the specification", 3, runTraces},
 	}
 }
 
@@ -82,6 +83,11 @@ func runCampaign(ctx context.Context, o LayerOptions) *Report {
 		finishCampaign(report)
 	}
 	return o.settled(ctx, CampaignName, report, err)
+}
+
+func runTraces(ctx context.Context, o LayerOptions) *Report {
+	report, err := Traces(ctx, TraceOptions{Budget: o.Budget, Seed: o.Seed, Progress: o.cases})
+	return o.settled(ctx, "traces", report, err)
 }
 
 func (o LayerOptions) cases(cases int) {

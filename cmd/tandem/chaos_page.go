@@ -189,8 +189,8 @@ func (p *page) cover(r *chaosRun) {
 			bars = append(bars, bar{"steps: " + l.Name, own, p.Steps.size()})
 		}
 		for _, name := range slices.Sorted(maps.Keys(l.Report.Counts)) {
-			if of, found := l.Report.Counts[name+ofAll]; found {
-				bars = append(bars, bar{l.Name + ": " + name, l.Report.Counts[name], of})
+			if what, found := strings.CutSuffix(name, takenEnd); found {
+				bars = append(bars, bar{"specification: " + what, l.Report.Counts[name], l.Report.Counts[what+allEnd]})
 			}
 		}
 	}
@@ -204,33 +204,39 @@ func (p *page) cover(r *chaosRun) {
 	}
 }
 
-// ofAll ends the name of a count that says how many there are of what another
-// one has counted.
-const ofAll = ", of all"
+// The ends of the names of two counts, of which one is a part of the other: as
+// "ring actions taken by real processes", "ring actions of the specification".
+const (
+	takenEnd = " taken by real processes"
+	allEnd   = " of the specification"
+)
 
-// tableOf sorts counts: those named "row: column" make a table, if it is more
-// than one row.
+// tableOf sorts counts: those named "row: column" make a table, which is higher
+// than it is wide.
 func tableOf(counts map[string]int) (table countTable, plain []namedCount) {
-	rows := map[string]map[string]int{}
+	fields := map[[2]string]int{}
+	var rows, columns []string
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		row, column, found := strings.Cut(name, ": ")
 		if !found {
 			plain = append(plain, namedCount{name, counts[name]})
 			continue
 		}
-		if rows[row] == nil {
-			rows[row] = map[string]int{}
-		}
-		rows[row][column] = counts[name]
-		if !slices.Contains(table.Columns, column) {
-			table.Columns = append(table.Columns, column)
-		}
+		fields[[2]string{row, column}] = counts[name]
+		rows, columns = append(rows, row), append(columns, column)
 	}
-	for _, name := range slices.Sorted(maps.Keys(rows)) {
+	slices.Sort(columns)
+	rows, table.Columns = slices.Compact(rows), slices.Compact(columns)
+	at := func(row, column string) [2]string { return [2]string{row, column} }
+	if len(table.Columns) > len(rows) {
+		rows, table.Columns = table.Columns, rows
+		at = func(row, column string) [2]string { return [2]string{column, row} }
+	}
+	for _, name := range rows {
 		row := countRow{Name: name}
 		for _, column := range table.Columns {
 			text := ""
-			if n, found := rows[name][column]; found {
+			if n, found := fields[at(name, column)]; found {
 				text = grouped(n)
 			}
 			row.Cells = append(row.Cells, text)

@@ -134,9 +134,10 @@ func passing(name string) *chaos.Report {
 		}
 	}
 	r.Covered("openat, before", "sound")
-	r.Count("actions", 40)
-	r.Count("actions"+ofAll, 44)
+	r.Count("ring actions"+takenEnd, 40)
+	r.Count("ring actions"+allEnd, 44)
 	r.Count("server: killed at", 70_000)
+	r.Count("server: boundaries", 80_000)
 	return r.Finish(1)
 }
 
