@@ -24,9 +24,6 @@ func (r *registers) argument(i int) uint64 {
 	return [...]uint64{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}[i]
 }
 
-// result is that of the system call from which the thread is back.
-func (r *registers) result() int64 { return int64(r.Rax) }
-
 // skipCall makes the kernel do nothing at the system call at whose entry the
 // thread is.
 func (r *registers) skipCall(thread int) error {

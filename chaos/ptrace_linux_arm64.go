@@ -28,9 +28,6 @@ func (r *registers) nextNumber() uint64 { return r.Regs[8] }
 // argument is the i-th of the system call. The first is only there at the entry.
 func (r *registers) argument(i int) uint64 { return r.Regs[i] }
 
-// result is that of the system call from which the thread is back.
-func (r *registers) result() int64 { return int64(r.Regs[0]) }
-
 // skipCall makes the kernel do nothing at the system call at whose entry the
 // thread is. The number lies in a set of its own; the kernel takes as many bytes
 // as that has.

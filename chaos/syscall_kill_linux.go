@@ -196,7 +196,7 @@ func (s *survival) succeed() error {
 		return fmt.Errorf("the successor: %w", err)
 	}
 	if err := s.server.Close(); err != nil {
-		return fmt.Errorf("Close of the server: %w", err)
+		return fmt.Errorf("close of the server: %w", err)
 	}
 	if err := <-s.served; !errors.Is(err, ipc.ErrClosed) {
 		return fmt.Errorf("the server: %w", err)

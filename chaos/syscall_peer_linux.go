@@ -47,22 +47,22 @@ func converse(ctx context.Context, path string, lane uint16) error {
 func converseOnce(ctx context.Context, path string, lane uint16) (err error) {
 	e, err := ipc.Dial(ctx, path, lively())
 	if err != nil {
-		return fmt.Errorf("Dial: %w", err)
+		return fmt.Errorf("dial: %w", err)
 	}
 	defer func() {
 		if closeErr := e.Close(); err == nil && closeErr != nil {
-			err = fmt.Errorf("Close of the client: %w", closeErr)
+			err = fmt.Errorf("close of the client: %w", closeErr)
 		}
 	}()
 	id := ID{uint32(e.Generation()), lane, uint32(e.Attachment())}
 	if err := e.Send(ctx, kindAsk, messageOf(id, wordMessage)); err != nil {
-		return fmt.Errorf("Send: %w", err)
+		return fmt.Errorf("send: %w", err)
 	}
 	buffer := make([]byte, wordMessage)
 	for {
 		m, err := e.ReceiveInto(ctx, buffer)
 		if err != nil {
-			return fmt.Errorf("Receive: %w", err)
+			return fmt.Errorf("receive: %w", err)
 		}
 		answer, damage := idOf(m.Data)
 		switch {
@@ -74,7 +74,7 @@ func converseOnce(ctx context.Context, path string, lane uint16) (err error) {
 			continue // to a client before this one
 		}
 		if err := e.Send(ctx, kindLeave, messageOf(id, wordMessage)); err != nil {
-			return fmt.Errorf("Send: %w", err)
+			return fmt.Errorf("send: %w", err)
 		}
 		return nil
 	}
@@ -94,7 +94,7 @@ func answer(ctx context.Context, e *ipc.Endpoint, forever bool) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("Receive: %w", err)
+			return fmt.Errorf("receive: %w", err)
 		}
 		id, damage := idOf(m.Data)
 		switch {
@@ -104,7 +104,7 @@ func answer(ctx context.Context, e *ipc.Endpoint, forever bool) error {
 			left = true
 		default:
 			if err := e.Send(ctx, kindAnswer, messageOf(id, wordMessage)); err != nil {
-				return fmt.Errorf("Send: %w", err)
+				return fmt.Errorf("send: %w", err)
 			}
 		}
 	}
@@ -114,11 +114,11 @@ func answer(ctx context.Context, e *ipc.Endpoint, forever bool) error {
 func serve(ctx context.Context, path string) error {
 	e, err := ipc.Listen(ctx, path, lively())
 	if err != nil {
-		return fmt.Errorf("Listen: %w", err)
+		return fmt.Errorf("listen: %w", err)
 	}
 	err = answer(ctx, e, false)
 	if closeErr := e.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("Close of the server: %w", closeErr)
+		err = fmt.Errorf("close of the server: %w", closeErr)
 	}
 	return err
 }

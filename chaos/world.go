@@ -34,7 +34,6 @@ type world struct {
 	ledgers  map[uint32]directions
 	current  uint32 // the newest generation
 	failures []Failure
-	seen     map[string]bool // facts for the report's outcome
 }
 
 // newWorld makes a world on a fresh path. Its end leaves nothing behind.
@@ -48,7 +47,7 @@ func newWorld(ctx context.Context, options actorOptions, recruit func(*member) (
 	}
 	return &world{
 		ctx: ctx, path: filepath.Join(directory, "s"), options: options, recruit: recruit,
-		ledgers: map[uint32]directions{}, seen: map[string]bool{},
+		ledgers: map[uint32]directions{},
 	}, nil
 }
 
@@ -68,13 +67,6 @@ func (w *world) broken(contract, format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.failures = append(w.failures, Failure{Contract: contract, What: fmt.Sprintf(format, args...)})
-}
-
-// saw notes what became of a death, for the report.
-func (w *world) saw(fact string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.seen[fact] = true
 }
 
 // join makes a member for a role, and buries the one it replaces.
