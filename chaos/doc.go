@@ -4,8 +4,17 @@
 // what it covered: how many cases and deaths, which steps died with which
 // outcome, and each failure with one line that reproduces it.
 //
-//	enumerator   in one process: after every store of short operation sequences, and of their recovery
-//	forked       real processes, killed, frozen and thawed at their N-th step
+//	enumerator    in one process: after every store of short operation sequences, and of their recovery
+//	forked        real processes, killed, frozen and thawed at their N-th step
+//	instructions  the shipped code, single-stepped by ptrace and killed after each instruction
+//	syscalls      killed at the entry and the exit of each system call of a life
+//	errnos        each system call of a life made to fail, with each errno that it can give
+//	properties    random actions of real processes against package model, with failures that shrink
+//	campaign      random faults against pairs under load; histories judged by porcupine and by validators
+//	traces        what real pairs did, deaths included, replayed by the model and by the specification
+//
+// The first five, the campaign and what [Layers] names besides run without a test
+// binary around them: the command is tandem chaos.
 //
 // # Why all crashes can be enumerated
 //
