@@ -13,8 +13,7 @@
 //	campaign      random faults against pairs under load; histories judged by porcupine and by validators
 //	traces        what real pairs did, deaths included, replayed by the model and by the specification
 //
-// The first five, the campaign and what [Layers] names besides run without a test
-// binary around them: the command is tandem chaos.
+// Those that [Layers] names need no test around them: the command is tandem chaos.
 //
 // # Why all crashes can be enumerated
 //
