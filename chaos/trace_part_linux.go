@@ -76,7 +76,7 @@ func (a *traced) hook(at step.ID, value uint64) {
 func (a *traced) options() *ipc.Options {
 	return &ipc.Options{
 		ToServerSize: traceRingSize, ToClientSize: traceRingSize, Spin: ipc.NoSpin,
-		HeartbeatInterval: 20 * time.Millisecond, HangTimeout: watchdog, Wait: true, Hook: a.hook,
+		HeartbeatInterval: 20 * time.Millisecond, HangTimeout: watchdog, CloseTimeout: watchdog, Wait: true, Hook: a.hook,
 	}
 }
 

@@ -38,7 +38,7 @@ Serving(s) ==
   \/ Abandoned(s) /\ Hidden
 
 Closes(s) ==
-  \/ CloseBegun(s) /\ Hidden /\ ClosesS - left.closeS < T.closes
+  \/ CloseBegun(s) /\ Hidden /\ ClosesS - left.closeS < T.closes /\ NextIs(Of(s, "", 0), "PathUnlinked")
   \/ PathUnlinked(s) /\ Does(s, "PathUnlinked", 0)
   \/ ListenerClosed(s) /\ Does(s, "ListenerClosed", 0)
   \/ ServerGoodbyeSaid(s) /\ Does(s, "GoodbyeSaid", mem[srv[s].mem].gen)
@@ -68,7 +68,7 @@ Dials(c) ==
   \/ /\ Connected(c) /\ Recorded(Of(c, "", 0), "Connected", 0)
      /\ failed' = failed \ {c} /\ UNCHANGED lives
   \/ HelloSent(c) /\ Does(c, "HelloSent", 0)
-  \/ DialFailed(c) /\ Hidden
+  \/ DialFailed(c) /\ Hidden /\ NextIs(Of(c, "", 0), "Connected")
   \/ GrantReceived(c) /\ Does(c, "GrantReceived", conn[cli[c].k].num)
   \/ SegmentsMapped(c) /\ Does(c, "SegmentsMapped", 0)
   \/ AttachmentStored(c) /\ Does(c, "AttachmentStored", conn[cli[c].k].num)
@@ -97,8 +97,9 @@ Deaths ==
   \/ \E c \in Clients : (KernelFreesToken(c) \/ KernelClosesConnection(c)) /\ Hidden
 
 TraceNext ==
-  \/ \E s \in Servers : Serving(s) \/ Closes(s)
-  \/ \E k \in Conns : Admits(k)
-  \/ \E c \in Clients : Dials(c)
-  \/ Deaths
+  /\ ~Whole
+  /\ \/ \E s \in Servers : Serving(s) \/ Closes(s)
+     \/ \E k \in Conns : Admits(k)
+     \/ \E c \in Clients : Dials(c)
+     \/ Deaths
 =============================================================================

@@ -77,5 +77,5 @@ Ending ==
   \/ DataWaitCleared /\ Does("C", "DataWaitCleared", 0)
   \/ SpaceWaitCleared /\ Does("P", "SpaceWaitCleared", 0)
 
-TraceNext == T.client = Client /\ (Waiting("P") \/ Waiting("C") \/ Producing \/ Consuming \/ Ending)
+TraceNext == T.client = Client /\ ~Whole /\ (Waiting("P") \/ Waiting("C") \/ Producing \/ Consuming \/ Ending)
 =============================================================================

@@ -22,6 +22,9 @@ T == Traces[tid]
 
 More(th) == IF th \in DOMAIN done THEN done[th] < Len(T.ev[th]) ELSE FALSE
 
+\* What a thread does is hidden for the sake of its next event, if it has one.
+NextIs(th, name) == More(th) => T.ev[th][done[th] + 1].n = name
+
 \* Whatever had ended before then has happened.
 Viable(b) == \A o \in DOMAIN done : More(o) => T.ev[o][done[o] + 1].e > b
 

@@ -172,9 +172,9 @@ func TestTraceCheckerAgrees(t *testing.T) {
 	bounds := model.RingConfig{KillP: 1, MaxMsg: traceSlots}
 	life := model.LifecycleConfig{}
 	seen := map[string]bool{}
-	scenes(t, 4, func(played trace) bool {
+	scenes(t, 6, func(played trace) bool {
 		for _, r := range played.ringTraces() {
-			if len(r.Events) < 8 || len(r.Events) > 40 {
+			if len(r.Events) < 8 || len(r.Events) > 40 || len(rings) > 30 {
 				continue
 			}
 			c := r.config()
@@ -185,13 +185,16 @@ func TestTraceCheckerAgrees(t *testing.T) {
 			rings = append(rings, spoilt(fields, r.Events, ringCorruptions, seen)...)
 		}
 		l := played.lifeTrace()
+		if len(l.Events) > 80 {
+			return false
+		}
 		c := l.config()
 		life.KillsS, life.KillsC = max(life.KillsS, c.KillsS), max(life.KillsC, c.KillsC)
 		life.ClosesS, life.ClosesC = max(life.ClosesS, c.ClosesS), max(life.ClosesC, c.ClosesC)
 		fields := fmt.Sprint("closes |-> ", c.ClosesS)
 		lives = append(lives, checked{fields, l.Events, ""})
 		lives = append(lives, spoilt(fields, l.Events, lifeCorruptions, seen)...)
-		return false
+		return len(lives) > 20 && len(rings) > 20
 	})
 	if len(seen) < 20 {
 		t.Errorf("only %d kinds of corruption were tried", len(seen))
