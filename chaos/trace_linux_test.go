@@ -27,7 +27,7 @@ func scenes(t *testing.T, most int, enough func(trace) bool) {
 }
 
 func TestTraces(t *testing.T) {
-	report, err := Traces(t.Context(), TraceOptions{Budget: budgetOf(3*time.Second, 10*time.Second), Seed: seedOf(t)})
+	report, err := Traces(t.Context(), TraceOptions{Budget: budgetOf(2*time.Second, 10*time.Second), Seed: seedOf(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestTraces(t *testing.T) {
 func TestTraceCorruptionsAreRejected(t *testing.T) {
 	most, kinds := 20, 35
 	if testing.Short() {
-		most, kinds = 4, 10
+		most, kinds = 3, 10
 	}
 	rejected := map[string]int{}
 	judge := func(all []model.Event, corruptions []corruption, replay func([]model.Event) (int, error)) {
