@@ -34,6 +34,8 @@ var runtimeCalls = map[uint64]bool{
 	unix.SYS_EPOLL_CREATE1: true, unix.SYS_EPOLL_CTL: true, unix.SYS_EPOLL_PWAIT: true, unix.SYS_EVENTFD2: true,
 	unix.SYS_PRCTL: true, unix.SYS_GETPID: true, unix.SYS_GETEUID: true, unix.SYS_CLOCK_GETTIME: true, unix.SYS_GETRANDOM: true, unix.SYS_RESTART_SYSCALL: true, unix.SYS_TIMER_CREATE: true,
 	unix.SYS_TIMER_SETTIME: true, unix.SYS_TIMER_DELETE: true, unix.SYS_SETITIMER: true, unix.SYS_MINCORE: true,
+	// With cgo, those of libc for a new thread:
+	unix.SYS_MPROTECT: true, unix.SYS_SET_ROBUST_LIST: true, unix.SYS_RSEQ: true,
 }
 
 const (
