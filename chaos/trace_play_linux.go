@@ -213,8 +213,8 @@ func (s *scene) said(p *tracedProcess, line string, ok bool) error {
 		s.gone(p)
 	case !p.server && lane == "receive" && (outcome == "died" || outcome == "closed"):
 		s.order(p, "life", "redial")
-	case !p.server && lane == "receive" && (s.server == nil || s.server.closed):
-		s.bereave()
+	case !p.server && lane != "send" && (s.server == nil || s.server.closed):
+		s.bereave() // also one that has attached to a server that is closing
 	}
 	return nil
 }
