@@ -43,9 +43,11 @@ type cell struct {
 	stopped atomic.Bool
 }
 
+const graveName = "grave"
+
 // newCell makes a cell for a member.
 func newCell(m *member) (party, error) {
-	grave, err := unix.MemfdCreate("grave", unix.MFD_CLOEXEC)
+	grave, err := unix.MemfdCreate(graveName, unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
@@ -229,6 +231,18 @@ func descriptors() (all []int) {
 		}
 	}
 	return all
+}
+
+// sweepGraves closes the graves that are left when every cell is buried: a
+// descriptor that its goroutine closed just before it was taken away was made anew
+// by that, and nobody closes it again.
+func sweepGraves() {
+	for _, fd := range descriptors() {
+		name, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+		if strings.HasPrefix(name, "/memfd:"+graveName) {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // bury implements party: it lets the goroutines of the cell run to their end.

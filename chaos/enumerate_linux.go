@@ -221,6 +221,7 @@ var _ = register("enumerator", func(p *player) {
 		t.play(func(c coordinate) played {
 			p.say("play %v", c)
 			got := play(context.Background(), c, newCell)
+			sweepGraves()
 			// The first case has opened what the process keeps.
 			if now := len(descriptors()); held != 0 && now > held {
 				got.Failures = append(got.Failures, Failure{"L8 NoLeak", fmt.Sprintf("%d descriptors are left", now-held), c.String()})

@@ -42,6 +42,5 @@ var callInstruction = []byte{0x0f, 0x05}
 
 // Calls that have another name on each architecture.
 const (
-	numberOfPoll    = unix.SYS_POLL
 	numberOfFstatat = unix.SYS_NEWFSTATAT
 )

@@ -48,6 +48,5 @@ var callInstruction = []byte{0x01, 0x00, 0x00, 0xd4}
 
 // Calls that have another name on each architecture.
 const (
-	numberOfPoll    = unix.SYS_PPOLL
 	numberOfFstatat = unix.SYS_FSTATAT
 )

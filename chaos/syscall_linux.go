@@ -22,7 +22,7 @@ var callNames = map[uint64]string{
 	unix.SYS_MMAP: "mmap", unix.SYS_MUNMAP: "munmap", unix.SYS_MADVISE: "madvise",
 	unix.SYS_PIDFD_OPEN: "pidfd_open", unix.SYS_PIDFD_SEND_SIGNAL: "pidfd_send_signal",
 	unix.SYS_FUTEX: "futex", unix.SYS_FUTEX_WAITV: "futex_waitv",
-	numberOfPoll: "poll", numberOfFstatat: "fstatat",
+	unix.SYS_PPOLL: "poll", numberOfFstatat: "fstatat",
 }
 
 // runtimeCalls are made by the Go runtime for itself, in numbers and at moments
