@@ -38,7 +38,7 @@ var mutants = []mutant{
 		"	case err == nil:\n		return nil\n	case errors.Is(err, unix.EAGAIN):\n"}}},
 	{"C5 (the path is lost)", "TestC5AServer", []edit{{"server.go",
 		"	if err == nil && named {\n",
-		"	if err == nil {\n"}}},
+		"	if err == nil && (named || !named) {\n"}}},
 	{"C6", "TestL3NoServerStarts", []edit{{"admission.go",
 		"	record.client = who\n",
 		""}}},
