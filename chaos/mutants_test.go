@@ -36,7 +36,7 @@ var hunters = []hunter{
 	{"errnos", "^TestFailedSystemCallsEndInACleanErrorOrInSuccess$"},
 	{"forked", "^TestForked$"},
 	{"campaign", "^TestCampaign$"},
-	{"traces", "^TestTraceReal"},
+	{"traces", "^TestTraces$"},
 }
 
 // A catch is one field of the matrix: what a hunter made of a mutant.
