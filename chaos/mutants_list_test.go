@@ -145,7 +145,7 @@ var mutants = []mutant{
 	{"dead by silence", "TestL5", []edit{{"heartbeat.go",
 		"		e.emit(Event{Kind: EventHung, Err: ErrPeerHung, Attachment: number})\n",
 		"		e.emit(Event{Kind: EventDied, Err: ErrPeerDied, Attachment: number})\n"}}},
-	{"the socket's end taken for the death", "TestC2C3|TestL", []edit{{"settle.go",
+	{"the socket's end taken for the death", "TestL5M5AClientWhose", []edit{{"settle.go",
 		"	if locked, err := isLocked(s.lock.fd, tokenByte); err != nil || locked {\n		return false\n	}\n	s.settle(a)\n",
 		"	s.settle(a)\n"}}},
 	{"a Close called a death", "TestCloseIsTold|TestL5", []edit{{"client.go",

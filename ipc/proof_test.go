@@ -1,0 +1,48 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// The end of a client's socket proves nothing: while it has its token it lives,
+// and may store. What it commits then still comes before its end (M5, W6).
+func TestL5M5AClientWhoseSocketEndsLivesUntilItsTokenIsFree(t *testing.T) {
+	ctx, path := testContext(t), testPath(t)
+	seen := make(chan struct{}, 1)
+	server := listenHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
+		if at == step.EndSeen {
+			seen <- struct{}{}
+		}
+	}})
+	client := rawAttach(t, path)
+	nextEvent(t, server, EventAttached)
+	if err := unix.Shutdown(client.conn.fd, unix.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	<-seen
+	for range 20 {
+		short, cancel := context.WithTimeout(ctx, time.Millisecond)
+		_, err := server.Receive(short)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("while the client lives: %v, want nothing", err)
+		}
+	}
+	client.own.control.writePos.Store(client.record(0, 7, 0))
+	client.leave()
+	if m, err := server.Receive(ctx); err != nil || m.Kind != 7 {
+		t.Fatalf("what it committed behind the socket's end: kind %d, %v", m.Kind, err)
+	}
+	if _, err := server.Receive(ctx); !errors.Is(err, ErrPeerDied) {
+		t.Fatalf("behind its last message: %v, want %v", err, ErrPeerDied)
+	}
+}
