@@ -50,8 +50,11 @@ type configuration struct {
 
 // A manifest is one file of manifest/.
 type manifest struct {
-	Path           string          `json:"-"`
-	OnlyInMutants  []string        `json:"onlyInMutants"` // actions that no sound configuration takes
+	Path          string   `json:"-"`
+	OnlyInMutants []string `json:"onlyInMutants"` // actions that no sound configuration takes
+	// Elsewhere are actions of a composed module that only the configurations of
+	// its parts take.
+	Elsewhere      []string        `json:"elsewhere,omitempty"`
 	Configurations []configuration `json:"configurations"`
 }
 
