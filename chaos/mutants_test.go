@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -109,7 +110,8 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 }
 
 // TestEachMutantIsOne holds that each edit of each mutant finds its text, that no
-// two mutants have a name, and that each rule of the design is left out by one.
+// two mutants have a name, that the tests meant to find them exist, and that each
+// rule of the design is left out by one.
 func TestEachMutantIsOne(t *testing.T) {
 	names := map[string]bool{}
 	for _, m := range mutants {
@@ -119,6 +121,16 @@ func TestEachMutantIsOne(t *testing.T) {
 		names[m.name] = true
 		if _, err := m.overlay(); err != nil {
 			t.Errorf("%s: %v", m.name, err)
+		}
+		for pattern := range strings.SplitSeq(m.tests, "|") {
+			if !hasTest(t, filepath.Join("..", "ipc"), pattern) {
+				t.Errorf("%s: no test of ipc matches %s", m.name, pattern)
+			}
+		}
+	}
+	for _, h := range hunters {
+		if h.run != "" && !hasTest(t, ".", h.run) {
+			t.Errorf("%s: no test matches %s", h.name, h.run)
 		}
 	}
 	for _, rule := range rules {
@@ -130,6 +142,30 @@ func TestEachMutantIsOne(t *testing.T) {
 		t.Errorf("%d mutants, want at least 25", len(mutants))
 	}
 }
+
+// hasTest reports whether a test in the directory has a name that the pattern matches.
+func hasTest(t *testing.T, directory, pattern string) bool {
+	t.Helper()
+	name := regexp.MustCompile(pattern)
+	files, err := filepath.Glob(filepath.Join(directory, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range testName.FindAllStringSubmatch(string(text), -1) {
+			if name.MatchString(found[1]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var testName = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
 func (m mutant) files() (files []string) {
 	for _, e := range m.edits {

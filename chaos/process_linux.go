@@ -124,41 +124,56 @@ type process struct {
 // outlive this one: the kernel kills it when its parent dies, and its leash ends
 // it where the kernel cannot tell.
 func start(part string, argument any) (*process, error) {
-	encoded, err := json.Marshal(argument)
+	p := &process{part: part, pidfd: -1, lines: make(chan string, 4096), done: make(chan struct{}), log: &tail{}}
+	c, err := cast(part, argument, p.log)
 	if err != nil {
 		return nil, err
+	}
+	defer c.leash.Close()
+	p.cmd, p.stdin = c.cmd, c.stdin
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, PidFD: &p.pidfd}
+	if err := startOnLastingThread(p.cmd); err != nil {
+		_ = c.held.Close()
+		return nil, err
+	}
+	go p.listen(c.stdout, c.held)
+	p.tell("%s", c.argument)
+	return p, nil
+}
+
+// A casting is a process that is about to be started to play a part.
+type casting struct {
+	cmd      *exec.Cmd
+	stdin    io.WriteCloser
+	stdout   io.ReadCloser
+	leash    *os.File // the process's end of the leash; ours is closed once it has started
+	held     *os.File // our end: the process ends when it is closed
+	argument []byte   // its first line
+}
+
+// cast prepares this binary to play a part.
+func cast(part string, argument any, log io.Writer) (c casting, err error) {
+	if c.argument, err = json.Marshal(argument); err != nil {
+		return c, err
 	}
 	binary, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	p := &process{
-		part: part, cmd: exec.Command(binary), pidfd: -1,
-		lines: make(chan string, 4096), done: make(chan struct{}), log: &tail{},
+	c.cmd = exec.Command(binary)
+	c.cmd.Env = append(os.Environ(), partVariable+"="+part)
+	c.cmd.Stderr = log
+	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
+		return c, err
 	}
-	p.cmd.Env = append(os.Environ(), partVariable+"="+part)
-	p.cmd.Stderr = p.log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, PidFD: &p.pidfd}
-	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
+	if c.stdout, err = c.cmd.StdoutPipe(); err != nil {
+		return c, err
 	}
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
+	if c.leash, c.held, err = os.Pipe(); err != nil {
+		return c, err
 	}
-	leash, held, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer leash.Close()
-	p.cmd.ExtraFiles = []*os.File{leash}
-	if err := startOnLastingThread(p.cmd); err != nil {
-		_ = held.Close()
-		return nil, err
-	}
-	go p.listen(stdout, held)
-	p.tell("%s", encoded)
-	return p, nil
+	c.cmd.ExtraFiles = []*os.File{c.leash}
+	return c, nil
 }
 
 // listen takes what the process says, until its end.

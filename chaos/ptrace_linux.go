@@ -4,7 +4,6 @@ package chaos
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -79,46 +78,28 @@ func onThread(f func()) {
 // threads, before it has read its argument. The calling thread is locked, and
 // stays so until the tracee has ended.
 func startTraced(part string, argument any) (*tracee, error) {
-	encoded, err := json.Marshal(argument)
+	t := &tracee{part: part, threads: map[int]*tracedThread{}, lines: make(chan string, 64), log: &tail{}}
+	c, err := cast(part, argument, t.log)
 	if err != nil {
 		return nil, err
 	}
-	binary, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	t := &tracee{part: part, cmd: exec.Command(binary), threads: map[int]*tracedThread{}, lines: make(chan string, 64), log: &tail{}}
-	t.cmd.Env = append(os.Environ(), partVariable+"="+part)
-	t.cmd.Stderr = t.log
+	defer c.leash.Close()
+	t.cmd, t.stdin, t.leash = c.cmd, c.stdin, c.held
 	// A process group of its own: waiting for the group waits for this tracee's
 	// threads and for no other child.
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if t.stdin, err = t.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	stdout, err := t.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	leash, held, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer leash.Close()
-	t.leash = held
-	t.cmd.ExtraFiles = []*os.File{leash}
 	if err := t.cmd.Start(); err != nil {
-		_ = held.Close()
+		_ = c.held.Close()
 		return nil, err
 	}
 	t.pid = t.cmd.Process.Pid
-	go t.listen(stdout)
+	go t.listen(c.stdout)
 	t.guard = time.AfterFunc(traceeLimit, func() { _ = t.cmd.Process.Kill() })
 	if err := t.seize(); err != nil {
 		t.kill()
 		return nil, err
 	}
-	t.tell("%s", encoded)
+	t.tell("%s", c.argument)
 	return t, nil
 }
 
