@@ -127,13 +127,7 @@ func TestLifecycleComparisonIsNotBlind(t *testing.T) {
 		{"another's name", nameless, "only the machine does ReadyFailed"},
 		{"a variable missing", textless, "two states of the machine have one text"},
 	} {
-		report, err := compare(plant.machine, d)
-		if err == nil || !strings.Contains(err.Error(), plant.finding) {
-			t.Errorf("%s: %s, %v; want one with %q", plant.what, report, err, plant.finding)
-			continue
-		}
-		lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
-		t.Logf("%s: %s", plant.what, lines[len(lines)-1])
+		differs(t, plant.what, plant.machine, d, plant.finding)
 	}
 }
 

@@ -205,6 +205,19 @@ func (d *dump) whole() error {
 	return nil
 }
 
+// differs holds that the comparison with a machine in which something is planted
+// finds just that.
+func differs[S comparable](t *testing.T, what string, m Machine[S], d *dump, finding string) {
+	t.Helper()
+	report, err := compare(m, d)
+	if err == nil || !strings.Contains(err.Error(), finding) {
+		t.Errorf("%s: %s, %v; want one with %q", what, report, err, finding)
+		return
+	}
+	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	t.Logf("%s: %s", what, lines[len(lines)-1])
+}
+
 // compare explores the machine and returns what both are like, or an error that
 // tells the difference that is nearest to an initial state, and how to get there.
 func compare[S comparable](m Machine[S], d *dump) (string, error) {
