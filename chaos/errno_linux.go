@@ -173,7 +173,7 @@ func (s *saboteur) try(ctx context.Context, b sabotage) {
 	r, err := s.life(b)
 	switch {
 	case err != nil:
-		s.fail(b, "L9 NoHang", "the life has no end: %v", err)
+		s.fail(b, "M7 NoStuckWaiter", "the life has no end: %v", err)
 		s.stop()
 		return
 	case !s.spent:
@@ -200,7 +200,7 @@ func (s *saboteur) try(ctx context.Context, b sabotage) {
 func (s *saboteur) judge(b sabotage, r lifeReport) (broken bool) {
 	switch {
 	case r.Stuck:
-		broken = s.fail(b, "L9 NoHang", "stuck: %s", r.Err)
+		broken = s.fail(b, "M7 NoStuckWaiter", "stuck: %s", r.Err)
 	case r.Err != "" && b.errno == unix.EINTR:
 		broken = s.fail(b, "EINTR", "not repeated: %s", r.Err)
 	case r.Err != "" && !r.Clean:

@@ -29,7 +29,7 @@ var plantedLives = map[string]func(arg lifeArgument, err error) error{
 		return err
 	},
 	"clean error": func(lifeArgument, error) error { return errors.New("it has failed") },
-	"L9 NoHang": func(_ lifeArgument, err error) error {
+	"M7 NoStuckWaiter": func(_ lifeArgument, err error) error {
 		return errors.Join(err, context.DeadlineExceeded) // as of one that waited for ever
 	},
 	"next attempt": func(arg lifeArgument, err error) error {

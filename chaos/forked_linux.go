@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
-
 	"strings"
 	"sync"
 	"syscall"

@@ -263,7 +263,7 @@ func (d *duel) succeedServer(image) (streams []*Stream, err error) {
 		if err == nil {
 			_ = second.Close()
 		}
-		return nil, fmt.Errorf("L2 OneClient: Listen beside an orphan gave %v", err)
+		return nil, fmt.Errorf("L2 SingleClient: Listen beside an orphan gave %v", err)
 	}
 	if err := d.survivor.Close(); err != nil {
 		return nil, fmt.Errorf("the survivor's Close: %w", err)
