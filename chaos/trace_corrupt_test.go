@@ -30,7 +30,7 @@ func find(all []model.Event, from int, who, name string) int {
 	return -1
 }
 
-// next is the index of the thread's next event, or -1.
+// nextOf is the index of the thread's next event, or -1.
 func nextOf(all []model.Event, i int) int {
 	for j := i + 1; j < len(all); j++ {
 		if all[j].Who == all[i].Who && all[j].Life == all[i].Life {
@@ -46,11 +46,12 @@ func move(all []model.Event, from, to int) []model.Event {
 	return slices.Insert(slices.Delete(slices.Clone(all), from, from+1), to, e)
 }
 
-// dropped loses an event that the thread goes on behind.
+// dropped loses an event that the thread goes on behind. One that is recorded
+// early does not show that it does: death may come before its action.
 func dropped(who, name string) corruption {
 	return corruption{name + " is lost", func(all []model.Event) ([]model.Event, bool) {
 		for i := find(all, 0, who, name); i >= 0; i = find(all, i+1, who, name) {
-			if nextOf(all, i) >= 0 {
+			if j := nextOf(all, i); j >= 0 && !all[j].Early {
 				return slices.Delete(slices.Clone(all), i, i+1), true
 			}
 		}
