@@ -27,7 +27,7 @@ func drawnSeed(t *testing.T) uint64 {
 }
 
 func TestCampaign(t *testing.T) {
-	o := CampaignOptions{Seed: drawnSeed(t), Duration: 60 * time.Second, Dir: t.TempDir(), Keep: -1}
+	o := CampaignOptions{Seed: drawnSeed(t), Duration: 20 * time.Second, Dir: t.TempDir(), Keep: -1}
 	if *dirFlag != "" {
 		o.Dir = *dirFlag
 	}

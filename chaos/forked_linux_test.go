@@ -6,7 +6,7 @@ import (
 )
 
 func TestForked(t *testing.T) {
-	report, err := Forked(t.Context(), ForkedOptions{Budget: budgetOf(6*time.Second, 30*time.Second), Seed: seedOf(t)})
+	report, err := Forked(t.Context(), ForkedOptions{Budget: budgetOf(5*time.Second, 10*time.Second), Seed: seedOf(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func onlyShipped(t *testing.T) {
 func TestInstructionsLeaveNoImageWithoutItsStep(t *testing.T) {
 	onlyShipped(t)
 	show(t, Instructions(context.Background(), InstructionOptions{
-		Budget: share(30 * time.Second), Seed: uint64(time.Now().UnixNano()), Only: os.Getenv("TANDEM_CHAOS_ONLY"),
+		Budget: share(10 * time.Second), Seed: uint64(time.Now().UnixNano()), Only: os.Getenv("TANDEM_CHAOS_ONLY"),
 	}))
 }
 

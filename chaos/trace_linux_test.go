@@ -27,7 +27,7 @@ func scenes(t *testing.T, most int, enough func(trace) bool) {
 }
 
 func TestTraces(t *testing.T) {
-	report, err := Traces(t.Context(), TraceOptions{Budget: budgetOf(2*time.Second, 10*time.Second), Seed: seedOf(t)})
+	report, err := Traces(t.Context(), TraceOptions{Budget: budgetOf(2*time.Second, 6*time.Second), Seed: seedOf(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
