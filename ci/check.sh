@@ -16,7 +16,7 @@ export CI=true # to some tests: fail where you would skip
 # checkout that belongs to another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
-stages=(tools modules format vet systems arm64 staticcheck laws test race demo mutants tla)
+stages=(tools modules format vet systems arm64 staticcheck laws test race demo chaos mutants tla)
 
 # staticcheck runs at a version and not as a tool of go.mod, where it would
 # enter the module graph of everybody who imports ipc.
@@ -141,6 +141,15 @@ stage_demo() {
 		echo "demo: nothing was killed, so nothing was shown" >&2
 		return 1
 	fi
+}
+
+# All layers for a reader, saved, and judged once more from what was saved.
+stage_chaos() {
+	local out status=0
+	out=$(mktemp -d)
+	{ go run ./cmd/tandem chaos -time 1m -out "$out" && go run ./cmd/tandem chaos judge "$out"; } || status=$?
+	rm -rf "$out"
+	return "$status"
 }
 
 # Each rule is left out of the code once, and other bugs are planted: somebody
