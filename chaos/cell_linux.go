@@ -37,6 +37,7 @@ type cell struct {
 	dying   atomic.Bool   // none of its goroutines gets past another step
 	fallen  chan struct{} // closed: and the kernel knows it
 	risen   chan struct{} // closed: its goroutines go on
+	admits  atomic.Bool   // a server is deciding about somebody
 	copied  atomic.Int64  // a server's own copy of the token that it hands out; -1 if none
 	token   atomic.Bool   // a client has its token
 	calls   sync.WaitGroup
@@ -97,9 +98,12 @@ func (c *cell) step(at step.ID, value uint64) {
 		return
 	}
 	switch at {
+	case step.HelloReceived:
+		c.admits.Store(true)
 	case step.TokenTaken:
-		c.copied.Store(int64(c.tokenCopy()))
+		c.copied.Store(int64(c.markToken()))
 	case step.TokenHandedOver:
+		c.admits.Store(false)
 		c.copied.Store(-1)
 	case step.GrantReceived, step.TokenClosed:
 		c.token.Store(at == step.GrantReceived)
@@ -119,9 +123,9 @@ func (c *cell) step(at step.ID, value uint64) {
 }
 
 // die makes the cell dead, and takes its sockets and locks away. It is called
-// where its other goroutines are about to make or close none but those that late
-// takes: at one of its own steps, or at a step of its peer's while it opens and
-// closes nothing.
+// where its other goroutines are about to make or close none but what an
+// admission or late takes: at one of its own steps, or at a step of its peer's
+// while it opens and closes nothing.
 func (c *cell) die() {
 	if c.dying.Swap(true) {
 		return
@@ -130,6 +134,27 @@ func (c *cell) die() {
 	if c.token.Load() {
 		c.awaitHandover()
 	}
+	if c.admits.Load() {
+		c.takeLocks() // no token is made from here on
+		for admissionRuns() {
+			runtime.Gosched()
+		}
+	}
+	c.takeAll()
+}
+
+// takeLocks takes the descriptor away by which a server holds its locks, and
+// makes tokens.
+func (c *cell) takeLocks() {
+	for _, fd := range descriptors() {
+		if readOnly, ok := c.isLockFile(fd); ok && !readOnly {
+			c.take(fd)
+		}
+	}
+}
+
+// takeAll takes away all descriptors that are the cell's.
+func (c *cell) takeAll() {
 	for _, fd := range descriptors() {
 		if fd != c.grave && c.owns(fd) {
 			c.take(fd)
@@ -151,10 +176,6 @@ func (c *cell) late(at step.ID, value uint64) {
 	case c.risenAlready():
 	case at == step.ConnectionAccepted:
 		c.take(int(value))
-	case at == step.TokenTaken:
-		if fd := c.tokenCopy(); fd >= 0 {
-			c.take(fd)
-		}
 	}
 }
 
@@ -184,20 +205,15 @@ func (c *cell) handing() bool { return c.copied.Load() >= 0 && !c.dying.Load() }
 // for writing and a client has a token that can only read.
 func (c *cell) owns(fd int) bool {
 	server := c.m.role == ipc.RoleServer
+	if readOnly, ok := c.isLockFile(fd); ok {
+		if server {
+			return !readOnly || int64(fd) == c.copied.Load() || !hasMark(fd)
+		}
+		return readOnly && c.token.Load()
+	}
 	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 	if err != nil {
 		return false
-	}
-	if name == c.path+".lock" {
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		readOnly := flags&unix.O_ACCMODE == unix.O_RDONLY
-		switch {
-		case err != nil:
-			return false
-		case server:
-			return !readOnly || int64(fd) == c.copied.Load()
-		}
-		return readOnly && c.token.Load()
 	}
 	if !strings.HasPrefix(name, "socket:") {
 		return false
@@ -210,16 +226,55 @@ func (c *cell) owns(fd int) bool {
 	return err == nil && ok && (at.Name == c.path+".new" || at.Name == c.path)
 }
 
-// tokenCopy finds the token that the server has just taken: no other exists.
-func (c *cell) tokenCopy() int {
+// isLockFile reports whether a descriptor is of the lock file, and can only read
+// it, as a token does.
+func (c *cell) isLockFile(fd int) (readOnly, ok bool) {
+	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); err != nil || name != c.path+".lock" {
+		return false, false
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return flags&unix.O_ACCMODE == unix.O_RDONLY, err == nil
+}
+
+// markToken finds the token that the server has just taken, and marks it: by its
+// offset, which its copies share and nobody uses. One without the mark was never
+// on its way to a client.
+func (c *cell) markToken() int {
 	for _, fd := range descriptors() {
-		name, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		if name == c.path+".lock" && err == nil && flags&unix.O_ACCMODE == unix.O_RDONLY {
+		if readOnly, ok := c.isLockFile(fd); ok && readOnly && !hasMark(fd) {
+			_, _ = unix.Seek(fd, 1, unix.SEEK_SET)
 			return fd
 		}
 	}
 	return -1
+}
+
+// hasMark reports whether a token has its mark.
+func hasMark(fd int) bool {
+	offset, err := unix.Seek(fd, 0, unix.SEEK_CUR)
+	return err == nil && offset != 0
+}
+
+// admissionRuns reports whether a goroutine is on its way from one step of an
+// admission to the next, where it may be making a token, or closing its copy of
+// one. The one that asks is not, and none that waits: at a step, for a lock, or
+// for the time to try again.
+func admissionRuns() bool {
+	stacks := make([]byte, 1<<16)
+	n := runtime.Stack(stacks, true)
+	for n == len(stacks) {
+		stacks = make([]byte, 2*n)
+		n = runtime.Stack(stacks, true)
+	}
+	_, others, _ := strings.Cut(string(stacks[:n]), "\n\n")
+	for goroutine := range strings.SplitSeq(others, "\n\n") {
+		_, state, _ := strings.Cut(goroutine, " [")
+		waits := strings.HasPrefix(state, "chan receive") || strings.HasPrefix(state, "select") || strings.HasPrefix(state, "sync.Mutex.Lock")
+		if !waits && strings.Contains(goroutine, "/ipc.(*server).admit(") {
+			return true
+		}
+	}
+	return false
 }
 
 // descriptors are the numbers of all open files.

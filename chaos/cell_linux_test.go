@@ -1,0 +1,63 @@
+package chaos
+
+import (
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc"
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// The kernel takes the token from a server that dies with it in its hand. An
+// admission has it from before it settles the client that has left, if the one
+// who watches that client's connection is late: here it never comes.
+func TestAServerThatDiesInAnAdmissionLetsItsLocksGo(t *testing.T) {
+	for _, at := range []step.ID{step.HelloReceived, step.EndProven, step.AccountTaken, step.TokenTaken, step.ClientRecorded} {
+		hellos := 0
+		w, err := newWorld(watched(t), worldOptions(nil), func(m *member) (party, error) {
+			made, err := newCell(m)
+			if c := made.(*cell); err == nil && m.role == ipc.RoleServer {
+				c.report = func(reached step.ID, value uint64) {
+					switch reached {
+					case step.EndSeen:
+						<-c.risen
+					case step.HelloReceived:
+						hellos++
+					}
+					if reached == at && hellos == 2 {
+						c.die()
+					}
+					c.step(reached, value)
+				}
+			}
+			return made, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.end()
+		if !w.setup(ipc.RoleServer) || !w.depart(w.client) {
+			t.Fatal(w.failures)
+		}
+		if _, err := w.join(ipc.RoleClient); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = w.client.do(w.ctx, command{Verb: "dial"}) }()
+		select {
+		case <-w.server.gone():
+		case <-w.ctx.Done():
+			t.Fatalf("nobody died at %v", at)
+		}
+		file, err := os.Open(w.path + ".lock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		lock := unix.Flock_t{Type: unix.F_WRLCK, Len: 2}
+		if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, &lock); err != nil || lock.Type != unix.F_UNLCK {
+			t.Errorf("dead at %v, the server has byte %d locked (%v)", at, lock.Start, err)
+		}
+	}
+}
