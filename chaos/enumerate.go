@@ -31,7 +31,7 @@ type task struct {
 	Until      time.Time // the zero time is never
 }
 
-// playAgain is the line that plays a coordinate again.
+// playAgain is the line that plays a case of a layer again: see [PlayAgain].
 func playAgain(layer, coordinate string) string {
-	return "go test ./chaos -run 'TestPlayAgain$' -chaos.at " + layer + "=" + coordinate
+	return "go test ./chaos -run 'TestPlayAgain$' -chaos.at '" + layer + "=" + coordinate + "'"
 }

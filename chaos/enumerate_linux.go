@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -282,10 +281,18 @@ func sample(draw *rand.Rand, all []point, count int) []point {
 	return some
 }
 
-// PlayAgain plays one case of layer 1 or 2 again, as a failure has printed it:
-// LAYER=COORDINATE.
+// PlayAgain plays one case of a layer that goes through them one by one again, as
+// a failure has printed it: LAYER=COORDINATE.
 func PlayAgain(ctx context.Context, at string) (*Report, error) {
 	layer, text, _ := strings.Cut(at, "=")
+	switch layer {
+	case instructionLayer:
+		return Instructions(ctx, InstructionOptions{Only: text}), nil
+	case boundaryLayer:
+		return SystemCallKills(ctx, InstructionOptions{Only: text}), nil
+	case errnoLayer:
+		return FailedSystemCalls(ctx, ErrnoOptions{Only: text}), nil
+	}
 	b := strokes[0]
 	for _, other := range strokes {
 		if rest, found := strings.CutPrefix(text, strings.ReplaceAll(other.name, " ", "-")+","); found {
@@ -305,7 +312,7 @@ func PlayAgain(ctx context.Context, at string) (*Report, error) {
 		got := playForked(ctx, c, b)
 		got.enter(report, layer)
 	default:
-		return nil, errors.New("chaos: want enumerator=COORDINATE or forked=STROKE,COORDINATE")
+		return nil, fmt.Errorf("chaos: %q is no layer and its coordinate, as a failure prints them", at)
 	}
 	return report.Finish(1), nil
 }

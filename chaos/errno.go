@@ -16,4 +16,4 @@ type ErrnoOptions struct {
 	Only string
 }
 
-const errnoLayer = "failed system call"
+const errnoLayer = "errnos"

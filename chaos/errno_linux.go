@@ -103,7 +103,7 @@ func (s *saboteur) run(ctx context.Context) {
 }
 
 func (s *saboteur) reproduce(b string) string {
-	return fmt.Sprintf("TANDEM_CHAOS_ONLY='%v/%s' go test ./chaos -count=1 -v -run TestFailedSystemCalls", s.role, b)
+	return playAgain(errnoLayer, fmt.Sprintf("%v/%s", s.role, b))
 }
 
 // plan leads a life without a failure, and lists what may fail in it.

@@ -18,7 +18,7 @@ import (
 
 func TestFailedSystemCallsEndInACleanErrorOrInSuccess(t *testing.T) {
 	show(t, FailedSystemCalls(context.Background(), ErrnoOptions{
-		Budget: share(10 * time.Second), Seed: uint64(time.Now().UnixNano()), Only: os.Getenv("TANDEM_CHAOS_ONLY"),
+		Budget: shareOf(10 * time.Second), Seed: seedOf(t),
 	}))
 }
 

@@ -6,7 +6,7 @@ import "time"
 type InstructionOptions struct {
 	// Budget is how long it may take: crash points are drawn until it is
 	// spent. 0 crashes at every instruction of the hot path, and at every one
-	// of package ipc elsewhere.
+	// of package ipc elsewhere; less is a failure then.
 	Budget time.Duration
 
 	// Seed draws the crash points.
@@ -17,4 +17,7 @@ type InstructionOptions struct {
 	Only string
 }
 
-const instructionLayer = "instruction"
+const (
+	instructionLayer = "instructions"
+	boundaryLayer    = "syscalls"
+)

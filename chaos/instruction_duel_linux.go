@@ -24,6 +24,7 @@ type duel struct {
 	path      string
 	ctx       context.Context
 	cancel    context.CancelFunc
+	kill      func() bool // takes back that the tracee dies when the time is over
 
 	t                  *tracee
 	thread             *tracedThread // that is stepped
@@ -84,6 +85,8 @@ func newDuel(ctx context.Context, o *operation, role ipc.Role, hook bool) (d *du
 	if d.t, err = startTraced("instruction", instructionArgument{d.path, role, o.name, hook}); err != nil {
 		return d, err
 	}
+	process := d.t.cmd.Process
+	d.kill = context.AfterFunc(ctx, func() { _ = process.Kill() })
 	if err := d.t.resumeAll(d.t.run); err != nil {
 		return d, err
 	}
@@ -339,6 +342,7 @@ func (d *duel) answerSleep() {
 func (d *duel) close() {
 	d.cancel()
 	if d.t != nil {
+		_ = d.kill()
 		d.t.kill()
 	}
 	if d.memory != nil {

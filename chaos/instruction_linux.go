@@ -6,11 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -37,10 +35,13 @@ func Instructions(ctx context.Context, o InstructionOptions) *Report {
 		report.Fail("harness", o.Only, "%v", err)
 		return report.Finish(1)
 	}
-	draw := rand.New(rand.NewPCG(o.Seed, 0)) // which are left out when the budget is too small
-	draw.Shuffle(len(crossings), func(i, j int) { crossings[i], crossings[j] = crossings[j], crossings[i] })
+	if o.Budget > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, report.Started.Add(o.Budget))
+		defer cancel()
+	}
 	todo := make(chan *crossing, len(crossings))
-	for _, c := range crossings {
+	for _, c := range inOrder(crossings, o) {
 		c.report, c.random = report, rand.New(rand.NewPCG(o.Seed, uint64(len(todo)+1)))
 		todo <- c
 	}
@@ -53,18 +54,15 @@ func Instructions(ctx context.Context, o InstructionOptions) *Report {
 			defer group.Done()
 			for c := range todo {
 				if o.Budget > 0 {
-					rest := o.Budget - time.Since(report.Started)
+					rest := o.Budget*4/5 - time.Since(report.Started) // what cannot be left out takes longer here and there
 					c.deadline = time.Now().Add(rest * workers / time.Duration(len(todo)+workers))
-				}
-				if o.Budget > 0 && time.Now().After(c.deadline) {
-					report.Note("%v: left out, the budget is spent", c)
-					continue
 				}
 				c.run(ctx)
 			}
 		})
 	}
 	group.Wait()
+	summarize(report, crossings, o)
 	return report.Finish(1)
 }
 
@@ -97,69 +95,50 @@ type crossing struct {
 	changes []int            // those that changed the memory
 	ours    []int            // those of package ipc
 	calls   []int            // system calls
-}
-
-// crossingsOf lists them, or the one that a coordinate names.
-func crossingsOf(only string) (list []*crossing, err error) {
-	if only != "" {
-		victim, rest, _ := strings.Cut(only, "/")
-		name, index, _ := strings.Cut(rest, "/")
-		at, err := strconv.Atoi(index)
-		o := operations[name]
-		if o == nil || err != nil {
-			return nil, fmt.Errorf("%q is not victim/operation/instruction", only)
-		}
-		for _, role := range o.victims {
-			if role.String() == victim {
-				return []*crossing{{o: o, role: role, only: at}}, nil
-			}
-		}
-		return nil, fmt.Errorf("%q: no such victim", only)
-	}
-	for _, name := range slices.Sorted(maps.Keys(operations)) {
-		if operations[name].planted {
-			continue
-		}
-		for _, role := range operations[name].victims {
-			list = append(list, &crossing{o: operations[name], role: role})
-		}
-	}
-	return list, nil
+	wanted  int              // instructions to be killed behind
+	crashed int              // and those it was killed behind
 }
 
 func (c *crossing) String() string { return c.role.String() + " " + c.o.name }
 
 // coordinate is the line that crashes there again.
 func (c *crossing) coordinate(at int) string {
-	return fmt.Sprintf("TANDEM_CHAOS_ONLY='%v/%s/%d' go test ./chaos -count=1 -v -run TestInstruction", c.role, c.o.name, at)
+	return playAgain(instructionLayer, fmt.Sprintf("%v/%s/%d", c.role, c.o.name, at))
 }
 
-// run crosses the operation.
+// run crosses the operation, as far as the context lets it.
 func (c *crossing) run(ctx context.Context) {
-	crashed := 0
-	err := c.again(func() error { return c.observe(ctx) })
-	if err != nil {
-		c.report.Fail("harness", c.coordinate(0), "%v with a hook: %s", c, stable(err.Error()))
-		return
-	}
-	if err := c.again(func() error { return c.walk(ctx) }); err != nil {
-		c.report.Fail("harness", c.coordinate(0), "%v: %s", c, stable(err.Error()))
-		return
-	}
-	c.compare()
-	for i, at := range c.points() {
-		if ctx.Err() != nil || i >= c.atLeast() && !c.deadline.IsZero() && time.Now().After(c.deadline) {
-			break
-		}
-		if err := c.again(func() error { return c.crash(ctx, at) }); err != nil {
-			c.report.Fail("harness", c.coordinate(at), "%v, killed behind instruction %d: %s", c, at, stable(err.Error()))
+	for _, prepare := range []func(context.Context) error{c.observe, c.walk} {
+		err := c.again(ctx, prepare)
+		if ctx.Err() != nil {
+			c.report.Note("%v: left out, the time is over", c)
 			return
 		}
-		crashed++
+		if err != nil {
+			c.report.Fail("harness", c.coordinate(0), "%v: %s", c, stable(err.Error()))
+			return
+		}
+	}
+	c.compare()
+	points := c.points()
+	c.wanted = len(points)
+	for i, at := range points {
+		if i >= c.atLeast() && !c.deadline.IsZero() && time.Now().After(c.deadline) {
+			break
+		}
+		err := c.again(ctx, func(ctx context.Context) error { return c.crash(ctx, at) })
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			c.report.Fail("harness", c.coordinate(at), "%v, killed behind instruction %d: %s", c, at, stable(err.Error()))
+			break
+		}
+		c.crashed++
 	}
 	c.report.Count(c.String()+": instructions", c.length)
 	c.report.Count(c.String()+": of package ipc", len(c.ours))
-	c.report.Count(c.String()+": crashed at", crashed)
+	c.report.Count(c.String()+": crashed at", c.crashed)
 	c.report.Count(c.String()+": images", len(c.found))
 	c.report.Count(c.String()+": images at steps", len(c.stepOf))
 }
@@ -167,18 +146,15 @@ func (c *crossing) run(ctx context.Context) {
 // again repeats what came to a stand: a victim of which one thread is stepped and
 // the others stand still cannot go on if its scheduler, just before, has decided
 // that another thread is to. The guard of the tracee ends that.
-func (c *crossing) again(try func() error) (err error) {
+func (c *crossing) again(ctx context.Context, try func(context.Context) error) (err error) {
 	for range 3 {
-		if err = try(); !errors.Is(err, errEnded) {
+		if err = try(ctx); !errors.Is(err, errEnded) || ctx.Err() != nil {
 			return err
 		}
 		c.report.Count("stalled and repeated", 1)
 	}
 	return err
 }
-
-// atLeast is how many crash points are never left out: around each store.
-func (c *crossing) atLeast() int { return 2 * len(c.changes) }
 
 // observe runs the operation with a hook, and takes the image at each step.
 func (c *crossing) observe(ctx context.Context) error {
@@ -297,35 +273,6 @@ func (c *crossing) compare() {
 			c.report.Fail("steps", c.coordinate(0), "%v: no instruction leaves the image of step %s: %s", c, name, at.describe())
 		}
 	}
-}
-
-// points lists the instructions to crash behind: first those around each store,
-// then the others in the order of a draw.
-func (c *crossing) points() (list []int) {
-	if c.only > 0 {
-		return []int{c.only}
-	}
-	for _, at := range c.changes {
-		list = append(list, at-1, at)
-	}
-	rest := slices.Clone(c.ours)
-	if c.o.hot {
-		rest = rest[:0]
-		for at := range c.length {
-			rest = append(rest, at+1)
-		}
-	}
-	c.random.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
-	taken := map[int]bool{}
-	for _, at := range append(list, rest...) {
-		taken[at] = true
-	}
-	list = slices.DeleteFunc(append(list, rest...), func(at int) bool {
-		first := taken[at]
-		delete(taken, at)
-		return !first
-	})
-	return list
 }
 
 // crash kills the victim behind its at-th instruction, and judges what is left.

@@ -9,23 +9,24 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
-// share is how long a layer may take in this run of the tests: 0 for all of it.
-func share(usual time.Duration) time.Duration {
-	switch {
-	case os.Getenv("TANDEM_CHAOS_FULL") != "":
+// shareOf is how long a layer may take that goes through everything if it may: 0
+// for all of it.
+func shareOf(usual time.Duration) time.Duration {
+	if *fullFlag && *budgetFlag == 0 {
 		return 0
-	case testing.Short():
-		return usual / 10
 	}
-	return usual
+	return budgetOf(usual/10, usual)
 }
 
 // show prints what a report covered, and refuses one that is not Pass. A machine
@@ -63,8 +64,63 @@ func onlyShipped(t *testing.T) {
 func TestInstructionsLeaveNoImageWithoutItsStep(t *testing.T) {
 	onlyShipped(t)
 	show(t, Instructions(context.Background(), InstructionOptions{
-		Budget: share(10 * time.Second), Seed: uint64(time.Now().UnixNano()), Only: os.Getenv("TANDEM_CHAOS_ONLY"),
+		Budget: shareOf(10 * time.Second), Seed: seedOf(t),
 	}))
+}
+
+func TestInstructionsLeaveOutWhatTheBudgetHasNoRoomFor(t *testing.T) {
+	if err := mayTrace(); err != nil {
+		t.Skipf("NOT TESTED on this machine: %v", err)
+	}
+	report := Instructions(t.Context(), InstructionOptions{Budget: 1, Seed: 1})
+	all, _ := crossingsOf("")
+	if report.Verdict != Void || report.Kills != 0 || len(report.Notes) != len(all) {
+		t.Errorf("%v, %q", report, report.Notes)
+	}
+}
+
+func TestInstructionsWithoutABudgetLeaveNothingOut(t *testing.T) {
+	c := &crossing{o: operations["send"], length: 3, wanted: 3, crashed: 2}
+	for _, o := range []InstructionOptions{{}, {Budget: 1}, {Only: "client/send/1"}} {
+		report := NewReport(instructionLayer, 1)
+		for _, s := range storeSteps {
+			report.Covered(s.String(), "sound")
+		}
+		summarize(report, []*crossing{c}, o)
+		if failed := report.Failed > 0; failed != (o == InstructionOptions{}) {
+			t.Errorf("%+v: %v", o, report)
+		}
+	}
+}
+
+// otherStoreSteps are the stores of other operations, which layer 1 dies at.
+var otherStoreSteps = []step.ID{step.Disarmed, step.Beaten, step.GoodbyeSaid}
+
+// Which steps are stores to shared memory stands in the table of the steps.
+func TestStoreStepsAreThoseOfTheProtocol(t *testing.T) {
+	protocol, err := os.ReadFile("../docs/PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, s := range append(storeSteps, otherStoreSteps...) {
+		known[s.String()] = true
+	}
+	word := regexp.MustCompile("^(payload|header|its waiting word|`(writePos|readPos|deliveredPos|dataWaitFor|spaceWaitFor|beat|attachment|goodbye)`)")
+	for line := range strings.Lines(string(protocol)) {
+		column := strings.Split(line, " | ")
+		if len(column) < 5 {
+			continue
+		}
+		name := strings.TrimPrefix(column[0], "| ")
+		if slices.ContainsFunc(step.All(), func(s step.ID) bool { return s.String() == name }) && word.MatchString(column[2]) != known[name] {
+			t.Errorf("%s stores %q, which is said here to be a store: %t", name, column[2], known[name])
+		}
+		delete(known, name)
+	}
+	if len(known) > 0 {
+		t.Errorf("in no row: %v", known)
+	}
 }
 
 // ownWord returns how to store a word of the victim's control page behind the

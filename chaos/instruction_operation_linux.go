@@ -67,9 +67,9 @@ func operationNamed(o operation) bool {
 var (
 	_ = operationNamed(operation{name: "send", hot: true, victims: both, sends: []int{wordMessage},
 		run: (*victim).sendComposed})
-	_ = operationNamed(operation{name: "send large", victims: both, sends: []int{largeMessage},
+	_ = operationNamed(operation{name: "send large", hot: true, victims: both, sends: []int{largeMessage},
 		run: (*victim).sendComposed})
-	_ = operationNamed(operation{name: "send batch", victims: both, sends: []int{wordMessage, wordMessage, wordMessage},
+	_ = operationNamed(operation{name: "send batch", hot: true, victims: both, sends: []int{wordMessage, wordMessage, wordMessage},
 		run: func(v *victim) error {
 			_, err := v.e.SendBatch(context.Background(), v.batch)
 			return err
@@ -87,10 +87,10 @@ var (
 	_ = operationNamed(operation{name: "send after a sleep", victims: both, sends: []int{wordMessage},
 		prepare: (*victim).fill, answer: (*duel).receiveOne,
 		run: (*victim).sendComposed})
-	_ = operationNamed(operation{name: "send to a sleeper", victims: both, sends: []int{wordMessage},
+	_ = operationNamed(operation{name: "send to a sleeper", hot: true, victims: both, sends: []int{wordMessage},
 		meanwhile: (*duel).sleepReceiving,
 		run:       (*victim).sendComposed})
-	_ = operationNamed(operation{name: "release to a sleeper", victims: both, releases: 1,
+	_ = operationNamed(operation{name: "release to a sleeper", hot: true, victims: both, releases: 1,
 		prepare: (*victim).takeMarked, meanwhile: (*duel).sleepSending,
 		run: func(v *victim) error { return v.held.Release() }})
 	_ = operationNamed(operation{name: reattach, victims: []ipc.Role{ipc.RoleClient},

@@ -23,7 +23,7 @@ import (
 // whatever thread it is made: for N = 1, 2, 3 … until the life completes. Then the
 // other side must get on with a successor, and nobody may be stuck.
 func SystemCallKills(ctx context.Context, o InstructionOptions) *Report {
-	report := NewReport("system call boundary", o.Seed)
+	report := NewReport(boundaryLayer, o.Seed)
 	if err := mayTrace(); err != nil {
 		report.Note("skipped: %v", err)
 		return report.Finish(1)
@@ -80,7 +80,7 @@ func (b *boundaries) cross(ctx context.Context, budget time.Duration) {
 // kill kills a life at its n-th boundary and judges what comes after. It reports
 // whether the life has completed before.
 func (b *boundaries) kill(ctx context.Context, n int) (completed bool) {
-	reproduce := fmt.Sprintf("TANDEM_CHAOS_ONLY='%v/%d' go test ./chaos -count=1 -v -run TestSystemCallBoundaries", b.role, n)
+	reproduce := playAgain(boundaryLayer, fmt.Sprintf("%v/%d", b.role, n))
 	ctx, cancel := context.WithTimeout(ctx, watchdog)
 	defer cancel()
 	directory, err := os.MkdirTemp("", "tandem")

@@ -14,7 +14,7 @@ import (
 
 func TestSystemCallBoundariesAreSafeToDieAt(t *testing.T) {
 	show(t, SystemCallKills(context.Background(), InstructionOptions{
-		Budget: share(10 * time.Second), Seed: uint64(time.Now().UnixNano()), Only: os.Getenv("TANDEM_CHAOS_ONLY"),
+		Budget: shareOf(10 * time.Second), Seed: seedOf(t),
 	}))
 }
 

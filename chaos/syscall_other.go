@@ -7,7 +7,7 @@ import "context"
 // SystemCallKills does nothing where package ipc does not work: its report is
 // Void.
 func SystemCallKills(_ context.Context, o InstructionOptions) *Report {
-	report := NewReport("system call boundary", o.Seed)
+	report := NewReport(boundaryLayer, o.Seed)
 	report.Note("skipped: it traces processes of Linux on amd64 and arm64")
 	return report.Finish(1)
 }
