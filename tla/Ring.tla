@@ -178,17 +178,18 @@ Goto(t, l) == pc' = [pc EXCEPT ![t] = l]
 
 Wanted(r) == IF r = "P" THEN cursor["P"] < MaxMsg ELSE held < Hold
 
-Looks(r, l) ==
-  /\ pc[r] = l
+\* Each action has a guard of its own: a definition that is another operator and
+\* nothing else the checker calls by the name of that one.
+Looks(r) ==
   /\ Alive(r)
   /\ Goto(r, "flags")
   /\ stale' = [stale EXCEPT ![r] = FALSE]
   /\ UNCHANGED <<slot, shared, locals, cancel, ends, watch, canc, life, ghosts, cancels>>
 
-CountLoaded(r) == Looks(r, "idle") /\ Wanted(r)
+CountLoaded(r) == pc[r] = "idle" /\ Wanted(r) /\ Looks(r)
 
 \* Back from the sleep, and round again, the counter first.
-Woken(r) == Looks(r, "woken")
+Woken(r) == pc[r] = "woken" /\ Looks(r)
 
 \* What the flags say counts only if there is nothing to go on with.
 FlagsLoaded(r) ==
@@ -326,15 +327,14 @@ ViewsFine ==
 
 \* W1: the waiting word holds the position that would do.
 ArmedAt(r, v) ==
-  /\ pc[r] = "arm"
   /\ Alive(r)
   /\ Store(r, WaitOf(r), v)
   /\ Goto(r, "sleep")
   /\ seen' = IF Out("StaleCompare") THEN [seen EXCEPT ![r] = mem[PosOf(Peer(r))]] ELSE seen
   /\ UNCHANGED <<slot, cursor, stop, held, mark, irq, life, ghosts, cancels>>
 
-SpaceArmed == ArmedAt("P", Target("P"))
-DataArmed == ArmedAt("C", Target("C") + (IF Out("ArmBeyond") THEN 1 ELSE 0))
+SpaceArmed == pc["P"] = "arm" /\ ArmedAt("P", Target("P"))
+DataArmed == pc["C"] = "arm" /\ ArmedAt("C", Target("C") + (IF Out("ArmBeyond") THEN 1 ELSE 0))
 
 \* futex_waitv queues on the first word and compares it: the peer's position ...
 Sleeping(r) ==
@@ -482,20 +482,18 @@ Crosses(t, waitFor, new) ==
 
 AfterNotify(t) == IF t = "P" /\ Out("NotifyBeforePublish") THEN "unpublished" ELSE "idle"
 
-LoadsWaitFor(t, l, new) ==
-  /\ pc[t] = l
+LoadsWaitFor(t, new) ==
   /\ Alive(t)
   /\ Fenced(t) \/ Out(IF t = "P" THEN "NoFenceProducer" ELSE "NoFenceConsumer")
   /\ Goto(t, IF Crosses(t, mem[WaitOf(Peer(RoleOf(t)))], new) THEN "notify" ELSE AfterNotify(t))
   /\ seen' = [seen EXCEPT ![t] = 0]
   /\ UNCHANGED <<slot, shared, cursor, stop, held, mark, irq, life, ghosts, cancels>>
 
-DataWaitLoaded == LoadsWaitFor("P", "published", cursor["P"])
-SpaceWaitLoaded == LoadsWaitFor("R", "released", ReadPos)
+DataWaitLoaded == pc["P"] = "published" /\ LoadsWaitFor("P", cursor["P"])
+SpaceWaitLoaded == pc["R"] = "released" /\ LoadsWaitFor("R", ReadPos)
 
 \* FUTEX_WAKE on the position: whoever is queued on it leaves the queue.
 Wakes(t) ==
-  /\ pc[t] = "notify"
   /\ Alive(t)
   /\ LET r == Peer(RoleOf(t))
      IN /\ pc' = [pc EXCEPT ![t] = AfterNotify(t),
@@ -503,8 +501,8 @@ Wakes(t) ==
         /\ stale' = [stale EXCEPT ![r] = IF pc[r] = "sleep2" THEN FALSE ELSE @]
   /\ UNCHANGED <<slot, shared, locals, cancel, ends, watch, canc, life, ghosts, cancels>>
 
-Notified == Wakes("P")
-ReleaseNotified == Wakes("R")
+Notified == pc["P"] = "notify" /\ Wakes("P")
+ReleaseNotified == pc["R"] = "notify" /\ Wakes("R")
 
 ----------------------------------------------------------------------------
 (***************************************************************************)
@@ -709,15 +707,14 @@ SegmentsMapped ==
 \* Its predecessor's waiting word is cleared.
 ClearsWait(r) ==
   /\ Alive(r)
-  /\ r = Client /\ pc[r] = "mapped"
   /\ IF Out("DeliveredReset") /\ r = "C" THEN Store("C", "deliveredPos", mem["readPos"])
      ELSE IF Out("WaitsKept") THEN UNCHANGED shared
      ELSE Store(r, WaitOf(r), 0)
   /\ Goto(r, "idle")
   /\ UNCHANGED <<slot, locals, irq, life, ghosts, cancels>>
 
-DataWaitCleared == ClearsWait("C")
-SpaceWaitCleared == ClearsWait("P")
+DataWaitCleared == Client = "C" /\ pc["C"] = "mapped" /\ ClearsWait("C")
+SpaceWaitCleared == Client = "P" /\ pc["P"] = "mapped" /\ ClearsWait("P")
 
 \* Both are gone: the next server makes fresh memory.
 NewGeneration ==

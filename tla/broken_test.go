@@ -38,6 +38,9 @@ var breakages = []breakage{
 		[]string{"distinct is", "action EndsMerged never happened"}},
 	{"a fairness is gone", "ring_live_held", "Ring.tla", "                     /\\ WF_vars(TimedOut(r))\n", "",
 		[]string{"exit is 13, pinned 0"}},
+	{"an action has another's name", "ring_live_held", "Ring.tla",
+		`SpaceArmed == pc["P"] = "arm" /\ ArmedAt("P", Target("P"))`, "SpaceArming == pc[\"P\"] = \"arm\" /\\ ArmedAt(\"P\", Target(\"P\"))\nSpaceArmed == SpaceArming",
+		[]string{"action SpaceArmed never happened", "action SpaceArming happened, and is not pinned"}},
 	{"a mutant is none any more", "ring_mut_ReleaseAll_M1", "Ring.tla", "IF Out(\"ReleaseAll\") THEN WritePos ELSE to", "to",
 		[]string{"exit is 0, pinned 12", "property is none, pinned M1"}},
 }

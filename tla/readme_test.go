@@ -4,38 +4,18 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
 
 var (
-	nextAction = regexp.MustCompile(`(?m)^  \\/ (?:\\E \w+ \\in \w+ : )?(\w+)`)
-	quoted     = regexp.MustCompile("`([^`]+)`")
-	method     = regexp.MustCompile(`func \(\w+ \*?(\w+)\) (\w+)\(`)
-	function   = regexp.MustCompile(`(?m)^func (\w+)\(`)
-	variables  = regexp.MustCompile(`(?s)\nVARIABLES\n(.*?)\n\n`)
-	comment    = regexp.MustCompile(`\\\*.*`)
-	word       = regexp.MustCompile(`\w+`)
+	quoted    = regexp.MustCompile("`([^`]+)`")
+	method    = regexp.MustCompile(`func \(\w+ \*?(\w+)\) (\w+)\(`)
+	function  = regexp.MustCompile(`(?m)^func (\w+)\(`)
+	variables = regexp.MustCompile(`(?s)\nVARIABLES\n(.*?)\n\n`)
+	comment   = regexp.MustCompile(`\\\*.*`)
+	word      = regexp.MustCompile(`\w+`)
 )
-
-// ringActions are the actions of Ring's Next.
-func ringActions(t *testing.T, module string) []string {
-	t.Helper()
-	_, next, found := strings.Cut(module, "\nNext ==\n")
-	next, _, ended := strings.Cut(next, "\n\n")
-	if !found || !ended {
-		t.Fatal("Ring has no Next")
-	}
-	var actions []string
-	for _, m := range nextAction.FindAllStringSubmatch(next, -1) {
-		actions = append(actions, m[1])
-	}
-	if len(actions) < 20 {
-		t.Fatalf("only %d actions found", len(actions))
-	}
-	return actions
-}
 
 // goNames are the functions and files of ipc: f, T.f, f.go.
 func goNames(t *testing.T) map[string]bool {
@@ -61,32 +41,14 @@ func goNames(t *testing.T) map[string]bool {
 	return names
 }
 
-// lifecycleActions are the actions of Lifecycle's Next.
-func lifecycleActions(t *testing.T, module string) []string {
-	t.Helper()
-	_, next, found := strings.Cut(module, "\nNext ==\n")
-	next, _, ended := strings.Cut(next, "\n\n")
-	if !found || !ended {
-		t.Fatal("Lifecycle has no Next")
-	}
-	actions := word.FindAllString(quantifier.ReplaceAllString(next, ""), -1)
-	actions = slices.DeleteFunc(actions, func(name string) bool { return strings.ToUpper(name[:1]) != name[:1] })
-	if len(actions) < 60 {
-		t.Fatalf("only %d actions found", len(actions))
-	}
-	return actions
-}
-
-var quantifier = regexp.MustCompile(`\\E \w+ \\in \w+ :`)
-
 func TestReadmeMapsEveryActionToCodeThatExists(t *testing.T) {
 	modules := readModules(t)
-	mapsActions(t, "Ring", modules["Ring"], ringActions(t, modules["Ring"]))
+	mapsActions(t, "Ring", modules["Ring"], actionsOf(t, modules, "Ring"))
 }
 
 func TestReadmeMapsTheLifeCycleToCodeThatExists(t *testing.T) {
 	modules := readModules(t)
-	mapsActions(t, "Life cycle", modules["Lifecycle"], lifecycleActions(t, modules["Lifecycle"]))
+	mapsActions(t, "Life cycle", modules["Lifecycle"], actionsOf(t, modules, "Lifecycle"))
 }
 
 // readSection is the text under a heading of README.md, up to the next one.
@@ -155,7 +117,7 @@ func TestStepsOfTheRingAreActions(t *testing.T) {
 		t.Fatal("the steps of the ring were not found")
 	}
 	actions := map[string]bool{}
-	for _, action := range ringActions(t, readModules(t)["Ring"]) {
+	for _, action := range actionsOf(t, readModules(t), "Ring") {
 		actions[action] = true
 	}
 	looked := 0

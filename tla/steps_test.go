@@ -93,8 +93,8 @@ func readSteps(t *testing.T) stepList {
 	l := stepList{
 		named: names(tableRows(string(protocol), "| step | who | store | TLA+ action |"), 3),
 		actions: map[string][]string{
-			"Ring":      ringActions(t, modules["Ring"]),
-			"Lifecycle": lifecycleActions(t, modules["Lifecycle"]),
+			"Ring":      actionsOf(t, modules, "Ring"),
+			"Lifecycle": actionsOf(t, modules, "Lifecycle"),
 		},
 		noStep:   names(tableRows(exceptions, "| action without a step |"), 0),
 		noAction: names(tableRows(exceptions, "| step without an action |"), 0),
