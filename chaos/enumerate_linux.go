@@ -179,11 +179,30 @@ func (e *enumeration) enter(p played) {
 	}
 	e.mu.Unlock()
 	p.enter(e.report, "enumerator")
+	p.count(e.report)
 	if missed := strings.Count(p.Coordinate, "/") - len(p.Deaths); missed > 0 {
 		e.report.Count("points not reached", missed) // the clocks of a case are not those of another
 	}
 	if e.options.Progress != nil {
 		e.options.Progress(cases)
+	}
+}
+
+// count counts the case by its deaths, and the deaths that it shows to be there.
+func (p *played) count(report *Report) {
+	c, err := parseCoordinate(p.Coordinate)
+	if err != nil {
+		return
+	}
+	switch len(c.Deaths) {
+	case 0:
+		report.Count("sequences", 1)
+		report.Count("first deaths there are", len(points(*p, c.Operations)))
+	case 1:
+		report.Count("first deaths", 1)
+		report.Count("second deaths there are", len(again(p.Recovery)))
+	case 2:
+		report.Count("second deaths", 1)
 	}
 }
 
