@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 
+	"github.com/tandem-ipc/tandem/ipc"
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
@@ -21,20 +23,35 @@ type order struct {
 	Step    int            `json:",omitempty"`
 }
 
+// actorSlots is for how many events an actor of a case has room.
+const actorSlots = 1 << 10
+
+// tracedRole is what the flight of a world knows of a member; one without a number
+// only tries.
+func (m *member) tracedRole() tracedRole {
+	return tracedRole{Server: m.role == ipc.RoleServer, Second: m.number == 0}
+}
+
 type actorArgument struct {
 	Path    string
 	Options actorOptions
+	Seat    seat
 }
 
-// The actor of a process of its own. It tells of each step before it goes on, or
-// does not: what it has told, it has stored.
+// The actor of a process of its own. It records each step, and tells of it before
+// it goes on, or does not: what it has told, it has stored.
 var _ = register("actor", func(p *player) {
 	var argument actorArgument
 	p.arg(&argument)
 	var signal atomic.Int64
 	var left atomic.Int64
+	recorder, err := argument.Seat.open()
+	if err != nil {
+		p.fail("%v", err)
+	}
 	a := &actor{path: argument.Path, options: argument.Options}
 	a.report = func(at step.ID, value uint64) {
+		recorder.hook(at, value)
 		p.say("step %d %d", at, value)
 		if left.Add(-1) == 0 {
 			p.say("struck")
@@ -52,6 +69,8 @@ var _ = register("actor", func(p *player) {
 			continue
 		}
 		go func() {
+			runtime.LockOSThread() // by which the recorder knows who sleeps
+			defer runtime.UnlockOSThread()
 			encoded, _ := json.Marshal(a.do(context.Background(), *o.Command))
 			p.say("reply %d %s", o.Number, encoded)
 		}()
@@ -76,6 +95,8 @@ type fork struct {
 	*process
 	m      *member
 	stroke stroke
+	flight *flight
+	seat   seat
 	dead   chan struct{}
 
 	frozen func(*member) // called while the process is stopped at its step
@@ -87,14 +108,18 @@ type fork struct {
 }
 
 // forks returns a function that makes forks for members, which get the stroke at
-// the step that they are armed for.
-func forks(b stroke, frozen func(*member)) func(*member) (party, error) {
+// the step that they are armed for, and a seat on the flight.
+func forks(fl *flight, b stroke, frozen func(*member)) func(*member) (party, error) {
 	return func(m *member) (party, error) {
-		p, err := start("actor", actorArgument{m.w.path, m.w.options})
+		s, err := fl.seat(m.tracedRole(), actorSlots)
 		if err != nil {
 			return nil, err
 		}
-		f := &fork{process: p, m: m, stroke: b, frozen: frozen, dead: make(chan struct{}), calls: map[int]chan reply{}, struck: make(chan struct{}, 1)}
+		p, err := start("actor", actorArgument{m.w.path, m.w.options, s})
+		if err != nil {
+			return nil, err
+		}
+		f := &fork{process: p, m: m, stroke: b, flight: fl, seat: s, frozen: frozen, dead: make(chan struct{}), calls: map[int]chan reply{}, struck: make(chan struct{}, 1)}
 		go f.read()
 		return f, nil
 	}
@@ -106,6 +131,7 @@ func (f *fork) read() {
 	for {
 		line, err := f.hear(context.Background())
 		if err != nil {
+			f.flight.killed(f.seat) // only that ends it
 			return
 		}
 		word, rest, _ := strings.Cut(line, " ")

@@ -147,11 +147,9 @@ func reproduceEpisode(e *episode, deaths []spot) string {
 }
 
 func replayLine(e *episode, deaths []spot) string {
-	var places []string
-	for _, c := range deaths {
-		if c.Step != 0 { // it had passed none
-			places = append(places, c.String())
-		}
+	places := make([]string, len(deaths))
+	for i, c := range deaths {
+		places[i] = c.String()
 	}
 	return fmt.Sprintf("%d/%d/%s", e.Seed, e.Number, strings.Join(places, ","))
 }

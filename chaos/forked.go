@@ -11,4 +11,6 @@ type ForkedOptions struct {
 
 	// Progress, if set, is called with the number of cases so far.
 	Progress func(cases int)
+
+	traced func(trace) // of a test: gets the trace of each case
 }

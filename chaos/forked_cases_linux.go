@@ -19,8 +19,8 @@ func (f *forking) killOnClose(ctx context.Context) {
 	c := coordinate{ipc.RoleServer, []string{killClose}, []point{{ipc.RoleServer, ipc.RoleServer, 0}}}
 	for ctx.Err() == nil {
 		c.Deaths[0].N++
-		p := playKillOnClose(ctx, c)
-		f.enter(p)
+		p := f.playKillOnClose(ctx, c)
+		f.enter(ctx, p)
 		if len(p.Deaths) == 0 || len(p.Failures) > 0 {
 			return
 		}
@@ -28,24 +28,14 @@ func (f *forking) killOnClose(ctx context.Context) {
 }
 
 // playKillOnClose plays one case of it.
-func playKillOnClose(ctx context.Context, c coordinate) played {
-	p := played{Coordinate: c.String()}
+func (f *forking) playKillOnClose(ctx context.Context, c coordinate) played {
 	options := worldOptions(c.Operations)
 	options.KillOnClose, options.CloseTimeout = true, 20*time.Millisecond
-	w, err := newWorld(ctx, options, forks(strokes[0], nil))
-	if err != nil {
-		p.Failures = []Failure{{"harness", err.Error(), p.Coordinate}}
-		return p
-	}
-	defer w.end()
-	if w.setup(ipc.RoleServer) {
-		p.killOnClose(w, c)
-	}
-	for _, broken := range w.judge() {
-		broken.Reproduce = p.Coordinate
-		p.Failures = append(p.Failures, broken)
-	}
-	return p
+	return f.inWorld(ctx, c, options, strokes[0], nil, func(p *played, w *world) {
+		if w.setup(ipc.RoleServer) {
+			p.killOnClose(w, c)
+		}
+	})
 }
 
 func (p *played) killOnClose(w *world, c coordinate) {

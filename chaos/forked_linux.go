@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,7 +24,7 @@ func Forked(ctx context.Context, o ForkedOptions) (*Report, error) {
 		ctx, cancel = context.WithTimeout(ctx, o.Budget+2*watchdog)
 		defer cancel()
 	}
-	f := &forking{options: o, report: NewReport("forked", o.Seed), rows: make(chan func(context.Context))}
+	f := &forking{options: o, report: NewReport("forked", o.Seed), replays: newReplayer(), rows: make(chan func(context.Context))}
 	if o.Budget > 0 {
 		f.until = time.Now().Add(o.Budget)
 	}
@@ -54,6 +55,7 @@ func Forked(ctx context.Context, o ForkedOptions) (*Report, error) {
 		f.report.cover(forkedOnly())
 	}
 	f.report.Count("rows finished", f.finished)
+	f.report.coverage()
 	return f.report.Finish(1), ctx.Err()
 }
 
@@ -61,6 +63,7 @@ func Forked(ctx context.Context, o ForkedOptions) (*Report, error) {
 type forking struct {
 	options ForkedOptions
 	report  *Report
+	replays *replayer
 	until   time.Time
 	rows    chan func(context.Context)
 
@@ -101,16 +104,16 @@ func (f *forking) drawn(draw *rand.Rand) func(context.Context) {
 		Deaths:     []point{{victim, victim, 1 + draw.IntN(30)}},
 	}
 	b := strokes[draw.IntN(len(strokes))]
-	return func(ctx context.Context) { f.enter(playForked(ctx, c, b)) }
+	return func(ctx context.Context) { f.enter(ctx, f.play(ctx, c, b)) }
 }
 
 // row kills, or freezes, at one step after the other, until nobody is touched.
 func (f *forking) row(ctx context.Context, c coordinate, victim ipc.Role, b stroke) {
 	for n := 1; !f.over(ctx); n++ {
 		c.Deaths = []point{{victim, victim, n}}
-		p := playForked(ctx, c, b)
+		p := f.play(ctx, c, b)
 		touched := len(p.Deaths)+len(p.Thaws) > 0
-		f.enter(p)
+		f.enter(ctx, p)
 		if !touched || len(p.Failures) > 0 {
 			if !touched {
 				f.mu.Lock()
@@ -122,14 +125,19 @@ func (f *forking) row(ctx context.Context, c coordinate, victim ipc.Role, b stro
 	}
 }
 
-// playForked plays one case of layer 2.
+// playForked plays one case of layer 2, and nothing else.
 func playForked(ctx context.Context, c coordinate, b stroke) played {
+	return (&forking{report: NewReport("forked", 0), replays: newReplayer()}).play(ctx, c, b)
+}
+
+// play plays one case.
+func (f *forking) play(ctx context.Context, c coordinate, b stroke) played {
 	if c.Operations[0] == killClose {
-		return playKillOnClose(ctx, c)
+		return f.playKillOnClose(ctx, c)
 	}
 	var mu sync.Mutex
 	var thawed []died
-	p := play(ctx, c, forks(b, func(m *member) {
+	frozen := func(m *member) {
 		m.w.checkFrozen(m)
 		if b.behind == syscall.SIGCONT {
 			m.w.mu.Lock()
@@ -139,7 +147,8 @@ func playForked(ctx context.Context, c coordinate, b stroke) played {
 			thawed = append(thawed, died{at.String(), strings.Join(c.Operations, ","), m.role.String() + " " + b.name})
 			mu.Unlock()
 		}
-	}))
+	}
+	p := f.inWorld(ctx, c, worldOptions(c.Operations), b, frozen, func(p *played, w *world) { p.play(w, c) })
 	for i := range p.Deaths {
 		if b.behind != 0 {
 			p.Deaths[i].Outcome += ", frozen before"
@@ -154,6 +163,55 @@ func playForked(ctx context.Context, c coordinate, b stroke) played {
 	return p
 }
 
+// inWorld plays a case in a world whose processes are recorded, and has the
+// specification's machines follow what they did.
+func (f *forking) inWorld(ctx context.Context, c coordinate, o actorOptions, b stroke, frozen func(*member), script func(*played, *world)) played {
+	p := played{Coordinate: c.String()}
+	broken := func(err error) played {
+		p.Failures = []Failure{{"harness", err.Error(), p.Coordinate}}
+		return p
+	}
+	fl, err := newFlight("")
+	if err != nil {
+		return broken(err)
+	}
+	defer fl.close()
+	w, err := newWorld(ctx, o, forks(fl, b, frozen))
+	if err != nil {
+		return broken(err)
+	}
+	w.uniform = tracePayload
+	script(&p, w)
+	p.Failures = w.judge()
+	w.end()
+	switch {
+	case ctx.Err() != nil:
+		p.Failures = w.brokenOff()
+	case len(p.Failures) == 0: // else it may have ended anywhere
+		t, err := fl.land()
+		if err != nil {
+			return broken(err)
+		}
+		t = t.settled()
+		p.Failures = f.replays.replay(&t, f.report)
+		if f.options.traced != nil {
+			f.options.traced(t)
+		}
+	}
+	for i := range p.Failures {
+		p.Failures[i].Reproduce = p.Coordinate
+	}
+	return p
+}
+
+// brokenOff is what was found in a case that was not played to its end: that it has
+// not come further, and what it has not received, is nobody's fault.
+func (w *world) brokenOff() []Failure {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(w.failures, func(f Failure) bool { return f.Contract == "harness" })
+}
+
 // checkFrozen sees that a frozen process is not taken for a dead one, and that
 // nobody takes its place.
 func (w *world) checkFrozen(m *member) {
@@ -165,7 +223,7 @@ func (w *world) checkFrozen(m *member) {
 	w.mu.Unlock()
 	if m.role == ipc.RoleServer {
 		if locked {
-			w.checkRefused(m.role, "listen", "server running", "L1 SingleServer")
+			w.checkRefused(m, "listen", "server running", "L1 SingleServer")
 		}
 		return
 	}
@@ -181,7 +239,7 @@ func (w *world) checkFrozen(m *member) {
 		}
 	}
 	if !w.closing(server) {
-		w.checkRefused(m.role, "dial", "client running", "L2 SingleClient")
+		w.checkRefused(m, "dial", "client running", "L2 SingleClient")
 	}
 }
 
@@ -201,12 +259,24 @@ func countOf(trail []step.ID, at step.ID) (count int) {
 	return count
 }
 
-// checkRefused sees that somebody else is refused. A server that has begun to
-// close meanwhile refuses nobody, and keeps a client waiting.
-func (w *world) checkRefused(role ipc.Role, verb, want, contract string) {
+// checkRefused sees that somebody else is refused beside a frozen one. A server that
+// has begun to close meanwhile refuses nobody, and keeps a client waiting.
+func (w *world) checkRefused(frozen *member, verb, want, contract string) {
 	ctx, cancel := context.WithTimeout(w.ctx, patience/4)
 	defer cancel()
-	probe := &member{role: role, w: w, cues: map[step.ID]*cue{}}
+	probe := &member{role: frozen.role, w: w, cues: map[step.ID]*cue{}}
+	flight := frozen.party.(*fork).flight
+	at, err := flight.seat(probe.tracedRole(), actorSlots)
+	var recorder *recorder
+	if err == nil {
+		recorder, err = at.open()
+	}
+	if err != nil {
+		w.broken("harness", "%v", err)
+		return
+	}
+	defer recorder.close()
+	defer flight.killed(at)
 	p, err := newCell(probe)
 	if err != nil {
 		w.broken("harness", "%v", err)
@@ -214,14 +284,23 @@ func (w *world) checkRefused(role ipc.Role, verb, want, contract string) {
 	}
 	probe.party = p
 	defer p.bury()
+	c := p.(*cell)
+	tells := c.report
+	c.report = func(at step.ID, value uint64) {
+		recorder.hook(at, value)
+		tells(at, value)
+	}
 	got, err := p.do(ctx, command{Verb: verb})
 	if err == nil && ctx.Err() == nil && got.Sort != want {
-		w.broken(contract, "another %v beside a frozen one: %q, want %s", role, got.Sort, want)
+		w.broken(contract, "another %v beside a frozen one: %q, want %s", probe.role, got.Sort, want)
 	}
 }
 
-// enter enters a case into the report.
-func (f *forking) enter(p played) {
+// enter enters a case into the report, if it says anything.
+func (f *forking) enter(ctx context.Context, p played) {
+	if ctx.Err() != nil && len(p.Failures) == 0 {
+		return
+	}
 	p.enter(f.report, "forked")
 	f.mu.Lock()
 	f.cases++

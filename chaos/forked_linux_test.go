@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"testing"
 	"time"
 )
@@ -10,8 +11,27 @@ func TestForked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(report, report.Counts)
+	t.Log(report)
+	for _, note := range report.Notes {
+		t.Log(note)
+	}
 	if report.Verdict != Pass {
 		t.Fail()
+	}
+}
+
+// A layer that is broken off says nothing of the cases that it could not finish.
+func TestForkedThatIsBrokenOffHasNoFailures(t *testing.T) {
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		report, err := Forked(ctx, ForkedOptions{Seed: seedOf(t), Progress: func(cases int) {
+			if cases == 10 {
+				cancel()
+			}
+		}})
+		cancel()
+		if err == nil || report.Failed > 0 || report.Cases < 10 {
+			t.Errorf("%v: %v", err, report)
+		}
 	}
 }

@@ -15,25 +15,58 @@ import (
 	"github.com/tandem-ipc/tandem/model"
 )
 
+// A staging is how a stage is played: with a reference that does not know of
+// redelivery, if that is planted; and who follows its traces, and hears of them.
+type staging struct {
+	forgets bool
+	replays *replayer
+	report  *Report
+	traced  func(trace)
+}
+
 // playStage is the property.
-func playStage(t *rapid.T, forgets bool) {
+func playStage(t *rapid.T, how staging) {
 	directory, err := os.MkdirTemp("", "tandem")
 	if err != nil {
 		t.Fatalf("harness: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), watchdog)
 	g := &stage{t: t, ctx: ctx, path: filepath.Join(directory, "s"), toServer: newDirection(model.Producer), toClient: newDirection(model.Consumer)}
-	g.toClient.forgetful = forgets
-	defer func() {
-		cancel()
-		for _, m := range g.members {
+	g.toClient.forgetful = how.forgets
+	if g.flight, err = newFlight(""); err != nil {
+		t.Fatalf("harness: %v", err)
+	}
+	end := func() {
+		for side, m := range g.members {
 			if m != nil {
-				m.kill()
+				g.slay(m)
+				g.members[side] = nil
 			}
 		}
+	}
+	defer func() {
+		cancel()
+		end()
+		g.flight.close()
 		_ = os.RemoveAll(directory)
 	}()
 	t.Repeat(map[string]func(*rapid.T){"": g.check, "act": g.act})
+	if how.replays == nil {
+		return
+	}
+	end()
+	played, err := g.flight.land()
+	if err != nil {
+		t.Fatalf("harness: %v", err)
+	}
+	played = played.settled()
+	for _, rejected := range how.replays.replay(&played, how.report) {
+		t.Log(rejected.What)
+		t.Fatalf("%s: the specification does not allow what was recorded", rejected.Contract)
+	}
+	if how.traced != nil {
+		how.traced(played)
+	}
 }
 
 // act does one of the things that make sense now; those that build something up
@@ -57,7 +90,7 @@ func (g *stage) act(t *rapid.T) {
 	offer("start", 1+6*count(noClient), clientSide, answering, g.startClient)
 	for _, side := range []int{serverSide, clientSide} {
 		free, other := g.free(side), 1-side
-		offer("send", 4, side, free && g.out(side).coming(rapidBatch) != nil, g.send)
+		offer("send", 4, side, free && g.out(side).more(), g.send)
 		offer("receive", 4, side, free, g.receive)
 		offer("release", 2, side, free && len(g.in(side).held) > 0, g.release)
 		offer("wait", 1, side, free && g.up[other] && g.frozen[other], g.wait)
@@ -72,16 +105,13 @@ func (g *stage) act(t *rapid.T) {
 	a.do(a.side)
 }
 
-// count is 1 for true.
-func count(yes bool) int {
-	if yes {
-		return 1
-	}
-	return 0
-}
-
 func TestRapidPairIsWhatTheModelSays(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { playStage(t, false) })
+	how := staging{replays: newReplayer(), report: NewReport("rapid", 0)}
+	rapid.Check(t, func(t *rapid.T) { playStage(t, how) })
+	how.report.coverage()
+	for _, note := range how.report.Notes {
+		t.Log(note)
+	}
 }
 
 // A hearer is a test that notes what rapid says of it.
@@ -115,7 +145,7 @@ func TestRapidFindsAPlantedBugAndShrinksIt(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		rapid.Check(h, func(t *rapid.T) { playStage(t, true) })
+		rapid.Check(h, func(t *rapid.T) { playStage(t, staging{forgets: true}) })
 	}()
 	<-done
 	said := h.said.String()

@@ -20,8 +20,11 @@ import (
 // line, of stable text. Armed, it says each step that it passes and kills itself
 // at the n-th.
 type puppet struct {
-	p       *player
-	path    string
+	puppetArgument
+	p *player
+
+	recorder *recorder
+
 	e       *ipc.Endpoint
 	held    map[int]ipc.Message // by the message's number
 	thread  int
@@ -31,11 +34,20 @@ type puppet struct {
 	ends    int // how many ends of peers were told as events
 }
 
+type puppetArgument struct {
+	Path string
+	Seat seat
+}
+
 var _ = register("puppet", func(p *player) {
 	runtime.LockOSThread()
 	u := &puppet{p: p, held: map[int]ipc.Message{}, thread: unix.Gettid()}
 	u.changed = sync.NewCond(&u.mu)
-	p.arg(&u.path)
+	p.arg(&u.puppetArgument)
+	var err error
+	if u.recorder, err = u.Seat.open(); err != nil {
+		p.fail("%v", err)
+	}
 	for {
 		words := strings.Fields(p.next())
 		numbers := make([]int, len(words))
@@ -47,17 +59,15 @@ var _ = register("puppet", func(p *player) {
 	}
 })
 
-// puppetRing holds every message that a run can have, so that nothing waits.
-const puppetRing = 128 << 10
-
 func (u *puppet) options() *ipc.Options {
 	return &ipc.Options{
-		ToServerSize: puppetRing, ToClientSize: puppetRing, HeartbeatInterval: 10 * time.Millisecond, HangTimeout: 30 * time.Millisecond,
+		ToServerSize: traceRingSize, ToClientSize: traceRingSize, HeartbeatInterval: 10 * time.Millisecond, HangTimeout: 30 * time.Millisecond,
 		CloseTimeout: time.Hour, Hook: u.hook,
 	}
 }
 
-func (u *puppet) hook(at step.ID, _ uint64) {
+func (u *puppet) hook(at step.ID, value uint64) {
+	u.recorder.hook(at, value)
 	if u.fuse == 0 || unix.Gettid() != u.thread {
 		return
 	}
@@ -76,12 +86,12 @@ func (u *puppet) do(words []string, n []int) (answer string) {
 	var err error
 	switch words[0] {
 	case "listen":
-		if u.e, err = ipc.Listen(context.Background(), u.path, u.options()); err == nil {
+		if u.e, err = ipc.Listen(context.Background(), u.Path, u.options()); err == nil {
 			go u.watch()
 			return "up"
 		}
 	case "dial":
-		if u.e, err = ipc.Dial(context.Background(), u.path, u.options()); err == nil {
+		if u.e, err = ipc.Dial(context.Background(), u.Path, u.options()); err == nil {
 			go u.watch()
 			return "up"
 		}
@@ -151,7 +161,7 @@ func (u *puppet) await(holds func() bool) {
 }
 
 func puppetPayload(number int) []byte {
-	return payload(ID{Number: uint32(number)}, idSize+number*37%300)
+	return payload(ID{Number: uint32(number)}, tracePayload)
 }
 
 func (u *puppet) send(verb string, numbers []int) error {

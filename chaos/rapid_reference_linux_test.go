@@ -24,12 +24,12 @@ type direction struct {
 // Bounds of a run.
 const (
 	rapidMessages = 60 // in a generation, each way
-	rapidBatch    = 4
+	rapidBatch    = 4  // as many as a ring has room for
 )
 
 func newDirection(client model.Role) *direction {
 	d := &direction{machine: model.Channel(model.ChannelConfig{
-		Bound: rapidMessages, Batch: rapidBatch, Client: client, MaxMsg: rapidMessages, MaxGen: 60, MaxDeaths: 300,
+		Bound: traceSlots, Batch: rapidBatch, Client: client, MaxMsg: rapidMessages, MaxGen: 60, MaxDeaths: 300,
 	})}
 	d.s = d.machine.Init[0]
 	return d
@@ -63,19 +63,23 @@ func (d *direction) broken() (names []string) {
 	return names
 }
 
-// coming are the numbers that the next count messages will have.
-func (d *direction) coming(count int) (numbers []int) {
-	if d.s.Log.Len()+count > rapidMessages {
-		return nil
+// more reports whether a run may send more messages in this generation.
+func (d *direction) more() bool { return d.s.Log.Len()+rapidBatch <= rapidMessages }
+
+// coming are the numbers that the next count messages will have, and how many of
+// them there is room for. The others have none.
+func (d *direction) coming(count int) (numbers []int, fit int) {
+	numbers = make([]int, count)
+	next := d.s
+	for fit < count && next.Log.Len()-next.Rel < traceSlots {
+		var err error
+		if next, err = d.machine.Do(next, model.Commit(1)); err != nil {
+			panic(err)
+		}
+		numbers[fit] = next.Log.At(next.Log.Len() - 1)
+		fit++
 	}
-	next, err := d.machine.Do(d.s, model.Commit(count))
-	if err != nil {
-		panic(err)
-	}
-	for i := range count {
-		numbers = append(numbers, next.Log.At(d.s.Log.Len()+i))
-	}
-	return numbers
+	return numbers, fit
 }
 
 func (d *direction) producerEnds(verdict string) {

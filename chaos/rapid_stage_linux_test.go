@@ -19,6 +19,7 @@ type stage struct {
 	t        *rapid.T
 	ctx      context.Context
 	path     string
+	flight   *flight
 	members  [2]*puppetry // server, client
 	up       [2]bool      // has an endpoint whose process lives
 	frozen   [2]bool
@@ -33,7 +34,10 @@ type stage struct {
 }
 
 // A puppetry is a puppet as the stage sees it.
-type puppetry struct{ *process }
+type puppetry struct {
+	*process
+	seat seat
+}
 
 var sideNames = [2]string{"server", "client"}
 
@@ -75,12 +79,25 @@ func (g *stage) want(contract string, side int, want, format string, args ...any
 }
 
 // launch starts a puppet that has no endpoint yet.
-func (g *stage) launch() *puppetry {
-	p, err := start("puppet", g.path)
+func (g *stage) launch(r tracedRole) *puppetry {
+	at, err := g.flight.seat(r, puppetSlots)
+	var p *process
+	if err == nil {
+		p, err = start("puppet", puppetArgument{g.path, at})
+	}
 	if err != nil {
 		g.t.Fatalf("harness: %v", err)
 	}
-	return &puppetry{p}
+	return &puppetry{p, at}
+}
+
+// puppetSlots is for how many events a puppet has room.
+const puppetSlots = 1 << 11
+
+// slay kills a puppet, whatever it does.
+func (g *stage) slay(m *puppetry) {
+	m.kill()
+	g.flight.killed(m.seat)
 }
 
 // fuse draws at which step of the next operation, of about so many, a puppet
@@ -142,6 +159,7 @@ func (g *stage) reap(side int) {
 		g.differs("harness", "the %s did not die", sideNames[side])
 	}
 	_ = g.members[side].stdin.Close()
+	g.flight.killed(g.members[side].seat)
 	g.members[side] = nil
 }
 
@@ -164,7 +182,7 @@ func (g *stage) startServer(int) {
 		return
 	}
 	n, prefix := g.fuse(14)
-	g.members[serverSide] = g.launch()
+	g.members[serverSide] = g.launch(tracedRole{Server: true})
 	_, answer := g.ask(serverSide, "%slisten", prefix)
 	if answer == "dead" && n > 0 {
 		g.reap(serverSide)
@@ -183,8 +201,8 @@ func (g *stage) startServer(int) {
 
 // refused tries to be what there is already.
 func (g *stage) refused(side int, verb, want, contract string) {
-	extra := g.launch()
-	defer extra.kill()
+	extra := g.launch(tracedRole{Server: side == serverSide, Second: true})
+	defer g.slay(extra)
 	extra.tell("%s", verb)
 	got, err := extra.hear(g.ctx)
 	if err != nil || got != want {
@@ -198,7 +216,7 @@ func (g *stage) startClient(int) {
 		return
 	}
 	n, prefix := g.fuse(9)
-	g.members[clientSide] = g.launch()
+	g.members[clientSide] = g.launch(tracedRole{})
 	steps, answer := g.ask(clientSide, "%sdial", prefix)
 	if answer != "up" && (answer != "dead" || n == 0) {
 		g.differs("L7 ClientRestart", "a client that may come says %q", answer)
@@ -229,14 +247,18 @@ func (g *stage) send(side int) {
 		return
 	}
 	d := g.out(side)
-	numbers := d.coming(count)
+	numbers, fit := d.coming(count)
+	want := "done"
+	if fit < count {
+		want = "error full"
+	}
 	n, prefix := g.fuse(3 + 3*count)
 	steps, answer := g.ask(side, "%s%s %s", prefix, verb, strings.Trim(fmt.Sprint(numbers), "[]"))
-	if answer != "done" && (answer != "dead" || n == 0) {
-		g.differs("M8 Bounded", "a %s that has space says %q", verb, answer)
+	if answer != want && (answer != "dead" || n == 0) {
+		g.differs("M8 Bounded", "a %s of %d that has space for %d says %q", verb, count, fit, answer)
 	}
-	if verb != "abort" && answer == "done" || slices.Contains(steps, "Published") {
-		d.may(model.Commit(count))
+	if fit > 0 && (verb != "abort" && answer == want || slices.Contains(steps, "Published")) {
+		d.may(model.Commit(fit))
 	}
 	if answer == "dead" {
 		g.perish(side)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 
 // What a recording has besides the steps of package ipc: what is done to the
 // processes. Whoever does it records it when it is over, with the number of the
-// process as the value.
+// process as the value. One who was refused, and has let everything go, is to the
+// others one who was killed.
 const recordKilled = step.Count
 
 // A recorded is one event of a flight recorder. What it tells of was done just
@@ -81,6 +83,16 @@ func (m flightMemory) read() (all []recorded, lost int) {
 		all = append(all, r)
 	}
 	return all, int(binary.LittleEndian.Uint64(m))
+}
+
+// readRecording reads the file of a recorder whose process records no more.
+func readRecording(path string) (all []recorded, lost int, err error) {
+	memory, err := os.ReadFile(path)
+	if err != nil || len(memory) < flightHead {
+		return nil, 0, err // killed while it made the file
+	}
+	all, lost = flightMemory(memory).read()
+	return all, lost, nil
 }
 
 // merge brings the recordings of several processes into the one order of their

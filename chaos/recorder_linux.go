@@ -21,6 +21,7 @@ import (
 // the slots of a process are in the order of their times.
 type recorder struct {
 	process int
+	life    bool // see hook
 
 	mu     sync.Mutex
 	memory flightMemory
@@ -29,7 +30,7 @@ type recorder struct {
 
 // makeRecorder makes the file of a recorder with so many slots, for one process.
 func makeRecorder(path string, process, slots int) (*recorder, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -43,16 +44,6 @@ func makeRecorder(path string, process, slots int) (*recorder, error) {
 		return nil, fmt.Errorf("chaos: map a recording: %w", err)
 	}
 	return &recorder{process: process, memory: memory}, nil
-}
-
-// readRecording reads the file of a recorder whose process records no more.
-func readRecording(path string) (all []recorded, lost int, err error) {
-	memory, err := os.ReadFile(path)
-	if err != nil || len(memory) < flightHead {
-		return nil, 0, err // killed while it made the file
-	}
-	all, lost = flightMemory(memory).read()
-	return all, lost, nil
 }
 
 func (r *recorder) close() {

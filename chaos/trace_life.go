@@ -10,15 +10,20 @@ import (
 
 // A lifeTrace is what was recorded of who lived on the path, in the words of the
 // specification. There is one server at a time, which is called s1, and one client,
-// c1; each may start again after its end.
+// c1; each may start again after its end. Beside them, s2 and c2 try and are refused.
 type lifeTrace struct {
-	Events []model.Event
+	script
 
-	Servers        int // that got as far as a generation
+	Servers        int // the last generation
 	KillsS, KillsC int
 	ClosesS        int
 	ClosesC        int
-	granted        bool // the admission that is under way has sent its grant
+
+	roles   map[int]tracedRole
+	lives   map[string]int // deaths of each so far
+	second  [2]bool        // there is a second one, by role
+	granted bool           // the admission that is under way has sent its grant
+	fallen  int            // the client that its closing server has killed
 }
 
 func (t *lifeTrace) String() string {
@@ -28,48 +33,87 @@ func (t *lifeTrace) String() string {
 // config are the bounds within which the recorded run must be a run of the life
 // cycle.
 func (t *lifeTrace) config() model.LifecycleConfig {
-	return model.LifecycleConfig{
-		Servers: 1, Clients: 1, MaxConn: 4, MaxGen: maxGenerations, HangTicks: 1, Wait: true,
+	c := model.LifecycleConfig{
+		Servers: 1 + count(t.second[role(true)]), Clients: 1 + count(t.second[role(false)]),
+		MaxConn: 4, MaxGen: maxGenerations, HangTicks: 1, Wait: true,
 		KillsS: t.KillsS, KillsC: t.KillsC, ClosesS: t.ClosesS, ClosesC: t.ClosesC,
 	}
+	if t.fallen != 0 { // which it is not for nothing
+		c.KillOnClose, c.Freezes, c.FreezeWho = true, 1, []string{"c1"}
+	}
+	return c
 }
 
-// maxGenerations is how many generations a scene has: so many the machine of the
-// life cycle has room for.
+// maxGenerations is how many generations the machine of the life cycle has room
+// for. What comes behind the last of them is not replayed.
 const maxGenerations = 3
 
 // replay is the verdict of the model.
 func (t *lifeTrace) replay() (int, error) { return model.ReplayConcurrent(t.machine()) }
 
-func (t *lifeTrace) machine() (model.Machine[model.LifecycleRun], model.Observer[model.LifecycleRun], []model.Event) {
+func (t *lifeTrace) machine() (model.Machine[guarded[model.LifecycleRun]], model.Observer[guarded[model.LifecycleRun]], []model.Event) {
 	m, sees := model.LifecycleRuns(t.config())
-	return m, func(from model.LifecycleRun, a model.Action, to model.LifecycleRun) (model.Event, bool) {
+	return guarding(m, func(from model.LifecycleRun, a model.Action, to model.LifecycleRun) (model.Event, bool) {
 		e, recorded := sees(from, a, to)
 		if e.Who == model.Kernel {
 			e = killOf(e)
 		}
 		return e, recorded
-	}, t.Events
+	}, t.Events)
 }
 
 // lifeTrace is the life cycle of a trace.
 func (t *trace) lifeTrace() *lifeTrace {
-	l := &lifeTrace{}
-	for _, e := range t.Events {
+	l := &lifeTrace{roles: t.Roles, lives: map[string]int{}, fallen: t.fallen()}
+	for i, e := range t.Events {
 		switch {
-		case e.At == recordKilled && t.Roles[int(e.Value)]:
-			l.KillsS++
-			l.Events = append(l.Events, killOf(model.LifecycleKill("s1")))
+		case e.At == step.LockFileOpened && l.Servers == maxGenerations, e.At == step.GenerationRecorded && e.Value > maxGenerations:
+			l.Left += len(t.Events) - i
+			return l
 		case e.At == recordKilled:
-			l.KillsC++
-			l.Events = append(l.Events, killOf(model.LifecycleKill("c1")))
-		case t.Roles[e.Process]:
+			l.killed(int(e.Value))
+		case t.Roles[e.Process].Server:
 			l.server(e)
 		default:
 			l.client(e)
 		}
 	}
 	return l
+}
+
+// fallen is the client that its server has killed, closing, or 0.
+func (t *trace) fallen() (client int) {
+	for _, e := range t.Events {
+		switch {
+		case e.At == step.GrantReceived:
+			client = e.Process
+		case e.At == step.ClientKilled:
+			return client
+		}
+	}
+	return 0
+}
+
+// killed is the death of a process, unless it is one of the server's actions.
+func (t *lifeTrace) killed(process int) {
+	r := t.roles[process]
+	if process == t.fallen {
+		return
+	}
+	if r.Server {
+		t.KillsS++
+	} else {
+		t.KillsC++
+	}
+	t.lives[r.name()]++
+	t.enter(killOf(model.LifecycleKill(r.name())))
+}
+
+// add adds an event of a thread of control of a process.
+func (t *lifeTrace) add(process int, lane, name string) {
+	r := t.roles[process]
+	t.second[role(r.Server)] = t.second[role(r.Server)] || r.Second
+	t.enter(model.Event{Who: r.name() + lane, Life: t.lives[r.name()], Name: name})
 }
 
 func numberedName(e recorded) string { return placeName(e.At.String(), e.Value) }
@@ -107,7 +151,7 @@ func (t *lifeTrace) server(e recorded) {
 		lane = placeName(".end", e.Value)
 	case step.GenerationRecorded, step.GoodbyeSaid:
 		if e.At == step.GenerationRecorded {
-			t.Servers++
+			t.Servers = int(e.Value)
 		}
 		name = numberedName(e)
 	default:
@@ -115,7 +159,7 @@ func (t *lifeTrace) server(e recorded) {
 			return
 		}
 	}
-	t.Events = append(t.Events, model.Event{Who: "s1" + lane, Life: t.KillsS, Name: name})
+	t.add(e.Process, lane, name)
 }
 
 func (t *lifeTrace) client(e recorded) {
@@ -133,5 +177,5 @@ func (t *lifeTrace) client(e recorded) {
 	default:
 		return
 	}
-	t.Events = append(t.Events, model.Event{Who: "c1" + lane, Life: t.KillsC, Name: name})
+	t.add(e.Process, lane, name)
 }

@@ -3,9 +3,12 @@ package chaos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // Traces is layer 7: pairs of real processes that are killed, frozen and closed,
@@ -16,7 +19,7 @@ func Traces(ctx context.Context, o TraceOptions) (*Report, error) {
 	if o.Budget <= 0 && o.Scenes <= 0 {
 		return nil, errors.New("chaos: traces need a budget or a number of scenes")
 	}
-	report, cover := NewReport("traces", o.Seed), newCoverage()
+	report, replays := NewReport("traces", o.Seed), newReplayer()
 	var mu sync.Mutex
 	next := 0
 	var trouble error
@@ -44,17 +47,33 @@ func Traces(ctx context.Context, o TraceOptions) (*Report, error) {
 			for seed, ok := more(nil); ok; {
 				played, err := playBounded(ctx, seed)
 				if err == nil {
-					played.judge(report, cover)
+					played.judge(report, replays)
 				}
 				seed, ok = more(err)
 			}
 		}()
 	}
 	players.Wait()
-	if err := cover.tell(report); err != nil {
-		return report, err
-	}
+	report.coverage()
 	return report.Finish(1), errors.Join(trouble, ctx.Err())
+}
+
+// judge replays the trace of a scene and enters what came of it.
+func (t *trace) judge(r *Report, replays *replayer) {
+	r.Case(t.Kills)
+	last := map[int]recorded{}
+	for _, e := range t.Events {
+		if e.At == recordKilled {
+			if at := last[int(e.Value)].At; at != 0 && at != step.ID(recordKilled) {
+				r.Covered(at.String(), "killed")
+			}
+			continue
+		}
+		last[e.Process] = e
+	}
+	for _, f := range replays.replay(t, r) {
+		r.Fail(f.Contract, fmt.Sprintf("go test ./chaos -run '^TestTraces$' -chaos.seed %d", t.Seed), "%s", f.What)
+	}
 }
 
 // playBounded plays a scene that does not hang.

@@ -19,10 +19,10 @@ const recordingSlots = 1 << 14
 
 // A tracedArgument is what a traced process is told at its start.
 type tracedArgument struct {
-	Path, Recording string
-	Process         int
-	Server          bool
-	DieAt           int // the step of its own after which it kills itself; 0: none
+	Path   string
+	Seat   seat
+	Server bool
+	DieAt  int // the step of its own after which it kills itself; 0: none
 }
 
 // A traced is a process with one endpoint, whose steps are recorded, and which
@@ -41,7 +41,7 @@ var _ = register("traced", func(p *player) {
 	a := &traced{}
 	p.arg(&a.tracedArgument)
 	var err error
-	if a.recorder, err = makeRecorder(a.Recording, a.Process, recordingSlots); err != nil {
+	if a.recorder, err = a.Seat.open(); err != nil {
 		p.fail("%v", err)
 	}
 	lanes := map[string]chan string{"send": nil, "receive": nil, "life": nil}
@@ -67,7 +67,7 @@ func (a *traced) hook(at step.ID, value uint64) {
 	if at == step.Beaten {
 		return
 	}
-	a.recorder.record(at, value)
+	a.recorder.hook(at, value)
 	if a.steps.Add(1) == int64(a.DieAt) {
 		signalSelf(syscall.SIGKILL)
 	}
@@ -112,7 +112,7 @@ func (a *traced) do(lane string, order []string) error {
 
 func (a *traced) send(ctx context.Context, verb string, count int) error {
 	e := a.e.Load()
-	message := ipc.Message{Kind: 1, Data: make([]byte, traceSlotSize-8)}
+	message := ipc.Message{Kind: 1, Data: make([]byte, tracePayload)}
 	switch verb {
 	case "batch":
 		_, err := e.SendBatch(ctx, []ipc.Message{message, message, message}[:count])

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,13 +14,12 @@ import (
 // A tracedProcess is a traced process as the one that breaks it sees it.
 type tracedProcess struct {
 	*process
-	number    int
-	server    bool
-	recording string
-	busy      map[string]bool // its lanes
-	frozen    bool
-	dead      bool
-	closed    bool
+	seat   seat
+	server bool
+	busy   map[string]bool // its lanes
+	frozen bool
+	dead   bool
+	closed bool
 }
 
 // A scene is one path with traced processes on it.
@@ -29,11 +27,10 @@ type scene struct {
 	ctx            context.Context
 	dir            string
 	draw           *rand.Rand
-	kernel         *recorder
+	flight         *flight
 	all            []*tracedProcess
 	server, client *tracedProcess
 	servers        int
-	kills          int
 }
 
 // playScene plays one scene, drawn from the seed, and returns what was recorded.
@@ -44,10 +41,10 @@ func playScene(ctx context.Context, seed uint64) (_ trace, err error) {
 	}
 	defer os.RemoveAll(dir)
 	s := &scene{ctx: ctx, dir: dir, draw: rand.New(rand.NewPCG(seed, 7))}
-	if s.kernel, err = makeRecorder(filepath.Join(dir, "0"), 0, 64); err != nil {
+	if s.flight, err = newFlight(""); err != nil {
 		return trace{}, err
 	}
-	defer s.kernel.close()
+	defer s.flight.close()
 	defer func() {
 		for _, p := range s.all {
 			p.kill()
@@ -56,37 +53,22 @@ func playScene(ctx context.Context, seed uint64) (_ trace, err error) {
 	if err := s.play(); err != nil {
 		return trace{}, err
 	}
-	return s.collect(seed)
-}
-
-// collect reads what all have recorded; nobody lives.
-func (s *scene) collect(seed uint64) (trace, error) {
-	t := trace{Seed: seed, Kills: s.kills, Roles: map[int]bool{}}
-	kernel, lost := s.kernel.memory.read()
-	all := [][]recorded{kernel}
-	t.Lost += lost
-	for _, p := range s.all {
-		mine, lost, err := readRecording(p.recording)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return t, err
-		}
-		all = append(all, mine)
-		t.Lost += lost
-		t.Roles[p.number] = p.server
-	}
-	t.Events = merge(all...)
-	return t, nil
+	t, err := s.flight.land()
+	t.Seed = seed
+	return t, err
 }
 
 // join starts a process and has it open its endpoint.
 func (s *scene) join(server bool) (*tracedProcess, error) {
-	p := &tracedProcess{number: len(s.all) + 1, server: server, busy: map[string]bool{}}
-	p.recording = filepath.Join(s.dir, fmt.Sprint(p.number))
-	argument := tracedArgument{Path: filepath.Join(s.dir, "s"), Recording: p.recording, Process: p.number, Server: server}
+	at, err := s.flight.seat(tracedRole{Server: server}, recordingSlots)
+	if err != nil {
+		return nil, err
+	}
+	p := &tracedProcess{seat: at, server: server, busy: map[string]bool{}}
+	argument := tracedArgument{Path: filepath.Join(s.dir, "s"), Seat: p.seat, Server: server}
 	if s.draw.IntN(2) == 0 {
 		argument.DieAt = 1 + s.draw.IntN(40)
 	}
-	var err error
 	if p.process, err = start("traced", argument); err != nil {
 		return nil, err
 	}
@@ -226,8 +208,7 @@ func (s *scene) ended(p *tracedProcess) error {
 		return fmt.Errorf("chaos: a traced process has ended: %v%s", p.cmd.ProcessState, p.log)
 	}
 	p.dead = true
-	s.kills++
-	s.kernel.record(recordKilled, uint64(p.number))
+	s.flight.killed(p.seat)
 	s.gone(p)
 	return nil
 }

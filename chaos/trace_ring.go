@@ -12,10 +12,10 @@ import (
 type ringTrace struct {
 	Generation uint64
 	Client     model.Role // which role the client has in it
-	Events     []model.Event
-	Kills      map[model.Role]int // ends of processes
-	Disarmed   map[model.Role]int // waits that were given up
-	Messages   int
+	script
+	Kills    map[model.Role]int // ends of processes
+	Disarmed map[model.Role]int // waits that were given up
+	Messages int
 }
 
 func (t *ringTrace) String() string {
@@ -35,9 +35,9 @@ func (t *ringTrace) config() model.RingConfig {
 // replay is the verdict of the model.
 func (t *ringTrace) replay() (int, error) { return model.ReplayConcurrent(t.machine()) }
 
-func (t *ringTrace) machine() (model.Machine[model.RingState], model.Observer[model.RingState], []model.Event) {
+func (t *ringTrace) machine() (model.Machine[guarded[model.RingState]], model.Observer[guarded[model.RingState]], []model.Event) {
 	config := t.config()
-	return model.Ring(config), placed(model.RingSteps(config)), t.Events
+	return guarding(model.Ring(config), placed(model.RingSteps(config)), t.Events)
 }
 
 // placed adds to what is recorded of a step the place that the step is about, of
@@ -72,7 +72,7 @@ func placeName(name string, place uint64) string { return fmt.Sprintf("%s %d", n
 
 // A ringReader makes traces of the two directions out of what was recorded.
 type ringReader struct {
-	roles  map[int]bool
+	roles  map[int]tracedRole
 	counts map[attachmentKey]bool // attachments that were stored: the ring's clients
 
 	generation map[int]uint64 // of each process
@@ -106,14 +106,16 @@ func (t *trace) ringTraces() []*ringTrace {
 		}
 	}
 	for _, e := range t.Events {
-		r.read(e)
+		if !t.Roles[e.Process].Second {
+			r.read(e)
+		}
 	}
 	return r.order
 }
 
 // read takes one event.
 func (r *ringReader) read(e recorded) {
-	server := r.roles[e.Process]
+	server := r.roles[e.Process].Server
 	switch e.At {
 	case recordKilled:
 		r.end(int(e.Value))
@@ -158,7 +160,7 @@ func (r *ringReader) read(e recorded) {
 
 // in is the trace of a direction that a process is in, if it is in one.
 func (r *ringReader) in(process int, client model.Role) *ringTrace {
-	if r.roles[process] && r.over[process] || !r.roles[process] && !r.up[process] {
+	if server := r.roles[process].Server; server && r.over[process] || !server && !r.up[process] {
 		return nil
 	}
 	return r.traces[r.generation[process]][client]
@@ -187,14 +189,14 @@ func (r *ringReader) end(process int) {
 			continue
 		}
 		role := client
-		if r.roles[process] {
+		if r.roles[process].Server {
 			role = other(client)
 		}
 		t.Kills[role]++
-		t.Events = append(t.Events, killOf(model.RingKill(role)))
+		t.script.enter(killOf(model.RingKill(role)))
 	}
 	r.up[process] = false
-	r.over[process] = r.roles[process]
+	r.over[process] = r.roles[process].Server
 }
 
 func other(r model.Role) model.Role {
@@ -206,14 +208,14 @@ func other(r model.Role) model.Role {
 
 // add adds an event of a thread of a role.
 func (t *ringTrace) add(who string, role model.Role, name string, early bool) {
-	t.Events = append(t.Events, model.Event{Who: who, Life: t.Kills[role], Name: name, Early: early})
+	t.script.enter(model.Event{Who: who, Life: t.Kills[role], Name: name, Early: early})
 }
 
 // bothDirections adds an event to both traces that a process is in.
 func (r *ringReader) bothDirections(e recorded, suffix string, early bool) {
 	for _, client := range []model.Role{model.Producer, model.Consumer} {
 		role := client
-		if r.roles[e.Process] {
+		if r.roles[e.Process].Server {
 			role = other(client)
 		}
 		if t := r.in(e.Process, client); t != nil {
@@ -243,7 +245,7 @@ func (r *ringReader) passes(e recorded) {
 		r.armed[thread] = role
 	}
 	client := role
-	if r.roles[e.Process] {
+	if r.roles[e.Process].Server {
 		client = other(role)
 	}
 	t := r.in(e.Process, client)
@@ -261,14 +263,14 @@ func (r *ringReader) passes(e recorded) {
 // recorded before the action, and of the headers that were looked at only the last
 // before Delivered counts.
 func (r *ringReader) enter(t *ringTrace, e recorded, role model.Role, who string) {
-	name, place := e.At.String(), e.Value/traceSlotSize
+	name, place := e.At.String(), e.Value/uint64(traceSlotSize)
 	switch e.At {
 	case step.Peeked:
 		r.peeked[t][who] = &model.Event{Who: who, Life: t.Kills[role], Name: name}
 		return
 	case step.Delivered:
 		if p := r.peeked[t][who]; p != nil && p.Life == t.Kills[role] {
-			t.Events = append(t.Events, *p)
+			t.script.enter(*p)
 		}
 		delete(r.peeked[t], who)
 		name = placeName(name, place)
@@ -279,6 +281,9 @@ func (r *ringReader) enter(t *ringTrace, e recorded, role model.Role, who string
 		name = placeName(name, place)
 	case step.Disarmed:
 		t.Disarmed[role]++
+	}
+	if placed := name != e.At.String(); placed && e.Value%uint64(traceSlotSize) != 0 {
+		name += " and a part" // there is no such place
 	}
 	t.add(who, role, name, e.At == step.Sleeping || e.At == step.Woken)
 }

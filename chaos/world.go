@@ -20,6 +20,7 @@ type world struct {
 	path    string
 	options actorOptions
 	recruit func(*member) (party, error) // makes a party for a member
+	uniform int                          // the size of each message; 0: as the operations say
 
 	server, client *member // of now; nil if there is none
 	buried         []*member
@@ -62,8 +63,12 @@ func (w *world) end() {
 	_ = os.RemoveAll(filepath.Dir(w.path))
 }
 
-// broken notes that a promise was broken.
+// broken notes that a promise was broken. When everything ends, calls come back as
+// they should not, and say nothing.
 func (w *world) broken(contract, format string, args ...any) {
+	if w.ctx.Err() != nil {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.failures = append(w.failures, Failure{Contract: contract, What: fmt.Sprintf(format, args...)})
@@ -272,10 +277,16 @@ func (w *world) settle(m *member, c command, got reply) {
 	}
 }
 
-// sizes names the sizes of messages; each gets the next number of its sender.
+// sizes names the sizes of messages; each gets the next number of its sender. In a
+// world that is traced, all are of one size.
 func (m *member) sizes(verb string, sizes ...int) command {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
+	for i := range sizes {
+		if m.w.uniform > 0 {
+			sizes[i] = m.w.uniform
+		}
+	}
 	first := m.next
 	m.next += uint32(len(sizes))
 	return command{Verb: verb, First: first, Sizes: sizes}

@@ -1,0 +1,87 @@
+package chaos
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/tandem-ipc/tandem/model"
+)
+
+// A replayer has the machines of the specification follow traces. What was recorded
+// twice in the same words has the same verdict, and is followed once: of two deaths
+// in one operation, most of the run is the same.
+type replayer struct {
+	mu    sync.Mutex
+	known map[string]followed
+}
+
+// A followed is what came of a trace: the first event that cannot be, or what the
+// machine did.
+type followed struct {
+	err  error
+	took map[string]int // by the names of a report's counts
+}
+
+const eventsLeft = "events that the machines have no room for"
+
+// maxKnown is how many verdicts a replayer remembers.
+const maxKnown = 1 << 14
+
+func newReplayer() *replayer { return &replayer{known: map[string]followed{}} }
+
+// replay follows a trace: each direction of each generation, and the life cycle.
+// It counts in the report what was done, and returns what cannot be.
+func (p *replayer) replay(t *trace, r *Report) (rejected []Failure) {
+	if t.Lost > 0 {
+		rejected = append(rejected, Failure{"harness", fmt.Sprintf("%d events found no room in the recorder", t.Lost), ""})
+	}
+	r.Count("events recorded", len(t.Events))
+	enter := func(contract, what, text string, f followed) {
+		r.Count(what+" replayed", 1)
+		for name, n := range f.took {
+			r.Count(name, n)
+		}
+		if f.err != nil {
+			rejected = append(rejected, Failure{contract, fmt.Sprintf("%s: %v", text, f.err), ""})
+		}
+	}
+	for _, d := range t.ringTraces() {
+		r.Count("events replayed", len(d.Events))
+		r.Count(eventsLeft, d.Left)
+		enter("Ring", "directions", d.String(), p.follow(d.config(), d.Events, func() followed {
+			way, err := model.ReplayWay(d.machine())
+			return followed{err, tookRing(way)}
+		}))
+	}
+	l := t.lifeTrace()
+	r.Count("events replayed", len(l.Events))
+	r.Count(eventsLeft, l.Left)
+	enter("Lifecycle", "life cycles", l.String(), p.follow(l.config(), l.Events, func() followed {
+		way, err := model.ReplayWay(l.machine())
+		return followed{err, tookLife(way)}
+	}))
+	return rejected
+}
+
+// follow is what came, or comes, of events within the bounds of a machine.
+func (p *replayer) follow(config any, events []model.Event, do func() followed) followed {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%+v", config)
+	for _, e := range events {
+		fmt.Fprintf(&text, "\n%s/%d %s %t", e.Who, e.Life, e.Name, e.Early)
+	}
+	p.mu.Lock()
+	f, known := p.known[text.String()]
+	p.mu.Unlock()
+	if known {
+		return f
+	}
+	f = do()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.known) < maxKnown {
+		p.known[text.String()] = f
+	}
+	return f
+}
