@@ -147,9 +147,11 @@ func reproduceEpisode(e *episode, deaths []spot) string {
 }
 
 func replayLine(e *episode, deaths []spot) string {
-	places := make([]string, len(deaths))
-	for i, c := range deaths {
-		places[i] = c.String()
+	var places []string
+	for _, c := range deaths {
+		if c.Step != 0 { // it had passed none
+			places = append(places, c.String())
+		}
 	}
 	return fmt.Sprintf("%d/%d/%s", e.Seed, e.Number, strings.Join(places, ","))
 }

@@ -180,6 +180,9 @@ func (p *pair) intrude(ctx context.Context) error {
 	if err := p.settle(ctx); err != nil {
 		return err
 	}
+	if p.server.fatal || p.client.fatal {
+		return nil // in a replay: it may die in the middle of this
+	}
 	ctx, cancel := patiently(ctx)
 	defer cancel()
 	if e, err := ipc.Listen(ctx, p.path(), nil); !errors.Is(err, ipc.ErrServerRunning) {
@@ -202,7 +205,7 @@ func (p *pair) intrude(ctx context.Context) error {
 // exchange a last message behind everything else, agree on an empty account, and
 // leave nothing.
 func (p *pair) live(ctx context.Context) error {
-	if err := p.settle(ctx); err != nil {
+	if err := p.spare(ctx); err != nil {
 		return err
 	}
 	p.log(didCalm, nil, "")
@@ -221,6 +224,26 @@ func (p *pair) live(ctx context.Context) error {
 	}
 	p.episode.Calm = true
 	return p.leftovers()
+}
+
+// spare waits until both are up and neither is to die: one that a replay told to,
+// and which no blow has met, dies now.
+func (p *pair) spare(ctx context.Context) error {
+	for {
+		if err := p.settle(ctx); err != nil {
+			return err
+		}
+		doomed := p.server
+		if !doomed.fatal {
+			doomed = p.client
+		}
+		if !doomed.fatal {
+			return nil
+		}
+		if err := p.replace(ctx, doomed); err != nil {
+			return err
+		}
+	}
 }
 
 // hearBoth waits until both have said a word.

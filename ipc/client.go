@@ -251,6 +251,8 @@ func (c *client) watch() {
 	case c.e.goodbyeFrom(c.e.generation):
 	case c.proveDeath():
 		verdict, kind, state = ErrPeerDied, EventDied, PeerDied
+	case c.e.closing.Load(): // what it was is not known, and nobody asks
+		return
 	default:
 		verdict = fmt.Errorf("%w: it lives and ended the connection without a word", ErrPeerClosed)
 	}

@@ -5,6 +5,7 @@ package ipc
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -44,5 +45,38 @@ func TestL5M5AClientWhoseSocketEndsLivesUntilItsTokenIsFree(t *testing.T) {
 	}
 	if _, err := server.Receive(ctx); !errors.Is(err, ErrPeerDied) {
 		t.Fatalf("behind its last message: %v, want %v", err, ErrPeerDied)
+	}
+}
+
+// A client that closes while it looks for the proof of its server's death does not
+// guess: it tells no end.
+func TestL5ACloseBeforeTheProofTellsNoEnd(t *testing.T) {
+	path := testPath(t)
+	server := startActor(t, actorArgument{Path: path})
+	server.ask("listening 1", "listen")
+	held, err := os.OpenFile(path+".lock", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	looking := make(chan error, 1)
+	client := dialHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
+		if at == step.EndSeen { // the proof is that this byte is free
+			lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: generationByte(1), Len: 1}
+			looking <- retry(func() error { return unix.FcntlFlock(held.Fd(), unix.F_OFD_SETLKW, &lock) })
+		}
+	}})
+	nextEvent(t, client, EventAttached)
+	server.kill()
+	if err := <-looking; err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	for event := range client.Events() {
+		if event.Kind == EventClosed || event.Kind == EventDied {
+			t.Errorf("a client that closed before the proof was told: %v, %v", event.Kind, event.Err)
+		}
 	}
 }
