@@ -15,7 +15,7 @@ type LifecycleConfig struct {
 	KillsS, KillsC   int      // how many servers, clients are killed
 	ClosesS, ClosesC int      // how many close of their own will
 	Expels           int      // how many clients are dropped for corrupt memory
-	Timeouts         int      // how many handshakes time out though nobody is frozen
+	Timeouts         int      // how many handshakes and closes time out though nobody is frozen
 	Freezes          int      // how many freeze
 	FreezeWho        []string // which processes may
 	HangTicks        int      // HangTimeout, in ticks
@@ -38,7 +38,7 @@ const (
 
 // lifecycleMutants are the values of Mut, besides "none" and nothing.
 var lifecycleMutants = []string{
-	"AdmitBeforeSettle", "AwaitsEndOnly", "Byte0First", "DeathByByte0", "DiedOnSilence", "ForkKeepsToken", "FormerNotWoken",
+	"AdmitBeforeSettle", "AwaitsEndOnly", "Byte0First", "ClosesOnly", "DeathByByte0", "DiedOnSilence", "ForkKeepsToken", "FormerNotWoken",
 	"GenerationReused", "GrantOnEOF", "HandshakesBlock", "HangWhenReadyOnly", "HoldsWhileRedialing", "KeepsCopy", "ListenSkipsToken",
 	"NoCloseDeadline", "NoGoodbye", "NoRecheck", "NoRecord", "NoToken", "NumberAtReady", "OneAttempt", "PosixRelease", "ProbePathFirst",
 	"RefuseAlways", "StaysCurrent", "TakesTruncated", "TokenByPath", "UnlinkLate", "UnlinkWithoutLock", "UnlockBeforeBind", "UnmapLast",

@@ -225,7 +225,7 @@ func (m *lifecycle) tokenHandedOver(x *LifecycleState, n int8) bool {
 	if !ok {
 		return false
 	}
-	k.st, k.copy = kWatch, m.Mut == "KeepsCopy"
+	k.st, k.copy = kWatch, k.copy && m.Mut == "KeepsCopy"
 	if m.Mut == "PosixRelease" {
 		x.byte0[r.ino-1] = nobody
 	}

@@ -74,6 +74,9 @@ func (m *lifecycle) reach() map[string]func(*LifecycleState) bool {
 				return x.server(s).pc == sAwaited && !m.tokenFree(x, x.server(s).ino)
 			})
 		},
+		"LetsGoOfCopy": func(x *LifecycleState) bool {
+			return x.some(func(k lifeConn) bool { return k.st == kGranted && !k.copy })
+		},
 		"DiesInAdmission": func(x *LifecycleState) bool {
 			return x.some(func(k lifeConn) bool { return k.copy && k.s != nobody && x.server(k.s).pc == sDying })
 		},

@@ -24,7 +24,7 @@ func lifecycleConfig(t *testing.T, s setting) LifecycleConfig {
 // included, is compared with -everything.
 var compared = []string{
 	"lifecycle_hangs", "lifecycle_kills", "lifecycle_live_close_frozen", "lifecycle_live_orphan",
-	"lifecycle_expels", "lifecycle_reach_GrantToDead", "lifecycle_reach_TwoLockFiles", "lifecycle_mut_TakesTruncated_L3",
+	"lifecycle_expels", "lifecycle_reach_CloseGivesUp_slow", "lifecycle_reach_LetsGoOfCopy", "lifecycle_reach_GrantToDead", "lifecycle_reach_TwoLockFiles", "lifecycle_mut_TakesTruncated_L3",
 }
 
 // endless are mutants that let clients come for ever, and count them: with two

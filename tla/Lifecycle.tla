@@ -10,7 +10,8 @@
 (* reference to the open file description that locked it is left: the      *)
 (* server's (Listen, and admission until the descriptor is handed over),   *)
 (* the grant's in the receive queue of a connection, the client's.  So the *)
-(* lock is the set of those references; empty means free.  A dead process  *)
+(* lock is the set of those references; empty means free.  Who lets go of  *)
+(* the token while it lives unlocks it, for all of them.  A dead process   *)
 (* holds what it held until the kernel has closed it, piece by piece and   *)
 (* in any order: the Kernel... actions.                                    *)
 (*                                                                         *)
@@ -39,7 +40,7 @@ CONSTANTS
   KillsS, KillsC,    \* how many servers, clients are killed
   ClosesS, ClosesC,  \* how many close of their own will
   Expels,            \* how many clients are dropped for corrupt memory
-  Timeouts,          \* how many handshakes time out though nobody is frozen
+  Timeouts,          \* how many handshakes and closes time out though nobody is frozen
   Freezes,           \* how many freeze
   FreezeWho,         \* which processes may
   HangTicks,         \* HangTimeout, in ticks
@@ -332,7 +333,6 @@ TokenTaken(k) ==
 AdmissionRefused(k) ==
   /\ conn[k].st \in {"greeted", "noEnd", "end"}
   /\ LET s == conn[k].s
-         others == \A j \in AllOf(s) : conn[j].st \notin Admitting
          busy == conn[k].st # "greeted" /\ ~TokenFree(conn[k].ino)
          deadline == conn[k].c = None \/ frozen # {} \/ Mut = "RefuseAlways"
      IN /\ Runs(s)
@@ -397,7 +397,7 @@ AdmissionGivenUp(k) ==
 TokenHandedOver(k) ==
   /\ conn[k].st = "granted"
   /\ Runs(conn[k].s)
-  /\ conn' = [conn EXCEPT ![k].st = "watch", ![k].copy = (Mut = "KeepsCopy")]
+  /\ conn' = [conn EXCEPT ![k].st = "watch", ![k].copy = @ /\ Mut = "KeepsCopy"]
   /\ byte0' = IF Mut = "PosixRelease" THEN [byte0 EXCEPT ![srv[conn[k].s].ino] = None] ELSE byte0
   /\ UNCHANGED <<left, lockPath, token, record, names, memory, srv, cli, time, bad>>
 
@@ -490,13 +490,18 @@ ServerConnectionClosed(s) ==
   /\ srv' = [srv EXCEPT ![s].pc = "connClosed", ![s].cur = 0, ![s].ready = FALSE, ![s].hung = FALSE]
   /\ UNCHANGED <<left, locks, names, memory, cli, time, bad>>
 
-\* Free, or given up because a client is frozen.
+\* Free, or given up: a client is frozen, or slow.
 TokenAwaited(s) ==
   /\ At(s, "connClosed")
-  /\ TokenFree(srv[s].ino) \/ (frozen # {} /\ Mut # "NoCloseDeadline") \/ Mut = "AwaitsEndOnly"
-  /\ bad' = bad \union Fail(~TokenFree(srv[s].ino) /\ frozen = {}, "L8")
+  /\ LET free == TokenFree(srv[s].ino)
+         slow == ~free /\ frozen = {}
+     IN /\ \/ free
+           \/ Mut # "NoCloseDeadline" /\ (frozen # {} \/ left.timeout > 0)
+           \/ Mut = "AwaitsEndOnly"
+        /\ left' = [left EXCEPT !.timeout = IF slow /\ @ > 0 THEN @ - 1 ELSE @]
+        /\ bad' = bad \union Fail(slow /\ left.timeout = 0, "L8")
   /\ ToS(s, "awaited")
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time>>
+  /\ UNCHANGED <<locks, names, memory, cli, conn, time>>
 
 \* A killed client's number means nobody any more.
 Dead(c) ==
@@ -521,7 +526,7 @@ ServerSegmentUnmapped(s) ==
 
 ServerUnlocked(s) ==
   /\ At(s, "unmapped")
-  /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = IF @ = s THEN None ELSE @]
+  /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = IF @ = s /\ Mut # "ClosesOnly" THEN None ELSE @]
   /\ srv' = IF Mut = "UnlinkLate" THEN [srv EXCEPT ![s].pc = "unlocked"] ELSE [srv EXCEPT ![s] = SrvInit]
   /\ UNCHANGED <<left, lockPath, token, record, names, memory, cli, conn, time, bad>>
 
@@ -633,11 +638,18 @@ SegmentUnmapped(c) ==
   /\ cli' = [cli EXCEPT ![c].pc = "unmapped", ![c].mem = 0]
   /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
 
+\* Unlocked, and then closed: the lock is free whoever has a copy, such as the
+\* server that has not handed over its own, or the kernel that has not closed that
+\* of a dead one. The mutant closes only, beside a child that is just being started
+\* and has copies of everything.
 TokenClosed(c) ==
   /\ AtC(c, IF Mut = "UnmapLast" THEN "bye" ELSE "unmapped")
-  /\ token' = [token EXCEPT ![cli[c].ino] = @ \ {c}]
+  /\ IF c \notin token[cli[c].ino] \/ Mut = "ClosesOnly"
+     THEN UNCHANGED <<token, conn>>
+     ELSE /\ token' = [token EXCEPT ![cli[c].ino] = @ \ ({c} \union {s \in Servers : srv[s].pc = "dying"})]
+          /\ conn' = [conn EXCEPT ![cli[c].k].copy = FALSE]
   /\ ToC(c, "tokenClosed")
-  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, srv, conn, time, bad>>
+  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, srv, time, bad>>
 
 ConnectionClosed(c) ==
   /\ AtC(c, IF Mut = "UnmapLast" THEN "unmapped" ELSE "tokenClosed")
@@ -812,13 +824,14 @@ Spec == Init /\ [][Next]_vars
 (* What happens in the end: running processes go on, the kernel closes what *)
 (* the dead held, whoever owes an answer gives it.  Nobody must die, close, *)
 (* freeze, or time out; who thaws and who comes back is a constant.        *)
+CloseTimesOut(s) == srv[s].pc = "connClosed" /\ ~TokenFree(srv[s].ino) /\ frozen = {}
 ServerStep(s) ==
   \/ LockFileOpened(s) \/ ServerLocked(s) \/ ServerRunning(s) \/ TokenLocked(s) \/ ClientRunning(s)
   \/ TemporaryProbed(s) \/ StaleProbed(s) \/ GenerationRecorded(s) \/ GenerationLocked(s) \/ ServerSegmentMade(s) \/ ClientSegmentMade(s)
   \/ SocketBound(s) \/ SocketListening(s) \/ LockFileRechecked(s) \/ SocketRenamed(s) \/ TokenReturned(s)
   \/ Abandoned(s)
   \/ PathUnlinked(s) \/ ListenerClosed(s) \/ ServerGoodbyeSaid(s) \/ ServerConnectionClosed(s)
-  \/ TokenAwaited(s) \/ ClientKilled(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
+  \/ (~CloseTimesOut(s) /\ TokenAwaited(s)) \/ ClientKilled(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
 HandshakeStep(k) == HelloReceived(k) \/ HandshakeEnded(k)
 AdmissionStep(k) ==
   \/ AdmissionBegun(k) \/ TokenTaken(k) \/ AdmissionRefused(k) \/ FormerSettled(k) \/ ClientRecorded(k)

@@ -15,7 +15,7 @@
 (*   C4      TokenByPath              C5   NoRecheck ProbePathFirst        *)
 (*   C6      NoRecord                 C7   HandshakesBlock                 *)
 (*   C8      TakesTruncated           C9   HoldsWhileRedialing             *)
-(*   C10     ForkKeepsToken                                                *)
+(*   C10     ForkKeepsToken ClosesOnly                                     *)
 (*   verdict DiedOnSilence DeathByByte0 HangWhenReadyOnly                  *)
 (* The defence that can hide one is the probe of P: "masked" is without it *)
 (* (lifecycle_masked_PosixRelease shows one that it does hide).            *)
@@ -48,8 +48,10 @@ Reach_GrantFromDead == ~\E k \in Conns : conn[k].toC = "grant" /\ conn[k].st = "
 \* A client is called hung, and comes back.
 Reach_Recovered == ~\E s \in Servers : srv[s].hung /\ ClientOf(s) \in Clients \ frozen
 Reach_ServerRecovered == ~\E c \in Clients : cli[c].hung /\ ServerOf(c) \in Servers \ frozen
-\* Close gives up on a frozen client.
+\* Close gives up on a client that is frozen, or slow.
 Reach_CloseGivesUp == ~\E s \in Servers : srv[s].pc = "awaited" /\ ~TokenFree(srv[s].ino)
+\* A client has let its token go, and the server that let it in has a copy still.
+Reach_LetsGoOfCopy == ~\E k \in Conns : conn[k].st = "granted" /\ ~conn[k].copy
 \* A server dies while it holds byte 1 for a client that is not yet let in.
 Reach_DiesInAdmission == ~\E k \in Conns : conn[k].copy /\ (IF conn[k].s = None THEN FALSE ELSE srv[conn[k].s].pc = "dying")
 \* The client's end is not proven, though its socket is at its end.
