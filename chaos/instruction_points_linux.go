@@ -93,9 +93,10 @@ func (c *crossing) points() (list []int) {
 	return list
 }
 
-// rest lists what else there is to crash behind: everything in the hot path;
-// elsewhere what package ipc itself does, and in the reattach whatever stands
-// between its stores, and between the first and the system call before it.
+// rest lists what else there is to crash behind: everything in the hot path, and
+// elsewhere what package ipc itself does. In the reattach it is what stands
+// between its stores, and between the first and the system call before it; what is
+// further away is drawn from, and too much for going through it all.
 func (c *crossing) rest() (list []int) {
 	if c.o.hot {
 		for at := range c.length {
@@ -103,7 +104,9 @@ func (c *crossing) rest() (list []int) {
 		}
 		return list
 	}
-	list = slices.Clone(c.ours)
+	if c.o.name != reattach || !c.deadline.IsZero() {
+		list = slices.Clone(c.ours)
+	}
 	if c.o.name == reattach && len(c.changes) > 0 {
 		before, _ := slices.BinarySearch(c.calls, c.changes[0])
 		for at := c.calls[before-1]; at < c.changes[len(c.changes)-1]; at++ {
