@@ -159,6 +159,7 @@ func replayLine(e *episode, deaths []spot) string {
 // finishCampaign settles a campaign's verdict: it is Void if less than half of
 // its kills count.
 func finishCampaign(r *Report) {
+	r.coverage()
 	r.Kills = r.Counts[countKills]
 	atLeast := 1
 	if r.Counts[countVoidKill] > r.Counts[countKills] {

@@ -185,18 +185,34 @@ func (p *pair) intrude(ctx context.Context) error {
 	}
 	ctx, cancel := patiently(ctx)
 	defer cancel()
-	if e, err := ipc.Listen(ctx, p.path(), nil); !errors.Is(err, ipc.ErrServerRunning) {
+	tries := [2]seat{}
+	var options [2]*ipc.Options
+	for i, server := range []bool{true, false} {
+		at, err := p.flight.seat(tracedRole{Server: server, Second: true}, lifeSlots)
+		if err != nil {
+			return err
+		}
+		recorder, err := at.open()
+		if err != nil {
+			return err
+		}
+		defer recorder.close()
+		tries[i], options[i] = at, &ipc.Options{Hook: recorder.hook}
+	}
+	if e, err := ipc.Listen(ctx, p.path(), options[0]); !errors.Is(err, ipc.ErrServerRunning) {
 		if err == nil {
 			_ = e.Close()
 		}
 		return p.broke(nil, "L1 SingleServer", "a second Listen returned %v", err)
 	}
-	if e, err := ipc.Dial(ctx, p.path(), nil); !errors.Is(err, ipc.ErrClientRunning) {
+	p.flight.killed(tries[0])
+	if e, err := ipc.Dial(ctx, p.path(), options[1]); !errors.Is(err, ipc.ErrClientRunning) {
 		if err == nil {
 			_ = e.Close()
 		}
 		return p.broke(nil, "L2 SingleClient", "a second Dial returned %v", err)
 	}
+	p.flight.killed(tries[1])
 	p.log(didIntrude, nil, "")
 	return nil
 }

@@ -16,7 +16,8 @@ import (
 // A campaign runs episodes until it has had enough.
 type campaign struct {
 	CampaignOptions
-	report *Report
+	report  *Report
+	replays *replayer
 
 	mu       sync.Mutex
 	number   int // of the next episode
@@ -43,7 +44,7 @@ func Campaign(ctx context.Context, o CampaignOptions) (*Report, error) {
 	if err := prepareDir(o.Dir); err != nil {
 		return nil, err
 	}
-	c := &campaign{CampaignOptions: o, report: NewReport("campaign", o.Seed)}
+	c := &campaign{CampaignOptions: o, report: NewReport("campaign", o.Seed), replays: newReplayer()}
 	// The first process costs descriptors of the runtime, which stay.
 	first, err := start("spinner", nil)
 	if err != nil {
@@ -143,6 +144,11 @@ func playEpisode(ctx context.Context, seed uint64, number int, directory, home s
 	}
 	p := &pair{directory: directory, home: home, fates: fates}
 	p.episode = &episode{Seed: seed, Number: number, Swarm: drawSwarm(episodeSeed(seed, number))}
+	var err error
+	if p.flight, err = newFlight(home); err != nil {
+		return err
+	}
+	defer p.flight.close()
 	if err := p.play(ctx); err != nil && !errors.Is(err, errBroken) {
 		return err
 	}
@@ -151,7 +157,7 @@ func playEpisode(ctx context.Context, seed uint64, number int, directory, home s
 
 // judge judges an episode, and forgets it if it passed and enough were kept.
 func (c *campaign) judge(home string) error {
-	v, err := judgeSaved(home, c.report)
+	v, err := judgeSaved(home, c.report, c.replays)
 	if err != nil {
 		return err
 	}
@@ -225,7 +231,7 @@ func Replay(ctx context.Context, line, dir string) (*Report, error) {
 	if err := playEpisode(ctx, seed, number, directory, home, fates); err != nil {
 		return report, err
 	}
-	if _, err := judgeSaved(home, report); err != nil {
+	if _, err := judgeSaved(home, report, newReplayer()); err != nil {
 		return report, err
 	}
 	finishCampaign(report)

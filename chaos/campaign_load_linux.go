@@ -15,10 +15,7 @@ var (
 	takeForms = []doing{doReceive, doTryReceive, doReceiveInto, doReceiveBatch, doReceiveBatchInto}
 )
 
-const (
-	maxBatch   = 6
-	laneBudget = 12000 // messages that one lane of a stay sends at most
-)
+const maxBatch = 6
 
 // describe fills in what a sender knows of one message.
 func describe(id ID, size int) func(int, []byte) {
@@ -92,26 +89,15 @@ func (s *stay) draw(number int, random *rand.Rand) (ID, []byte) {
 	if s.Server {
 		ring = s.Swarm.ToClient
 	}
-	var size int
-	switch pick(random, s.Swarm.Sizes[:]) {
-	case 0:
-		size = idSize + random.IntN(3)
-	case 1:
-		size = idSize + random.IntN(120)
-	case 2:
-		size = idSize + random.IntN(min(2000, ring/2))
-	default:
-		size = ring - 8 - random.IntN(min(ring/2, 1024)) // up to what the ring can hold at all
-	}
 	id := s.identity(number)
-	return id, payload(id, size)
+	return id, payload(id, s.Swarm.size(ring, random))
 }
 
 // send is a lane that sends until no more faults come, or its endpoint ends.
 func (s *stay) send(number int, random *rand.Rand) {
 	l := s.tape.open(number)
 	defer l.leave()
-	for sent := 0; !s.calm.Load() && sent < laneBudget && l.room(maxBatch); {
+	for sent := 0; !s.calm.Load() && sent < s.Swarm.budget() && l.room(maxBatch); {
 		form := sendForms[pick(random, s.Swarm.Forms[:])]
 		count := 1
 		if form == doSendBatch || form == doTrySendBatch {
@@ -128,7 +114,7 @@ func (s *stay) send(number int, random *rand.Rand) {
 
 // impatient is a context that a part of the calls has, and that ends soon.
 func (s *stay) impatient(random *rand.Rand) (context.Context, context.CancelFunc) {
-	if random.IntN(8) != 0 {
+	if s.Swarm.Traced || random.IntN(8) != 0 {
 		return s.ctx, func() {}
 	}
 	return context.WithTimeout(s.ctx, time.Duration(random.Int64N(int64(2*time.Millisecond))))
@@ -180,6 +166,9 @@ func (s *stay) reserve(ctx context.Context, form doing, data []byte, random *ran
 		ring = s.Swarm.ToClient
 	}
 	size := min(len(data)+random.IntN(64), ring-8)
+	if s.Swarm.Traced {
+		size = len(data)
+	}
 	var r ipc.Reservation
 	var err error
 	if form == doReserve || form == doAbort {

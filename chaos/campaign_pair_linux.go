@@ -20,6 +20,7 @@ type tenant struct {
 	fatal       bool   // a replay has told it where to die
 	up          bool   // it has an endpoint, as far as it has said
 	generation  uint32 // of that endpoint
+	seat        seat
 	frozen      bool
 	gone        bool
 }
@@ -31,6 +32,7 @@ type pair struct {
 	home           string // of the episode
 	episode        *episode
 	fates          []spot // of a replay
+	flight         *flight
 	server, client *tenant
 	starts         [2]int // by role
 	spinner        *process
@@ -58,6 +60,9 @@ func (p *pair) broke(t *tenant, contract, format string, args ...any) error {
 
 func (p *pair) path() string { return filepath.Join(p.directory, "s") }
 
+// lifeSlots is for how many events of its life a tenant has room.
+const lifeSlots = 1 << 11
+
 // launch starts a server or a client. Incarnations are counted by role, in
 // hundreds: what a process itself does again takes the numbers between.
 func (p *pair) launch(server bool) error {
@@ -76,6 +81,13 @@ func (p *pair) launch(server bool) error {
 	}
 	p.log(didStart, t, "%s", roleName(server))
 	var err error
+	if t.seat, err = p.flight.seat(tracedRole{Server: server}, lifeSlots); err != nil {
+		return err
+	}
+	if t.seat.Life = !p.episode.Swarm.Traced; !t.seat.Life {
+		t.seat.Slots = recordingSlots
+	}
+	argument.Seat = t.seat
 	if t.process, err = start("resident", argument); err != nil {
 		return err
 	}
@@ -176,6 +188,7 @@ func (p *pair) reap(t *tenant) error {
 		return p.broke(t, contractStuck, "%s does not end", roleName(t.server))
 	case t.fatal && signal == syscall.SIGKILL:
 		p.log(didKill, t, byItself)
+		p.flight.killed(t.seat)
 	case signal != 0 || !t.cmd.ProcessState.Success():
 		return p.broke(t, "harness", "%s ended by itself: %v%s", roleName(t.server), t.cmd.ProcessState, t.process.log)
 	}
@@ -245,6 +258,7 @@ func (p *pair) bury(t *tenant) error {
 	}
 	_ = t.stdin.Close()
 	t.gone, t.up = true, false
+	p.flight.killed(t.seat)
 	p.log(didReap, t, "")
 	return nil
 }

@@ -49,6 +49,7 @@ type swarm struct {
 	SendPace, TakePace   time.Duration // between two operations, at most
 	Redial, LeaveInOrder bool          // a client stays when its server ends; the server is waited for
 	Blows                []struckBlow
+	Traced               bool // what is sent and received is recorded too: see trace
 }
 
 // A struckBlow is one fault of an episode: what, to whom, and when. The times are
@@ -81,7 +82,58 @@ func drawSwarm(seed uint64) swarm {
 	s.SendPace, s.TakePace = paces[1+r.IntN(3)], paces[r.IntN(4)]
 	s.Redial, s.LeaveInOrder = r.IntN(2) == 0, r.IntN(2) == 0
 	s.drawBlows(r)
+	if s.Traced = r.IntN(5) == 0; s.Traced {
+		s.trace()
+	}
 	return s
+}
+
+// trace makes an episode one that the specification's machines have room for: each
+// ring takes a few messages of one size, one goroutine sends and one receives on
+// each side, no call is impatient, and there are few generations.
+func (s *swarm) trace() {
+	s.ToServer, s.ToClient = traceRingSize, traceRingSize
+	s.Senders, s.Receivers = [2]int{1, 1}, [2]int{1, 1}
+	s.FailOnHang = false
+	left := maxGenerations - 1
+	for i := range s.Blows {
+		b := &s.Blows[i]
+		switch b.What {
+		case killServer, killBoth, closeServer, freezeKill, freezeCross:
+			if left--; left < 0 {
+				b.What = killClient
+			}
+		}
+	}
+}
+
+// size is that of a message on a ring.
+func (s *swarm) size(ring int, random *rand.Rand) int {
+	if s.Traced {
+		return tracePayload
+	}
+	switch pick(random, s.Sizes[:]) {
+	case 0:
+		return idSize + random.IntN(3)
+	case 1:
+		return idSize + random.IntN(120)
+	case 2:
+		return idSize + random.IntN(min(2000, ring/2))
+	}
+	return ring - 8 - random.IntN(min(ring/2, 1024)) // up to what the ring can hold at all
+}
+
+const (
+	laneBudget   = 12000
+	tracedBudget = 24
+)
+
+// budget is how many messages one lane of a stay sends at most.
+func (s *swarm) budget() int {
+	if s.Traced {
+		return tracedBudget
+	}
+	return laneBudget
 }
 
 // drawRing prefers small rings: they are full, and they wrap.

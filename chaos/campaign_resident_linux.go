@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
+	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // A resident is the inside of a server or a client of a campaign: several
@@ -24,11 +25,16 @@ type residentArgument struct {
 	Incarnation int    // of the first stay; a client that dials again has the next one
 	Swarm       swarm
 	Fatal       *spot // of a replay
+	Seat        seat  // on the episode's flight
 }
 
 var _ = register("resident", func(p *player) {
 	r := &resident{p: p, commands: make(chan string)}
 	p.arg(&r.residentArgument)
+	var err error
+	if r.recorder, err = r.Seat.open(); err != nil {
+		p.fail("harness: %v", err)
+	}
 	go func() {
 		for {
 			r.commands <- p.next()
@@ -43,6 +49,7 @@ type resident struct {
 	residentArgument
 	p        *player
 	commands chan string
+	recorder *recorder
 }
 
 // A stay is one endpoint of a resident, from Listen or Dial to its end.
@@ -74,10 +81,14 @@ func (r *resident) stay() (again bool) {
 	s := &stay{resident: r, tape: tape, final: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	defer s.stop()
+	options := r.Swarm.options(func(at step.ID, value uint64) {
+		r.recorder.hook(at, value)
+		tape.hook(at, value)
+	})
 	if r.Server {
-		s.e, err = ipc.Listen(s.ctx, r.Path, r.Swarm.options(tape.hook))
+		s.e, err = ipc.Listen(s.ctx, r.Path, options)
 	} else {
-		s.e, err = ipc.Dial(s.ctx, r.Path, r.Swarm.options(tape.hook))
+		s.e, err = ipc.Dial(s.ctx, r.Path, options)
 	}
 	if err != nil {
 		r.p.fail("harness: %v", err)
@@ -147,6 +158,9 @@ func (s *stay) exchange() {
 	l := s.tape.open(mainLane)
 	id := s.identity(mainLane)
 	data := payload(id, finalSize)
+	if s.Swarm.Traced {
+		data = payload(id, tracePayload)
+	}
 	for err := ipc.ErrPeerHung; errors.Is(err, ipc.ErrPeerHung); {
 		l.begin(doSend, 1, describe(id, len(data)))
 		err = s.e.Send(context.Background(), kindFinal, data)

@@ -77,12 +77,13 @@ type docket struct {
 }
 
 // judgeSaved judges a saved episode.
-func judgeSaved(home string, report *Report) (*ruling, error) {
+func judgeSaved(home string, report *Report, replays *replayer) (*ruling, error) {
 	d, err := readEpisode(home)
 	if err != nil {
 		return nil, err
 	}
-	return d.judge(report), nil
+	r := d.judge(report)
+	return r, d.replay(home, report, replays, r)
 }
 
 // JudgeDir judges the episodes of a saved campaign again: those that are there.
@@ -91,17 +92,20 @@ func JudgeDir(dir string) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	report := NewReport("campaign", 0)
+	report, replays := NewReport("campaign", 0), newReplayer()
 	for _, entry := range entries {
 		if !entry.IsDir() {
 			continue
 		}
-		d, err := readEpisode(filepath.Join(dir, entry.Name()))
+		home := filepath.Join(dir, entry.Name())
+		d, err := readEpisode(home)
 		if err != nil {
 			return nil, err
 		}
 		report.Seed = d.Seed
-		d.judge(report)
+		if err := d.replay(home, report, replays, d.judge(report)); err != nil {
+			return nil, err
+		}
 	}
 	finishCampaign(report)
 	return report, nil

@@ -1,9 +1,7 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -69,14 +67,13 @@ func keptFlight(dir string) (all []flown, err error) {
 	return all, nil
 }
 
-// land makes a trace of what was recorded. Nobody records any more. One who was
-// killed before it made its file has recorded nothing.
+// land makes a trace of what was recorded. Nobody records any more.
 func land(all []flown) (trace, error) {
 	t := trace{Roles: map[int]tracedRole{}}
 	var recordings [][]recorded
 	for _, f := range all {
 		mine, lost, err := readRecording(f.path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			return t, err
 		}
 		recordings = append(recordings, mine)

@@ -59,6 +59,8 @@ func (f *flight) place(r tracedRole) (at flown, err error) {
 		}
 		f.held = append(f.held, fd)
 		at.path = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)
+	} else if err := os.WriteFile(at.path, nil, 0o600); err != nil { // it may die before it makes it
+		return at, err
 	}
 	f.all = append(f.all, at)
 	return at, nil

@@ -38,6 +38,19 @@ type trace struct {
 	Lost   int                // events for which there was no room
 	Roles  map[int]tracedRole // of the processes
 	Events []recorded
+
+	Before   uint64 // the generation that the path was in before
+	LifeOnly bool   // what was sent and received is not recorded
+}
+
+// since says that the path was used before, by nobody who is left.
+func (t *trace) since() {
+	for _, e := range t.Events {
+		if e.At == step.GenerationRecorded {
+			t.Before = e.Value - 1
+			return
+		}
+	}
 }
 
 // A script is the events of a machine, as many as it has room for.

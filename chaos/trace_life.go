@@ -23,6 +23,7 @@ type lifeTrace struct {
 	lives   map[string]int // deaths of each so far
 	second  [2]bool        // there is a second one, by role
 	granted bool           // the admission that is under way has sent its grant
+	before  uint64         // the path's generation, before it all
 	fallen  int            // the client that its closing server has killed
 }
 
@@ -64,10 +65,10 @@ func (t *lifeTrace) machine() (model.Machine[guarded[model.LifecycleRun]], model
 
 // lifeTrace is the life cycle of a trace.
 func (t *trace) lifeTrace() *lifeTrace {
-	l := &lifeTrace{roles: t.Roles, lives: map[string]int{}, fallen: t.fallen()}
+	l := &lifeTrace{roles: t.Roles, lives: map[string]int{}, fallen: t.fallen(), before: t.Before}
 	for i, e := range t.Events {
 		switch {
-		case e.At == step.LockFileOpened && l.Servers == maxGenerations, e.At == step.GenerationRecorded && e.Value > maxGenerations:
+		case e.At == step.LockFileOpened && l.Servers == maxGenerations, e.At == step.GenerationRecorded && e.Value-t.Before > maxGenerations:
 			l.Left += len(t.Events) - i
 			return l
 		case e.At == recordKilled:
@@ -151,9 +152,9 @@ func (t *lifeTrace) server(e recorded) {
 		lane = placeName(".end", e.Value)
 	case step.GenerationRecorded, step.GoodbyeSaid:
 		if e.At == step.GenerationRecorded {
-			t.Servers = int(e.Value)
+			t.Servers = int(e.Value - t.before)
 		}
-		name = numberedName(e)
+		name = placeName(name, e.Value-t.before)
 	default:
 		if !slices.Contains(listenAndClose, e.At) {
 			return

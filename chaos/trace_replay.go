@@ -47,6 +47,9 @@ func (p *replayer) replay(t *trace, r *Report) (rejected []Failure) {
 		}
 	}
 	for _, d := range t.ringTraces() {
+		if t.LifeOnly {
+			break
+		}
 		r.Count("events replayed", len(d.Events))
 		r.Count(eventsLeft, d.Left)
 		enter("Ring", "directions", d.String(), p.follow(d.config(), d.Events, func() followed {
