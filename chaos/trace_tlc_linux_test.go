@@ -10,7 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/tandem-ipc/tandem/model"
 )
@@ -166,48 +170,174 @@ func spoilt(fields string, events []model.Event, corruptions []corruption, seen 
 	return all
 }
 
+// A tracedLayer is a layer whose traces are checked.
+type tracedLayer struct {
+	name string
+	play func(t *testing.T, each func(trace))
+}
+
+// tracedLayers are the layers 2, 5, 6 and 7, each for a moment.
+var tracedLayers = []tracedLayer{
+	{"forked", func(t *testing.T, each func(trace)) {
+		report, err := Forked(t.Context(), ForkedOptions{Budget: 3 * time.Second, Seed: seedOf(t), traced: each})
+		if err != nil || report.Verdict != Pass {
+			t.Error(err, report)
+		}
+	}},
+	{"rapid", func(t *testing.T, each func(trace)) {
+		defer setFlag(t, "rapid.checks", "5")()
+		how := staging{replays: newReplayer(), report: NewReport("rapid", 0), traced: each}
+		rapid.Check(t, func(t *rapid.T) { playStage(t, how) })
+	}},
+	{"campaign", func(t *testing.T, each func(trace)) {
+		o := CampaignOptions{Seed: drawnSeed(t), Kills: 12, Dir: t.TempDir(), Keep: 1 << 20}
+		for !drawSwarm(episodeSeed(o.Seed, 1)).Traced || !drawSwarm(episodeSeed(o.Seed, 2)).Traced {
+			o.Seed++
+		}
+		report, err := Campaign(t.Context(), o)
+		if err != nil || report.Verdict != Pass {
+			t.Error(err, report)
+		}
+		homes, err := filepath.Glob(filepath.Join(o.Dir, "*", episodeFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, home := range homes {
+			d, err := readEpisode(filepath.Dir(home))
+			if err != nil {
+				t.Fatal(err)
+			}
+			played, err := d.trace(filepath.Dir(home))
+			if err != nil {
+				t.Fatal(err)
+			}
+			each(played)
+		}
+	}},
+	{"traces", func(t *testing.T, each func(trace)) {
+		scenes(t, 4, func(played trace) bool { each(played); return false })
+	}},
+}
+
+// A docket for the checker: its traces, the bounds of all of them, and what they
+// took.
+type checkerDocket struct {
+	mu           sync.Mutex
+	rings, lives []checked
+	bounds       model.RingConfig
+	life         model.LifecycleConfig
+	seen         map[string]bool // corruptions
+	report       *Report
+}
+
+// How many traces of each layer the checker sees, and how much of the beginning of
+// each: the beginning of a run is one. It is not told of those who were refused.
+const (
+	checkedEach  = 4
+	checkedLeast = 8
+	checkedRing  = 32
+	checkedLife  = 50
+)
+
+// beginning is about the first n events. It does not end between a death and the
+// record of it: others may know of it already.
+func beginning(events []model.Event, n int) []model.Event {
+	n = min(n, len(events))
+	for k := len(events) - 1; k >= n; k-- {
+		victim, killed := guardedOf(events[k].Who)
+		if !killed {
+			continue
+		}
+		last := k - 1
+		for ; last >= 0; last-- {
+			if process, _ := guardedOf(events[last].Who); process == victim {
+				break
+			}
+		}
+		if last+1 < n {
+			n, k = last+1, len(events)
+		}
+	}
+	return events[:n]
+}
+
+// alone reports whether nobody is refused in a life cycle.
+func alone(events []model.Event) bool {
+	return !slices.ContainsFunc(events, func(e model.Event) bool {
+		who := strings.TrimPrefix(e.Who, "Killed ")
+		return strings.HasPrefix(who, "s2") || strings.HasPrefix(who, "c2")
+	})
+}
+
+// take takes what the checker can be asked about, of the first traces of a layer,
+// and counts what all of them took.
+func (c *checkerDocket) take(t *testing.T, replays *replayer, played trace, rings, lives *int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rejected := range replays.replay(&played, c.report) {
+		t.Error(rejected)
+	}
+	for _, r := range played.ringTraces() {
+		if played.LifeOnly || *rings == checkedEach {
+			continue
+		}
+		config := r.config()
+		if r.Events = beginning(r.Events, checkedRing); len(r.Events) < checkedLeast {
+			continue
+		}
+		*rings++
+		c.bounds.KillP = max(c.bounds.KillP, config.KillP, config.KillC)
+		c.bounds.CancelP = max(c.bounds.CancelP, config.CancelP, config.CancelC)
+		c.bounds.MaxMsg = max(c.bounds.MaxMsg, config.MaxMsg)
+		fields := fmt.Sprintf("client |-> %q, cancels |-> [P |-> %d, C |-> %d]", config.Client, config.CancelP, config.CancelC)
+		c.rings = append(c.rings, checked{fields, r.Events, ""})
+		c.rings = append(c.rings, spoilt(fields, r.Events, ringCorruptions, c.seen)...)
+	}
+	l := played.lifeTrace()
+	config := l.config()
+	l.Events = beginning(l.Events, checkedLife)
+	if len(l.Events) < checkedLeast || *lives == checkedEach || !alone(l.Events) || config.KillOnClose {
+		return
+	}
+	*lives++
+	c.life.KillsS, c.life.KillsC = max(c.life.KillsS, config.KillsS), max(c.life.KillsC, config.KillsC)
+	c.life.ClosesS, c.life.ClosesC = max(c.life.ClosesS, config.ClosesS), max(c.life.ClosesC, config.ClosesC)
+	fields := fmt.Sprint("closes |-> ", config.ClosesS)
+	c.lives = append(c.lives, checked{fields, l.Events, ""})
+	c.lives = append(c.lives, spoilt(fields, l.Events, lifeCorruptions, c.seen)...)
+}
+
 func TestTraceCheckerAgrees(t *testing.T) {
 	needTLC(t)
-	var rings, lives []checked
-	bounds := model.RingConfig{KillP: 1, MaxMsg: traceSlots}
-	life := model.LifecycleConfig{}
-	seen := map[string]bool{}
-	scenes(t, 6, func(played trace) bool {
-		for _, r := range played.ringTraces() {
-			if len(r.Events) < 8 || len(r.Events) > 40 || len(rings) > 30 {
-				continue
-			}
-			c := r.config()
-			bounds.KillP, bounds.CancelP = max(bounds.KillP, c.KillP, c.KillC), max(bounds.CancelP, c.CancelP, c.CancelC)
-			bounds.MaxMsg = max(bounds.MaxMsg, c.MaxMsg)
-			fields := fmt.Sprintf("client |-> %q, cancels |-> [P |-> %d, C |-> %d]", c.Client, c.CancelP, c.CancelC)
-			rings = append(rings, checked{fields, r.Events, ""})
-			rings = append(rings, spoilt(fields, r.Events, ringCorruptions, seen)...)
+	c := &checkerDocket{bounds: model.RingConfig{KillP: 1, MaxMsg: traceSlots}, seen: map[string]bool{}, report: NewReport("traces", 0)}
+	var missing []string
+	for _, layer := range tracedLayers {
+		rings, lives, replays := 0, 0, newReplayer()
+		layer.play(t, func(played trace) { c.take(t, replays, played, &rings, &lives) })
+		t.Logf("%s: %d directions and %d life cycles for the checker", layer.name, rings, lives)
+		if rings == 0 || lives == 0 {
+			missing = append(missing, layer.name)
 		}
-		l := played.lifeTrace()
-		if len(l.Events) > 80 {
-			return false
-		}
-		c := l.config()
-		life.KillsS, life.KillsC = max(life.KillsS, c.KillsS), max(life.KillsC, c.KillsC)
-		life.ClosesS, life.ClosesC = max(life.ClosesS, c.ClosesS), max(life.ClosesC, c.ClosesC)
-		fields := fmt.Sprint("closes |-> ", c.ClosesS)
-		lives = append(lives, checked{fields, l.Events, ""})
-		lives = append(lives, spoilt(fields, l.Events, lifeCorruptions, seen)...)
-		return len(lives) > 20 && len(rings) > 20
-	})
-	if len(seen) < 20 {
-		t.Errorf("only %d kinds of corruption were tried", len(seen))
+	}
+	if len(missing) > 0 {
+		t.Errorf("no traces of the layers %v", missing)
+	}
+	if len(c.seen) < 20 {
+		t.Errorf("only %d kinds of corruption were tried", len(c.seen))
+	}
+	c.report.coverage()
+	for _, note := range c.report.Notes {
+		t.Log(note)
 	}
 	checkTraces(t, "TraceLifecycle", []string{
 		`Servers = {"s1"}`, `Clients = {"c1"}`, "MaxConn = 4", fmt.Sprint("MaxGen = ", maxGenerations),
-		fmt.Sprint("KillsS = ", life.KillsS), fmt.Sprint("KillsC = ", life.KillsC),
-		fmt.Sprint("ClosesS = ", life.ClosesS), fmt.Sprint("ClosesC = ", life.ClosesC),
+		fmt.Sprint("KillsS = ", c.life.KillsS), fmt.Sprint("KillsC = ", c.life.KillsC),
+		fmt.Sprint("ClosesS = ", c.life.ClosesS), fmt.Sprint("ClosesC = ", c.life.ClosesC),
 		"Expels = 0", "Timeouts = 0", "Freezes = 0", "FreezeWho = {}", "HangTicks = 1", "Deletions = 0", "Wait = TRUE",
 		"KillOrphan = FALSE", "KillOnClose = FALSE", "KillHung = FALSE", "ThawsFair = FALSE", "Returns = FALSE", `Mut = "none"`, "Off = {}",
-	}, lives)
+	}, c.lives)
 	checkTraces(t, "TraceRings", []string{
-		fmt.Sprint("Cap = ", traceSlots), fmt.Sprint("MaxMsg = ", bounds.MaxMsg), fmt.Sprint("MaxKills = ", bounds.KillP),
-		fmt.Sprint("MaxCancels = ", bounds.CancelP), fmt.Sprint("Batch = ", traceSlots), fmt.Sprint("Hold = ", traceSlots+1),
-	}, rings)
+		fmt.Sprint("Cap = ", traceSlots), fmt.Sprint("MaxMsg = ", c.bounds.MaxMsg), fmt.Sprint("MaxKills = ", c.bounds.KillP),
+		fmt.Sprint("MaxCancels = ", c.bounds.CancelP), fmt.Sprint("Batch = ", traceSlots), fmt.Sprint("Hold = ", traceSlots+1),
+	}, c.rings)
 }
