@@ -111,7 +111,7 @@ func (m *lifecycle) serverUnlocked(x *LifecycleState, s process) bool {
 func (m *lifecycle) goodbyeSaid(x *LifecycleState, c process) bool {
 	r := x.client(c)
 	switch {
-	case x.clientAt(c, cAttached) && x.left.closeC > 0:
+	case (x.clientAt(c, cAttached) || x.clientAt(c, cEndSeen)) && x.left.closeC > 0:
 		k := x.at(r.k)
 		x.left.closeC--
 		if m.Mut != "NoGoodbye" {

@@ -114,18 +114,30 @@ func (m *lifecycle) kernelFreesCopy(x *LifecycleState, s process, n int8) bool {
 	return true
 }
 
-func (m *lifecycle) kernelClosesSockets(x *LifecycleState, s process) bool {
+// kernelClosesListener comes before or behind the connections.
+func (m *lifecycle) kernelClosesListener(x *LifecycleState, s process) bool {
 	r := x.server(s)
-	if r.pc != sDying || r.lis == lNo && !x.any(s, func(lifeConn) bool { return true }) {
+	if r.pc != sDying || r.lis == lNo {
 		return false
 	}
-	if x.any(s, func(k lifeConn) bool { return k.copy }) { // they outlive the sockets
-		x.token[r.ino-1] |= setOf(s)
-	}
-	x.serverEndsAll(s, func(lifeConn) bool { return true })
+	x.serverEndsAll(s, func(k lifeConn) bool { return k.st == kBacklog })
 	unnamed(&x.path, s)
 	unnamed(&x.temp, s)
 	r.lis = lNo
+	x.gone(s)
+	return true
+}
+
+// kernelClosesSocket closes the server's end of one connection.
+func (m *lifecycle) kernelClosesSocket(x *LifecycleState, s process, n int8) bool {
+	r, k := x.server(s), x.at(n)
+	if r.pc != sDying || k.s != s || k.st == kBacklog {
+		return false
+	}
+	if k.copy { // it outlives the socket
+		x.token[r.ino-1] |= setOf(s)
+	}
+	k.serverEnd()
 	x.gone(s)
 	return true
 }

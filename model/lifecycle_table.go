@@ -41,7 +41,7 @@ func (m *lifecycle) serverRules() (all []rule[LifecycleState]) {
 		{"TokenAwaited", m.tokenAwaited}, {"ClientKilled", m.clientKilled},
 		{"ServerSegmentUnmapped", m.serverSegmentUnmapped}, {"ServerUnlocked", m.serverUnlocked},
 		{"KillServer", m.killServer}, {"HungClientKilled", m.hungClientKilled}, {"OrphanKilled", m.orphanKilled},
-		{"KernelFreesLocks", m.kernelFreesLocks}, {"KernelClosesSockets", m.kernelClosesSockets},
+		{"KernelFreesLocks", m.kernelFreesLocks}, {"KernelClosesListener", m.kernelClosesListener},
 		{"ClientHung", m.clientHung}, {"ClientRecovered", m.clientRecovered},
 	}
 	for _, s := range m.servers {
@@ -50,6 +50,7 @@ func (m *lifecycle) serverRules() (all []rule[LifecycleState]) {
 		}
 		for n := int8(1); int(n) <= m.MaxConn; n++ {
 			all = append(all, lifeRule("KernelFreesCopy", fmt.Sprintf("%s, %d", s, n), func(x *LifecycleState) bool { return m.kernelFreesCopy(x, s, n) }))
+			all = append(all, lifeRule("KernelClosesSocket", fmt.Sprintf("%s, %d", s, n), func(x *LifecycleState) bool { return m.kernelClosesSocket(x, s, n) }))
 		}
 	}
 	return all

@@ -113,7 +113,7 @@ func lifeDrawings(t *testing.T) []*drawing {
 		{title: "A client", about: aboutClient, nothing: "idle", states: clientGroups, arcs: grouped(client, clientGroups), everywhere: signals[1:]},
 		{title: "Dial, and Close of a client", about: aboutDial, nothing: "idle", states: clientStates, arcs: client, frame: []string{"idle"}, everywhere: kills},
 		{title: "A connection, at its server", about: aboutConn, nothing: "free", states: connStates, arcs: grouped(conn, connStates),
-			frame: []string{"free"}, everywhere: []string{"KernelClosesSockets"}},
+			frame: []string{"free"}, everywhere: []string{"KernelClosesListener", "KernelClosesSocket"}},
 	}
 }
 

@@ -28,8 +28,7 @@
 (* Not here: what a process writes into the memory besides the goodbye and *)
 (* attachment words (Ring), the bound on handshakes under way, users and   *)
 (* versions.  Consecutive calls of one process that no other can tell      *)
-(* apart are one action: socket, bind's unlink and chmod, the seals; and   *)
-(* the sockets of a dead server are closed together.                       *)
+(* apart are one action: socket, bind's unlink and chmod, the seals.       *)
 (***************************************************************************)
 EXTENDS Naturals, FiniteSets
 
@@ -624,7 +623,7 @@ ClientEndProven(c) ==
 (* (C9: before it dials again).                                            *)
 
 GoodbyeSaid(c) ==
-  /\ \/ AtC(c, "attached") /\ left.closeC > 0
+  /\ \/ (AtC(c, "attached") \/ AtC(c, "endSeen")) /\ left.closeC > 0 \* it looks for no proof any more
      \/ AtC(c, "over") /\ (Mut = "HoldsWhileRedialing" => Answers(path))
   /\ LET k == cli[c].k IN
      /\ left' = [left EXCEPT !.closeC = IF cli[c].pc = "over" THEN @ ELSE @ - 1]
@@ -706,15 +705,23 @@ KernelFreesCopy(s) ==
   /\ \E k \in AllOf(s) : conn[k].copy /\ conn' = [conn EXCEPT ![k].copy = FALSE]
   /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
 
-KernelClosesSockets(s) ==
-  /\ srv[s].pc = "dying" /\ (srv[s].lis # "no" \/ AllOf(s) # {})
-  /\ conn' = ServerEnds(conn, AllOf(s))
+\* Before or behind the connections: a client whose connection has ended can still
+\* find its server listening.
+KernelClosesListener(s) ==
+  /\ srv[s].pc = "dying" /\ srv[s].lis # "no"
+  /\ conn' = ServerEnds(conn, Backlog(s))
   /\ path' = Unnamed(path, s) /\ temp' = Unnamed(temp, s)
-  /\ LET i == srv[s].ino
-         copies == \E k \in AllOf(s) : conn[k].copy \* they outlive the sockets
-     IN /\ token' = [token EXCEPT ![i] = IF copies THEN @ \union {s} ELSE @]
-        /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0[i], token'[i], "no", conn')]
-  /\ UNCHANGED <<left, lockPath, byte0, record, memory, cli, time, bad>>
+  /\ LET i == srv[s].ino IN srv' = [srv EXCEPT ![s] = Gone(s, byte0[i], token[i], "no", conn')]
+  /\ UNCHANGED <<left, locks, memory, cli, time, bad>>
+
+KernelClosesSocket(s) ==
+  /\ srv[s].pc = "dying"
+  /\ \E k \in AllOf(s) \ Backlog(s) :
+       /\ conn' = ServerEnd(conn, k)
+       /\ LET i == srv[s].ino
+          IN /\ token' = [token EXCEPT ![i] = IF conn[k].copy THEN @ \union {s} ELSE @] \* the copy outlives the socket
+             /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0[i], token'[i], srv[s].lis, conn')]
+  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, cli, time, bad>>
 
 KernelFreesToken(c) ==
   /\ cli[c].pc = "dying" /\ cli[c].ino # 0
@@ -804,7 +811,7 @@ Next ==
        \/ CloseBegun(s) \/ PathUnlinked(s) \/ ListenerClosed(s) \/ ServerGoodbyeSaid(s) \/ ServerConnectionClosed(s)
        \/ TokenAwaited(s) \/ ClientKilled(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
        \/ KillServer(s) \/ HungClientKilled(s) \/ OrphanKilled(s)
-       \/ KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesSockets(s)
+       \/ KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesListener(s) \/ KernelClosesSocket(s)
        \/ ClientHung(s) \/ ClientRecovered(s)
   \/ \E k \in Conns :
        \/ ConnectionAccepted(k) \/ HelloReceived(k) \/ HandshakeEnded(k) \/ AdmissionBegun(k) \/ TokenTaken(k)
@@ -842,7 +849,7 @@ ClientStep(c) ==
   \/ HelloSent(c) \/ (~DialTimesOut(c) /\ DialFailed(c)) \/ GrantReceived(c) \/ SegmentsMapped(c) \/ AttachmentStored(c) \/ ReadySent(c)
   \/ ReadyFailed(c) \/ ClientEndSeen(c) \/ ClientEndProven(c) \/ SegmentUnmapped(c) \/ TokenClosed(c)
   \/ ConnectionClosed(c) \/ (cli[c].pc = "over" /\ GoodbyeSaid(c))
-KernelStepS(s) == KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesSockets(s)
+KernelStepS(s) == KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesListener(s) \/ KernelClosesSocket(s)
 KernelStepC(c) == KernelFreesToken(c) \/ KernelClosesConnection(c)
 
 Fairness ==

@@ -220,7 +220,8 @@ TokenAwaited(s) == L!TokenAwaited(s) /\ Still
 ServerUnlocked(s) == L!ServerUnlocked(s) /\ Still
 KernelFreesLocks(s) == L!KernelFreesLocks(s) /\ Still
 KernelFreesCopy(s) == L!KernelFreesCopy(s) /\ Still
-KernelClosesSockets(s) == L!KernelClosesSockets(s) /\ Still
+KernelClosesListener(s) == L!KernelClosesListener(s) /\ Still
+KernelClosesSocket(s) == L!KernelClosesSocket(s) /\ Still
 
 ConnectionAccepted(k) == L!ConnectionAccepted(k) /\ Still
 HelloReceived(k) == L!HelloReceived(k) /\ Still
@@ -254,7 +255,8 @@ PairNext ==
        \/ LockFileRechecked(s) \/ SocketRenamed(s) \/ TokenReturned(s) \/ Abandoned(s)
        \/ CloseBegun(s) \/ Retired(s) \/ PathUnlinked(s) \/ ListenerClosed(s) \/ ServerGoodbyeSaid(s)
        \/ ServerConnectionClosed(s) \/ TokenAwaited(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
-       \/ KillServer(s) \/ KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesSockets(s)
+       \/ KillServer(s) \/ KernelFreesLocks(s) \/ KernelFreesCopy(s)
+       \/ KernelClosesListener(s) \/ KernelClosesSocket(s)
   \/ \E k \in L!Conns :
        \/ ConnectionAccepted(k) \/ HelloReceived(k) \/ HandshakeEnded(k) \/ AdmissionBegun(k) \/ TokenTaken(k)
        \/ AdmissionRefused(k) \/ FormerSettled(k) \/ ClientRecorded(k) \/ GrantSent(k) \/ AdmissionGivenUp(k)

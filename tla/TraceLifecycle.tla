@@ -93,7 +93,7 @@ Deaths ==
   \/ \E s \in Servers : KillServer(s) /\ Dies(s)
   \/ \E c \in Clients : KillClient(c) /\ Dies(c)
   \/ \E p \in Proc : KillIdle(p)
-  \/ \E s \in Servers : (KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesSockets(s)) /\ Hidden
+  \/ \E s \in Servers : (KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesListener(s) \/ KernelClosesSocket(s)) /\ Hidden
   \/ \E c \in Clients : (KernelFreesToken(c) \/ KernelClosesConnection(c)) /\ Hidden
 
 TraceNext ==
