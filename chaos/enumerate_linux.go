@@ -113,15 +113,19 @@ func (e *enumeration) assign(ctx context.Context) {
 // serve has one process at a time play tasks, and replaces it when it is lost.
 func (e *enumeration) serve(ctx context.Context) error {
 	var p *process
+	directory, err := os.MkdirTemp("", "e") // short: it stands before the path of a socket
 	defer func() {
 		if p != nil {
 			p.kill()
 		}
+		_ = os.RemoveAll(directory) // one that is killed leaves its path
 	}()
 	for t := range e.tasks {
 		if p == nil {
-			var err error
-			if p, err = start("enumerator", nil); err != nil {
+			if err == nil {
+				p, err = start("enumerator", directory)
+			}
+			if err != nil {
 				for range e.tasks { // so that assign ends
 				}
 				return err
@@ -230,6 +234,11 @@ func (p *played) enter(report *Report, layer string) {
 
 // The process that plays tasks.
 var _ = register("enumerator", func(p *player) {
+	var directory string
+	p.arg(&directory)
+	if err := os.Setenv("TMPDIR", directory); err != nil {
+		p.fail("%v", err)
+	}
 	held := 0
 	for {
 		var t task

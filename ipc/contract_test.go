@@ -184,6 +184,7 @@ func TestL5L6AStoppedPeerIsHungAndNotDead(t *testing.T) {
 	client := startActor(t, actorArgument{Path: path, Options: quick})
 	client.ask("attached", "dial")
 	nextEvent(t, server, EventAttached)
+	awaitState(t, server, PeerAttached) // a starved one may be hung before it is ready
 	for range 3 {
 		client.signal(syscall.SIGSTOP)
 		client.awaitStopped()
