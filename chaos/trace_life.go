@@ -25,6 +25,7 @@ type lifeTrace struct {
 	granted bool           // the admission that is under way has sent its grant
 	before  uint64         // the path's generation, before it all
 	fallen  int            // the client that its closing server has killed
+	proven  uint64         // the newest client of the generation whose end is proven
 }
 
 func (t *lifeTrace) String() string {
@@ -147,12 +148,15 @@ func (t *lifeTrace) server(e recorded) {
 		}
 		lane = ".admit"
 	case step.ReadyReceived, step.EndSeen:
+		if e.Value <= t.proven {
+			return // an admission has settled it, and its watcher comes late
+		}
 		lane = placeName(".watch", e.Value)
 	case step.EndProven:
-		lane = placeName(".end", e.Value)
+		lane, t.proven = placeName(".end", e.Value), e.Value
 	case step.GenerationRecorded, step.GoodbyeSaid:
 		if e.At == step.GenerationRecorded {
-			t.Servers = int(e.Value - t.before)
+			t.Servers, t.proven = int(e.Value-t.before), 0
 		}
 		name = placeName(name, e.Value-t.before)
 	default:

@@ -313,7 +313,9 @@ func TestTraceCheckerAgrees(t *testing.T) {
 	var missing []string
 	for _, layer := range tracedLayers {
 		rings, lives, replays := 0, 0, newReplayer()
-		layer.play(t, func(played trace) { c.take(t, replays, played, &rings, &lives) })
+		for tries := 0; tries < 5 && (rings == 0 || lives == 0); tries++ { // few get far on a starved machine
+			layer.play(t, func(played trace) { c.take(t, replays, played, &rings, &lives) })
+		}
 		t.Logf("%s: %d directions and %d life cycles for the checker", layer.name, rings, lives)
 		if rings == 0 || lives == 0 {
 			missing = append(missing, layer.name)
