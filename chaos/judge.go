@@ -40,10 +40,11 @@ func (l *life) closed() Outcome {
 	return Unknown
 }
 
-// until is how long the life held its place for sure.
+// until is how long the life held its place for sure. Behind SegmentUnmapped it
+// gives it up, and may be killed before it has recorded that.
 func (l *life) until() int64 {
 	switch {
-	case l.counts[step.TokenClosed] > 0 || l.counts[step.ServerUnlocked] > 0:
+	case l.counts[step.SegmentUnmapped] > 0:
 		return l.active
 	case l.killed != 0:
 		return l.killed
