@@ -32,7 +32,7 @@ func TestCampaign(t *testing.T) {
 		o.Dir = *dirFlag
 	}
 	if testing.Short() {
-		o.Duration = 8 * time.Second
+		o.Duration = 6 * time.Second
 	}
 	if *timeFlag > 0 {
 		o.Duration = *timeFlag
