@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"flag"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
@@ -75,20 +76,33 @@ func linesToReplay(t *testing.T) (lines []string) {
 	if _, err := Campaign(t.Context(), CampaignOptions{Seed: drawnSeed(t), Kills: 30, Dir: dir}); err != nil {
 		t.Fatal(err)
 	}
-	homes, err := filepath.Glob(filepath.Join(dir, "*", episodeFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, home := range homes {
-		d, err := readEpisode(filepath.Dir(home))
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, d := range savedEpisodes(t, dir) {
 		if len(d.deaths) > 3 {
 			lines = append(lines, replayLine(d.episode, d.deaths))
 		}
 	}
 	return lines
+}
+
+// savedEpisodes reads what a campaign has left in the directory, with where each
+// lies.
+func savedEpisodes(t *testing.T, dir string) iter.Seq2[string, *docket] {
+	return func(yield func(string, *docket) bool) {
+		files, err := filepath.Glob(filepath.Join(dir, "*", episodeFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			home := filepath.Dir(file)
+			d, err := readEpisode(home)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(home, d) {
+				return
+			}
+		}
+	}
 }
 
 // A saved campaign is judged again as it was judged before.

@@ -198,16 +198,8 @@ var tracedLayers = []tracedLayer{
 		if err != nil || report.Verdict != Pass {
 			t.Error(err, report)
 		}
-		homes, err := filepath.Glob(filepath.Join(o.Dir, "*", episodeFile))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, home := range homes {
-			d, err := readEpisode(filepath.Dir(home))
-			if err != nil {
-				t.Fatal(err)
-			}
-			played, err := d.trace(filepath.Dir(home))
+		for home, d := range savedEpisodes(t, o.Dir) {
+			played, err := d.trace(home)
 			if err != nil {
 				t.Fatal(err)
 			}
