@@ -89,7 +89,7 @@ func (m *lifecycle) tokenAwaited(x *LifecycleState, s process) bool {
 }
 
 func (m *lifecycle) serverSegmentUnmapped(x *LifecycleState, s process) bool {
-	return x.serverGoes(s, sAwaited, sUnmapped) && (!m.KillOnClose || m.tokenFree(x, x.server(s).ino))
+	return !m.mustKill(x, s) && x.serverGoes(s, sAwaited, sUnmapped)
 }
 
 func (m *lifecycle) serverUnlocked(x *LifecycleState, s process) bool {

@@ -52,11 +52,15 @@ func (m *lifecycle) killClient(x *LifecycleState, c process) bool {
 
 // clientKilled is what Options.KillOnClose wants.
 func (m *lifecycle) clientKilled(x *LifecycleState, s process) bool {
+	return m.mustKill(x, s) && m.dead(x, x.record[x.server(s).ino-1].client)
+}
+
+func (m *lifecycle) mustKill(x *LifecycleState, s process) bool {
 	if !m.KillOnClose || !x.serverAt(s, sAwaited) || m.tokenFree(x, x.server(s).ino) {
 		return false
 	}
 	c := x.record[x.server(s).ino-1].client
-	return c != nobody && m.dead(x, c)
+	return c != nobody && x.client(c).pc.lives()
 }
 
 // hungClientKilled is the supervisor's policy.

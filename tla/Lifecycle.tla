@@ -511,15 +511,19 @@ Dead(c) ==
   /\ UNCHANGED <<lockPath, byte0, token, names, memory, srv, bad>>
 
 \* Options.KillOnClose: by the pidfd of the one that was let in.
-ClientKilled(s) ==
+MustKill(s) ==
   /\ KillOnClose /\ At(s, "awaited")
   /\ ~TokenFree(srv[s].ino) /\ record[srv[s].ino].client # None
-  /\ LET c == record[srv[s].ino].client IN cli[c].pc \notin {"idle", "dying"} /\ Dead(c)
+  /\ cli[record[srv[s].ino].client].pc \notin {"idle", "dying"}
+
+ClientKilled(s) ==
+  /\ MustKill(s) /\ Dead(record[srv[s].ino].client)
   /\ UNCHANGED left
 
+\* After a kill, too, it waits for the token and then gives up.
 ServerSegmentUnmapped(s) ==
   /\ At(s, "awaited")
-  /\ KillOnClose => TokenFree(srv[s].ino)
+  /\ ~MustKill(s)
   /\ ToS(s, "unmapped")
   /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
 
