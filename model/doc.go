@@ -2,7 +2,7 @@
 // are values and whose steps are functions, with no clock and no goroutine.
 //
 // Each machine equals the TLA+ module of the same name in tla/: the same states,
-// the same actions, the same invariants, the same mutants. That is not a manner
+// the same actions, the same properties, the same mutants. That is not a manner
 // of speaking: the tests let the checker of TLA+ write down every state and every
 // labelled edge of a configuration, and compare them with what [Explore] finds.
 // So whatever is judged by a machine is judged by the specification.
@@ -15,7 +15,9 @@
 // # Three uses
 //
 // As a model that is explored: [Explore] goes through all states, breadth first,
-// and returns the shortest way to one that breaks an invariant.
+// and returns the shortest way to one that breaks an invariant; [Live] asks of all
+// that was found what must come in the end, and returns a loop in which it does not,
+// though whatever has to go on does.
 //
 // As an oracle: [Machine.Do] takes a state and an action by its name and returns
 // the successor, or says that the machine does not allow it. A property test keeps

@@ -21,6 +21,7 @@ type Graph[S comparable] struct {
 	Depth  int // states on the longest of the shortest paths, as TLC counts
 
 	found []int32 // for each state the edge that led there first; -1: initial
+	whole bool    // nothing is missing
 }
 
 // An Edge leads from one state of a [Graph] to another. There may be several
@@ -111,6 +112,7 @@ func Explore[S comparable](m Machine[S], o Options) (*Graph[S], error) {
 			}
 		}
 	}
+	g.whole = true
 	return g, nil
 }
 
@@ -145,8 +147,12 @@ func (g *Graph[S]) PathTo(state int32) Path[S] {
 }
 
 func formatPath[S comparable](text func(S) string, p Path[S]) string {
+	return strings.TrimRight(text(p.States[0]), "\n") + "\n" + formatSteps(text, p, 0)
+}
+
+// formatSteps are the path's actions, numbered from behind the first ones.
+func formatSteps[S comparable](text func(S) string, p Path[S], before int) string {
 	var out strings.Builder
-	fmt.Fprintln(&out, strings.TrimRight(text(p.States[0]), "\n"))
 	width := 0
 	for _, a := range p.Actions {
 		width = max(width, len(a.String()))
@@ -156,7 +162,7 @@ func formatPath[S comparable](text func(S) string, p Path[S]) string {
 		if err != nil {
 			changes = []string{err.Error()}
 		}
-		fmt.Fprintf(&out, "%3d %-*s  %s\n", i+1, width, a, strings.Join(changes, ", "))
+		fmt.Fprintf(&out, "%3d %-*s  %s\n", before+i+1, width, a, strings.Join(changes, ", "))
 	}
 	return out.String()
 }

@@ -70,6 +70,8 @@ func TestExploreGivesUpAtItsBound(t *testing.T) {
 
 // Nobody must take a machine that does not know something for one that it judges.
 func TestMistakesOfTheCallerPanic(t *testing.T) {
+	whole, _ := Explore(stairs(1), Options{})
+	part, _ := Explore(stairs(9), Options{})
 	for what, mistake := range map[string]func(){
 		"an unknown invariant":   func() { _, _ = Explore(stairs(1), Options{Invariants: []string{"Law"}}) },
 		"an unknown fault":       func() { Gate(GateConfig{Goroutines: 1, Left: []string{"NoGates"}}) },
@@ -78,6 +80,8 @@ func TestMistakesOfTheCallerPanic(t *testing.T) {
 		"too many goroutines":    func() { Gate(GateConfig{Goroutines: maxGoroutines + 1}) },
 		"an action out of place": func() { stairs(1).Next(0, Action{"Down", ""}) },
 		"an unknown action":      func() { stairs(1).Next(0, Action{"Jump", ""}) },
+		"an unknown property":    func() { _ = Live(stairs(1), whole, []string{"Law"}) },
+		"a part of a graph":      func() { _ = Live(stairs(9), part, nil) },
 	} {
 		func() {
 			defer func() {

@@ -6,8 +6,7 @@ import (
 )
 
 // A LifecycleConfig bounds the Lifecycle machine, as the constants of the same
-// names do tla/Lifecycle.tla. ThawsFair and Returns are missing: they are about
-// fairness, which a machine has none of.
+// names do tla/Lifecycle.tla.
 type LifecycleConfig struct {
 	Servers, Clients int      // processes, called s1, s2 and c1, c2; each may start again after its end
 	MaxConn          int      // connections at a time
@@ -23,6 +22,8 @@ type LifecycleConfig struct {
 	Wait, KillOrphan bool     // Options of Listen
 	KillOnClose      bool     // Option of Close
 	KillHung         bool     // the supervisor kills a client that is called hung
+	ThawsFair        bool     // who freezes thaws some day
+	Returns          bool     // a client that has ended dials again some day
 	Mut              string   // the planted bug
 	Off              []string // defences that could mask it, switched off
 }
@@ -49,7 +50,9 @@ var lifecycleMutants = []string{
 // configuration is larger than a LifecycleState, or names what there is not.
 func Lifecycle(config LifecycleConfig) Machine[LifecycleState] {
 	m := newLifecycle(config)
-	return machine([]LifecycleState{m.init()}, m.rules(), m.invariants(), m.text)
+	all := machine([]LifecycleState{m.init()}, m.rules(), m.invariants(), m.text)
+	all.Fair, all.Temporal = m.fairness(), m.temporal()
+	return all
 }
 
 // A lifecycle is a machine's configuration, as its actions need it.

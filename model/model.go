@@ -37,6 +37,8 @@ type Machine[S comparable] struct {
 	Next       func(S, Action) S // the successor; it panics if the action may not happen
 	Invariants []Invariant[S]
 	Text       func(S) string // the state as TLC prints it: a line "/\ name = value" for each variable
+	Fair       []Fairness[S]  // what is not put off for ever; only Live asks
+	Temporal   []LeadsTo[S]   // what must come in the end; several of one name are one property
 }
 
 // Do returns the successor of s by the action, or a [*NotAllowedError].
