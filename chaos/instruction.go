@@ -14,7 +14,7 @@ type InstructionOptions struct {
 	Seed uint64
 
 	// Only, if not empty, is one crash point, as a failure names it:
-	// victim/operation/instruction.
+	// victim/operation/place.
 	Only string
 }
 

@@ -40,7 +40,9 @@ type duel struct {
 	taken   int    // by the victim
 	free    int    // released by it
 	partly  bool   // the tracee's end came before the operation's
-	steps   int    // instructions done
+	at      place  // behind what it has executed
+	steps   int    // instructions that it was stepped through
+	shift   uint64 // from its addresses to those of this process
 }
 
 // A lane is a stream with the position at which each of its messages ends.
@@ -102,7 +104,7 @@ func (d *duel) begin() error {
 			return err
 		}
 		if m.kind == markBegin {
-			d.thread = thread
+			d.thread, d.shift = thread, landmark()-m.value
 			break
 		}
 		if err := d.prelude(m); err != nil {
@@ -260,10 +262,10 @@ func until(ctx context.Context, holds func() bool) error {
 	return nil
 }
 
-// advance steps the victim until it has made so many steps, or its operation has
-// ended. each sees the memory and registers after every instruction.
-func (d *duel) advance(limit int, each func(image, *registers)) error {
-	for d.steps < limit {
+// advance steps the victim up to a place, or to the end of its operation. each
+// sees the memory after every instruction, and the registers before it.
+func (d *duel) advance(limit place, each func(image, *registers)) error {
+	for d.steps < longest {
 		if d.steps%1024 == 0 {
 			d.t.guard.Reset(traceeLimit) // it moves
 		}
@@ -274,8 +276,12 @@ func (d *duel) advance(limit int, each func(image, *registers)) error {
 		if m, found := r.mark(r.nextNumber()); found && m.kind == markEnd {
 			return nil
 		}
+		next := d.next(&r)
+		if next.compare(limit) > 0 {
+			break
+		}
 		if d.o.answer != nil && atCall(d.thread, &r, unix.SYS_FUTEX_WAITV) {
-			if limit == d.steps+1 {
+			if next == limit {
 				return d.fallAsleep()
 			}
 			d.answered = make(chan error, 1)
@@ -284,6 +290,7 @@ func (d *duel) advance(limit int, each func(image, *registers)) error {
 		if err := d.t.step(d.thread); err != nil {
 			return err
 		}
+		d.at = next
 		d.steps++
 		if each != nil {
 			each(d.memory.take(), &r)
@@ -293,9 +300,10 @@ func (d *duel) advance(limit int, each func(image, *registers)) error {
 	return nil
 }
 
-// passCalls runs the victim until so many of its system calls have returned.
+// passCalls runs the victim until so many system calls of its operation have
+// returned.
 func (d *duel) passCalls(count int) error {
-	for count > 0 {
+	for d.at.calls < count {
 		if err := d.t.runToCall(d.thread); err != nil {
 			return err
 		}
@@ -303,10 +311,17 @@ func (d *duel) passCalls(count int) error {
 		if err != nil {
 			return err
 		}
-		if why == stopExit {
-			count--
-		}
 		d.thread.signal = 0
+		if why != stopExit {
+			continue
+		}
+		r, err := readRegisters(d.thread.id)
+		if err != nil {
+			return fmt.Errorf("%w: registers: %w", errEnded, err)
+		}
+		if makesCalls(d.functionAt(r.pc())) {
+			d.at.calls++
+		}
 	}
 	return nil
 }
@@ -320,7 +335,6 @@ func (d *duel) atEnd() bool {
 
 // fallAsleep lets the victim into its sleep, and leaves it there.
 func (d *duel) fallAsleep() error {
-	d.steps++
 	d.partly = true
 	if err := orDead(unix.PtraceSingleStep(d.thread.id)); err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -84,7 +83,7 @@ func mayTrace() (why error) {
 type crossing struct {
 	o        *operation
 	role     ipc.Role
-	only     int // the one instruction to crash at, or 0
+	only     place // the one to crash at, or zero
 	report   *Report
 	random   *rand.Rand
 	deadline time.Time // zero: none
@@ -94,7 +93,8 @@ type crossing struct {
 	length  int              // instructions
 	changes []int            // those that changed the memory
 	ours    []int            // those of package ipc
-	calls   []int            // system calls
+	calls   []int            // its system calls
+	places  []place          // behind each, and before the first
 	wanted  int              // instructions to be killed behind
 	crashed int              // and those it was killed behind
 }
@@ -102,8 +102,8 @@ type crossing struct {
 func (c *crossing) String() string { return c.role.String() + " " + c.o.name }
 
 // coordinate is the line that crashes there again.
-func (c *crossing) coordinate(at int) string {
-	return playAgain(instructionLayer, fmt.Sprintf("%v/%s/%d", c.role, c.o.name, at))
+func (c *crossing) coordinate(at place) string {
+	return playAgain(instructionLayer, fmt.Sprintf("%v/%s/%v", c.role, c.o.name, at))
 }
 
 // run crosses the operation, as far as the context lets it.
@@ -115,7 +115,7 @@ func (c *crossing) run(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			c.report.Fail("harness", c.coordinate(0), "%v: %s", c, stable(err.Error()))
+			c.report.Fail("harness", c.coordinate(place{}), "%v: %s", c, stable(err.Error()))
 			return
 		}
 	}
@@ -131,7 +131,7 @@ func (c *crossing) run(ctx context.Context) {
 			break
 		}
 		if err != nil {
-			c.report.Fail("harness", c.coordinate(at), "%v, killed behind instruction %d: %s", c, at, stable(err.Error()))
+			c.report.Fail("harness", c.coordinate(at), "%v, killed behind instruction %v: %s", c, at, stable(err.Error()))
 			break
 		}
 		c.crashed++
@@ -220,19 +220,14 @@ func (c *crossing) walk(ctx context.Context) error {
 	released := d.memory.released()
 	raw, last := d.memory.take(), d.image(released)
 	c.found, c.length = map[image]bool{last: true}, 0
-	c.changes, c.ours, c.calls = nil, nil, nil
-	isCall := map[uint64]bool{} // by address
-	err = d.advance(longest, func(now image, r *registers) {
+	c.changes, c.ours, c.calls, c.places = nil, nil, nil, []place{{}}
+	err = d.advance(place{calls: longest}, func(now image, r *registers) {
 		c.length++
-		call, seen := isCall[r.pc()]
-		if !seen {
-			call = callsAt(d.thread, r.pc())
-			isCall[r.pc()] = call
-		}
-		if call {
+		if d.at.calls > c.places[c.length-1].calls {
 			c.calls = append(c.calls, c.length)
 		}
-		if strings.HasPrefix(functionAt(r.pc()), "github.com/tandem-ipc/tandem/ipc.") {
+		c.places = append(c.places, d.at)
+		if strings.HasPrefix(d.functionAt(r.pc()), module+"ipc.") {
 			c.ours = append(c.ours, c.length)
 		}
 		if now == raw {
@@ -248,35 +243,26 @@ func (c *crossing) walk(ctx context.Context) error {
 	if d.partly {
 		return fmt.Errorf("no end behind %d instructions", longest)
 	}
-	_, err = d.judge(c.report, c.coordinate(c.length))
+	_, err = d.judge(c.report, c.coordinate(c.places[c.length]))
 	return err
-}
-
-// functionAt names the function of an address. The victim is this binary, so it
-// lies where it lies here.
-func functionAt(pc uint64) string {
-	if f := runtime.FuncForPC(uintptr(pc)); f != nil {
-		return f.Name()
-	}
-	return ""
 }
 
 // compare holds the images between instructions against those at the steps.
 func (c *crossing) compare() {
 	for at := range c.found {
 		if _, known := c.stepOf[at]; !known {
-			c.report.Fail("steps", c.coordinate(0), "%v: an instruction leaves an image that no step has: %s", c, at.describe())
+			c.report.Fail("steps", c.coordinate(place{}), "%v: an instruction leaves an image that no step has: %s", c, at.describe())
 		}
 	}
 	for at, name := range c.stepOf {
 		if !c.found[at] {
-			c.report.Fail("steps", c.coordinate(0), "%v: no instruction leaves the image of step %s: %s", c, name, at.describe())
+			c.report.Fail("steps", c.coordinate(place{}), "%v: no instruction leaves the image of step %s: %s", c, name, at.describe())
 		}
 	}
 }
 
-// crash kills the victim behind its at-th instruction, and judges what is left.
-func (c *crossing) crash(ctx context.Context, at int) error {
+// crash kills the victim at a place, and judges what is left.
+func (c *crossing) crash(ctx context.Context, at place) error {
 	d, err := newDuel(ctx, c.o, c.role, false)
 	defer d.close()
 	if err != nil {
@@ -285,12 +271,8 @@ func (c *crossing) crash(ctx context.Context, at int) error {
 	released := d.memory.released()
 	if c.o.name == reattach {
 		// It is long: run to the last system call before, and step from there.
-		before, _ := slices.BinarySearch(c.calls, at+1)
-		if err := d.passCalls(before); err != nil {
+		if err := d.passCalls(at.calls); err != nil {
 			return err
-		}
-		if before > 0 {
-			d.steps = c.calls[before-1]
 		}
 	}
 	if err := d.advance(at, nil); err != nil {
@@ -298,7 +280,7 @@ func (c *crossing) crash(ctx context.Context, at int) error {
 	}
 	name, known := c.stepOf[d.image(released)]
 	if !known {
-		c.report.Fail("steps", c.coordinate(at), "%v: instruction %d leaves an image that no step has: %s", c, at, d.memory.take().describe())
+		c.report.Fail("steps", c.coordinate(at), "%v: instruction %v leaves an image that no step has: %s", c, at, d.memory.take().describe())
 	}
 	sound, err := d.judge(c.report, c.coordinate(at))
 	if err != nil {

@@ -162,7 +162,7 @@ func (v *victim) play(o *operation) error {
 	}
 	v.compose(o.sends)
 	markPrepared.here(0)
-	markBegin.here(0)
+	markBegin.here(landmark())
 	return o.run(v)
 }
 

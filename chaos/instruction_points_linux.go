@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,11 +18,11 @@ import (
 func crossingsOf(only string) (list []*crossing, err error) {
 	if only != "" {
 		victim, rest, _ := strings.Cut(only, "/")
-		name, index, _ := strings.Cut(rest, "/")
-		at, err := strconv.Atoi(index)
+		name, where, _ := strings.Cut(rest, "/")
+		at, err := parsePlace(where)
 		o := operations[name]
 		if o == nil || err != nil {
-			return nil, fmt.Errorf("%q is not victim/operation/instruction", only)
+			return nil, fmt.Errorf("%q is not victim/operation/place", only)
 		}
 		for _, role := range o.victims {
 			if role.String() == victim {
@@ -72,10 +71,11 @@ func boolean(b bool) int {
 
 // points lists the instructions to crash behind: first those around each store,
 // then the others in the order of a draw.
-func (c *crossing) points() (list []int) {
-	if c.only > 0 {
-		return []int{c.only}
+func (c *crossing) points() (points []place) {
+	if c.only != (place{}) {
+		return []place{c.only}
 	}
+	var list []int
 	for _, at := range c.changes {
 		list = append(list, at-1, at)
 	}
@@ -85,12 +85,13 @@ func (c *crossing) points() (list []int) {
 	for _, at := range append(list, rest...) {
 		taken[at] = true
 	}
-	list = slices.DeleteFunc(append(list, rest...), func(at int) bool {
-		first := taken[at]
+	for _, at := range append(list, rest...) {
+		if taken[at] {
+			points = append(points, c.places[at])
+		}
 		delete(taken, at)
-		return !first
-	})
-	return list
+	}
+	return points
 }
 
 // rest lists what else there is to crash behind: everything in the hot path, and

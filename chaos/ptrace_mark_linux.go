@@ -30,7 +30,7 @@ const (
 	markTaken    // one message was handed out
 	markReleased // and one released
 	markPrepared // all is as the operation is to find it
-	markBegin
+	markBegin    // the value is an address
 	markEnd
 	markStep // the hook was called; the value is the step
 )
