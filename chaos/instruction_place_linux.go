@@ -94,5 +94,5 @@ func landmark() uint64 { return uint64(reflect.ValueOf(landmark).Pointer()) }
 // makesCalls reports whether a function makes the system calls that are asked for
 // by others than the runtime.
 func makesCalls(function string) bool {
-	return strings.HasPrefix(function, "internal/runtime/syscall/")
+	return strings.HasPrefix(function, "internal/runtime/syscall")
 }
