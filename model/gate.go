@@ -1,6 +1,9 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // maxGoroutines is for how many goroutines a GateState has room.
 const maxGoroutines = 4
@@ -88,7 +91,9 @@ func Gate(config GateConfig) Machine[GateState] {
 		panic(fmt.Sprintf("model: a GateState has no room for %+v", config))
 	}
 	c := &gate{config, faultsNamed(gateFaults, config.Left)}
-	return machine([]GateState{{}}, c.rules(), c.invariants(), c.text)
+	all := machine([]GateState{{}}, c.rules(), c.invariants(), c.text)
+	all.Fair, all.Temporal = c.fairness(), c.temporal()
+	return all
 }
 
 func (c *gate) rules() []rule[GateState] {
@@ -299,6 +304,32 @@ func (c *gate) oneWaits(s GateState) bool {
 		}
 	}
 	return count <= 1
+}
+
+// fairness is what goes on: the peer, who is at the gate, and who waits for it again
+// and again; nobody must be cancelled.
+func (c *gate) fairness() []Fairness[GateState] {
+	fair := func(strong bool, of string, actions ...string) Fairness[GateState] {
+		return Fairness[GateState]{actions[0] + "(" + of + ")", strong, func(_ GateState, a Action) bool {
+			return a.Args == of && slices.Contains(actions, a.Name)
+		}}
+	}
+	all := []Fairness[GateState]{fair(false, "", "Published", "WaitLoaded", "Notified")}
+	for g := range c.Goroutines {
+		of := fmt.Sprint(g + 1)
+		all = append(all, fair(true, of, "GateTaken"),
+			fair(false, of, "GateLeft", "CountLoaded", "FlagsLoaded", "PositionLoaded", "Armed", "Sleeping"),
+			fair(false, of, "CancelRaised", "CancelNotified"))
+	}
+	return all
+}
+
+// temporal says that a cancelled call returns, whoever holds the gate.
+func (c *gate) temporal() (all []LeadsTo[GateState]) {
+	for g := range c.Goroutines {
+		all = append(all, LeadsTo[GateState]{"M7_Live", func(s GateState) bool { return s.Cancel[g] }, func(s GateState) bool { return s.PC[g] == gateDone }})
+	}
+	return all
 }
 
 func (c *gate) text(s GateState) string {

@@ -17,12 +17,16 @@ func TestFairnessIsThatOfTheModules(t *testing.T) {
 	life := LifecycleConfig{Servers: 1, Clients: 1, MaxConn: 1, FreezeWho: []string{"s1"}, ThawsFair: true, Returns: true}
 	anywhere := Lifecycle(life).Init[0]
 	anywhere.cli[0].pc, anywhere.cli[0].k = cOver, 1 // where no step is an exception
+	ring := RingConfig{Cap: 1, MaxMsg: 1, MaxGen: 1, Client: Producer, Batch: 1, Eager: true}
+	doors := GateConfig{Goroutines: 1}
 	for _, m := range []struct {
 		module, heading string
 		fair            []string
 		least           int
 	}{
 		{"Lifecycle", "Fairness ==", fairnessOf(Lifecycle(life), newLifecycle(life).rules(), anywhere), 14},
+		{"Ring", "Fair ==", fairnessOf(Ring(ring), newRing(ring).rules(), RingState{}), 9},
+		{"Gate", "FairSpec ==", fairnessOf(Gate(doors), (&gate{GateConfig: doors}).rules(), GateState{}), 4},
 	} {
 		text, err := os.ReadFile("../tla/" + m.module + ".tla")
 		if err != nil {
@@ -100,6 +104,10 @@ func TestFairnessIsNeeded(t *testing.T) {
 		t.Skip("one goroutine")
 	}
 	isNeeded(t, "lifecycle", "MCLifecycle", func(s setting) Machine[LifecycleState] { return Lifecycle(lifecycleConfig(t, s)) })
+	isNeeded(t, "ring", "MCRing", func(s setting) Machine[RingState] { return Ring(ringConfig(t, s)) },
+		"CancelGoesOn", "Renewed") // nothing is cancelled where they are judged
+	isNeeded(t, "gate", "Gate", func(s setting) Machine[GateState] { return Gate(gateConfig(t, s)) },
+		"Published", "GateTaken") // who is cancelled in the queue leaves, and who waits has the gate
 }
 
 // isNeeded looks at what a manifest's small configurations say of all fairnesses, but
@@ -172,5 +180,37 @@ func TestLifecycleIsLiveElsewhere(t *testing.T) {
 			t.Errorf("%+v: %v", config, err)
 		}
 		t.Logf("%d states", len(g.States))
+	}
+}
+
+// Nobody has to do what uses up a budget of faults; all else somebody has to, but for
+// calling a server hung and taking a verdict back. So the actions that are fair in
+// some states only are so in the right ones.
+func TestLifecycleFairnessUsesUpNoBudget(t *testing.T) {
+	t.Parallel()
+	not := []string{"ServerHung", "ServerRecovered", "ClientRecovered"}
+	seen := map[string]bool{}
+	for _, name := range []string{"lifecycle_live_closes", "lifecycle_live_closes_slow", "lifecycle_live_thaws"} {
+		m := Lifecycle(lifecycleConfig(t, settingNamed(t, "lifecycle", name)))
+		g, err := Explore(m, Options{Invariants: []string{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range g.Edges {
+			from, to := g.States[e.From], g.States[e.To]
+			uses := from.left != to.left
+			fair := slices.ContainsFunc(m.Fair, func(f Fairness[LifecycleState]) bool { return f.Is(from, e.Action) })
+			if fair == uses && !slices.Contains(not, e.Action.Name) {
+				t.Fatalf("%s: %v uses up a budget: %v, and is fair: %v, in\n%s", name, e.Action, uses, fair, m.Text(from))
+			}
+			if uses {
+				seen[e.Action.Name] = true
+			}
+		}
+	}
+	for _, action := range []string{"TokenAwaited", "DialFailed", "GoodbyeSaid"} {
+		if !seen[action] {
+			t.Errorf("%s uses up no budget", action)
+		}
 	}
 }

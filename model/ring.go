@@ -3,7 +3,7 @@ package model
 import "fmt"
 
 // A RingConfig bounds the machine [Ring]; its fields are the constants of
-// tla/MCRing.tla, but for Eager, which is about fairness.
+// tla/MCRing.tla.
 type RingConfig struct {
 	Cap              int  // slots of the ring, 8 at most
 	MaxMsg           int  // messages per generation
@@ -17,6 +17,7 @@ type RingConfig struct {
 	Aborts           bool // reservations may be given back
 	Tso              bool // stores pass through a buffer
 	Idle             bool // sleeps end for no reason
+	Eager            bool // what is held is released in the end
 	Left             []string
 }
 
@@ -95,7 +96,9 @@ func Ring(config RingConfig) Machine[RingState] {
 		Cancels: [2]int16{int16(config.CancelP), int16(config.CancelC)},
 		Freezes: [2]int16{int16(config.FreezeP), int16(config.FreezeC)},
 	}
-	return machine([]RingState{start}, c.rules(), c.invariants(), c.text)
+	all := machine([]RingState{start}, c.rules(), c.invariants(), c.text)
+	all.Fair, all.Temporal = c.fairness(), c.temporal(start)
+	return all
 }
 
 func newRing(config RingConfig) *ring {

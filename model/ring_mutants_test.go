@@ -30,21 +30,16 @@ func TestChannelHolds(t *testing.T) {
 		func(*testing.T, setting, *Graph[ChannelState]) map[string]string { return nil })
 }
 
-// parts finds out about the properties of a setting that are no invariants.
-type parts[S comparable] func(*testing.T, setting, *Graph[S]) map[string]string
+// A partsOf finds out about the properties of a setting that are no invariants.
+type partsOf[S comparable] func(*testing.T, setting, *Graph[S]) map[string]string
 
-func holds[S comparable](t *testing.T, manifest, module string, of func(setting) Machine[S], other parts[S]) {
+func holds[S comparable](t *testing.T, manifest, module string, of func(setting) Machine[S], other partsOf[S]) {
 	for _, s := range settings(t, manifest) {
 		if s.Module != module || s.Kind == "mutant" || s.Distinct > large && !*everything || s.Distinct > 2000 && underRace {
 			continue
 		}
 		m := of(s)
-		invariants := []string{} // nil would be all
-		for _, name := range s.checked {
-			if slices.ContainsFunc(m.Invariants, func(v Invariant[S]) bool { return v.Name == name }) {
-				invariants = append(invariants, name)
-			}
-		}
+		invariants, _ := split(m, s)
 		if s.Kind == "reach" {
 			breaks(t, m, s)
 			continue
@@ -84,7 +79,7 @@ func TestGateMutantsAreCaught(t *testing.T) {
 	mutantsAreCaught(t, "gate", func(s setting) Machine[GateState] { return Gate(gateConfig(t, s)) }, gateParts)
 }
 
-func mutantsAreCaught[S comparable](t *testing.T, manifest string, of func(setting) Machine[S], other parts[S]) {
+func mutantsAreCaught[S comparable](t *testing.T, manifest string, of func(setting) Machine[S], other partsOf[S]) {
 	if testing.Short() || underRace {
 		t.Skip("many states, and one goroutine")
 	}

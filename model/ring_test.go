@@ -9,7 +9,7 @@ import (
 func ringConfig(t *testing.T, s setting) RingConfig {
 	t.Helper()
 	var config RingConfig
-	s.fill(t, &config, "Eager") // which is about fairness
+	s.fill(t, &config)
 	return config
 }
 
