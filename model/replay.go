@@ -230,6 +230,7 @@ func (r *replayer[S]) acts(p place[S], a Action) (q place[S], e Event, ok bool, 
 		q.at++
 		return q, e, coming < len(own) && own[coming] == p.at && r.events[p.at].Name == e.Name, nil
 	}
+	r.forget(&q, e)
 	switch {
 	case p.behind&bit != 0:
 		q.behind &^= bit
@@ -243,6 +244,18 @@ func (r *replayer[S]) acts(p place[S], a Action) (q place[S], e Event, ok bool, 
 	}
 	next := r.events[own[coming]]
 	return q, e, !next.Early && next.Name == e.Name, nil
+}
+
+// forget forgets what the former lives of a thread have left unrecorded: they act
+// no more. Whatever it was, the rest of the record is the same.
+func (r *replayer[S]) forget(q *place[S], e Event) {
+	for before := e.Life - 1; before >= 0 && q.ahead|q.behind != 0; before-- {
+		t, known := r.thread[life{e.Who, before}]
+		if own := r.own[t]; known && (len(own) == 0 || own[len(own)-1] < q.at) {
+			q.ahead &^= 1 << t
+			q.behind &^= 1 << t
+		}
+	}
 }
 
 // parted says where the record and the machine have.

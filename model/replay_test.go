@@ -260,3 +260,55 @@ func TestReplayWayIsARunOfTheMachine(t *testing.T) {
 		t.Errorf("%d recorded actions for %d events\n%s", seen, len(record), again)
 	}
 }
+
+// A mayfly is a machine whose process acts, or not, and is killed, again and again.
+type mayfly struct {
+	lives int
+	acted bool
+}
+
+// What the dead have left unrecorded matters to nobody: a search that kept it would
+// have as many places as there are sets of lives.
+func TestReplayForgetsTheDead(t *testing.T) {
+	m := Machine[mayfly]{
+		Init: []mayfly{{}},
+		Actions: func(s mayfly) []Action {
+			if s.acted {
+				return []Action{{Name: "Killed"}}
+			}
+			return []Action{{Name: "Acted"}, {Name: "Killed"}}
+		},
+		Next: func(s mayfly, a Action) mayfly {
+			if a.Name == "Killed" {
+				return mayfly{lives: s.lives + 1}
+			}
+			return mayfly{s.lives, true}
+		},
+		Text: func(s mayfly) string { return fmt.Sprintf("/\\ lives = %d", s.lives) },
+	}
+	sees := func(from mayfly, a Action, _ mayfly) (Event, bool) {
+		if a.Name == "Killed" {
+			return Event{Who: Kernel, Name: "Killed"}, true
+		}
+		return Event{Who: "x", Life: from.lives, Name: "Acted"}, true
+	}
+	var killed []Event
+	for range 40 {
+		killed = append(killed, Event{Who: Kernel, Name: "Killed"})
+	}
+	for _, record := range []struct {
+		last []Event
+		at   int // the event that cannot be; -1: none
+	}{
+		{events(t, "x/40 Acted"), -1},
+		{events(t, "x/40 Acted, x/39 Acted"), -1}, // which it did while it lived
+		{events(t, "x/39 Acted Acted"), 41},
+		{events(t, "x/41 Acted"), 40},
+	} {
+		n, err := ReplayConcurrent(m, sees, slices.Concat(killed, record.last))
+		var parted *ReplayError
+		if record.at < 0 && err != nil || record.at >= 0 && (!errors.As(err, &parted) || n != record.at) {
+			t.Errorf("%v: followed to event %d: %v", record.last, n, err)
+		}
+	}
+}
