@@ -93,7 +93,7 @@ func (u *puppet) do(words []string, n []int) (answer string) {
 	case "dial":
 		if u.e, err = ipc.Dial(context.Background(), u.Path, u.options()); err == nil {
 			go u.watch()
-			return "up"
+			return fmt.Sprint("up ", u.e.Attachment())
 		}
 	case "send", "reserve", "abort", "batch":
 		if err = u.send(words[0], n[1:]); err == nil {
@@ -116,7 +116,8 @@ func (u *puppet) do(words []string, n []int) (answer string) {
 		<-u.e.Done()
 		return "done"
 	case "state":
-		return u.e.Peer().State.String()
+		peer := u.e.Peer()
+		return fmt.Sprint(peer.State, " ", peer.Attachment)
 	case "close":
 		if err = u.e.Close(); err == nil {
 			return "done"

@@ -24,6 +24,7 @@ type stage struct {
 	up       [2]bool      // has an endpoint whose process lives
 	frozen   [2]bool
 	attached bool // a client has come in this generation
+	number   int  // attachment of the last client that is up
 	orphaned bool // the client's server has ended, and the client is told so
 	owed     [2]bool
 	leaving  bool // the server closes, and waits for its client to leave
@@ -218,6 +219,12 @@ func (g *stage) startClient(int) {
 	n, prefix := g.fuse(9)
 	g.members[clientSide] = g.launch(tracedRole{})
 	steps, answer := g.ask(clientSide, "%sdial", prefix)
+	if number, up := strings.CutPrefix(answer, "up "); up {
+		answer = "up"
+		if _, err := fmt.Sscan(number, &g.number); err != nil {
+			g.differs("harness", "a client that is up says %q", number)
+		}
+	}
 	if answer != "up" && (answer != "dead" || n == 0) {
 		g.differs("L7 ClientRestart", "a client that may come says %q", answer)
 	}
@@ -382,14 +389,19 @@ func (g *stage) restart(int) {
 	g.startClient(clientSide)
 }
 
-// wait waits until a frozen side is called hung, and no more than that (L5).
+// wait waits until a frozen side is called hung, and no more than that (L5). What
+// the server says of a former client is that one's.
 func (g *stage) wait(side int) {
 	for {
-		_, state := g.ask(side, "state")
-		switch state {
-		case "hung":
+		_, answer := g.ask(side, "state")
+		state, number := "", 0
+		if _, err := fmt.Sscan(answer, &state, &number); err != nil {
+			g.differs("harness", "the %s says that its peer is %q", sideNames[side], answer)
+		}
+		switch {
+		case state == "hung":
 			return
-		case "attached", "absent":
+		case state == "attached", state == "absent", side == serverSide && number < g.number:
 			runtime.Gosched()
 		default:
 			g.differs("L5 TrueVerdict", "a frozen %s is called %s", sideNames[1-side], state)
