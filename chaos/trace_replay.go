@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -37,13 +38,13 @@ func (p *replayer) replay(t *trace, r *Report) (rejected []Failure) {
 		rejected = append(rejected, Failure{"harness", fmt.Sprintf("%d events found no room in the recorder", t.Lost), ""})
 	}
 	r.Count("events recorded", len(t.Events))
-	enter := func(contract, what, text string, f followed) {
+	enter := func(contract, what, text string, events []model.Event, f followed) {
 		r.Count(what+" replayed", 1)
 		for name, n := range f.took {
 			r.Count(name, n)
 		}
 		if f.err != nil {
-			rejected = append(rejected, Failure{contract, fmt.Sprintf("%s: %v", text, f.err), ""})
+			rejected = append(rejected, Failure{contract, fmt.Sprintf("%s: %v%s", text, f.err, recordBefore(f.err, events)), ""})
 		}
 	}
 	for _, d := range t.ringTraces() {
@@ -52,7 +53,7 @@ func (p *replayer) replay(t *trace, r *Report) (rejected []Failure) {
 		}
 		r.Count("events replayed", len(d.Events))
 		r.Count(eventsLeft, d.Left)
-		enter("Ring", "directions", d.String(), p.follow(d.config(), d.Events, func() followed {
+		enter("Ring", "directions", d.String(), d.Events, p.follow(d.config(), d.Events, func() followed {
 			way, err := model.ReplayWay(d.machine())
 			return followed{err, tookRing(way)}
 		}))
@@ -60,11 +61,27 @@ func (p *replayer) replay(t *trace, r *Report) (rejected []Failure) {
 	l := t.lifeTrace()
 	r.Count("events replayed", len(l.Events))
 	r.Count(eventsLeft, l.Left)
-	enter("Lifecycle", "life cycles", l.String(), p.follow(l.config(), l.Events, func() followed {
+	enter("Lifecycle", "life cycles", l.String(), l.Events, p.follow(l.config(), l.Events, func() followed {
 		way, err := model.ReplayWay(l.machine())
 		return followed{err, tookLife(way)}
 	}))
 	return rejected
+}
+
+// recordBefore is what was recorded up to where a machine could not follow, and a
+// little further.
+func recordBefore(err error, events []model.Event) string {
+	var parted *model.ReplayError
+	if !errors.As(err, &parted) {
+		return ""
+	}
+	const before, behind = 60, 5
+	var text strings.Builder
+	text.WriteString("\nThe record there:")
+	for i := max(0, parted.Index-before); i < min(len(events), parted.Index+behind); i++ {
+		fmt.Fprintf(&text, "\n%4d %v", i, events[i])
+	}
+	return text.String()
 }
 
 // follow is what came, or comes, of events within the bounds of a machine.
