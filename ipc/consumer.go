@@ -78,7 +78,11 @@ func (c *consumer) look() (bool, error) {
 	if c.cursor == writePos {
 		return false, c.starving()
 	}
-	return c.writePos.advance(seen, writePos), nil
+	if c.writePos.advance(seen, writePos) {
+		return true, nil
+	}
+	// It is frozen, before anybody says why: what was checked by then can be taken.
+	return c.cursor != c.limit(), nil
 }
 
 // attend is look when an attachment has ended or the peer's memory was replaced.

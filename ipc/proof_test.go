@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,50 @@ func TestL5M5AClientWhoseSocketEndsLivesUntilItsTokenIsFree(t *testing.T) {
 	}
 	if _, err := server.Receive(ctx); !errors.Is(err, ErrPeerDied) {
 		t.Fatalf("behind its last message: %v, want %v", err, ErrPeerDied)
+	}
+}
+
+// While the server takes the account of a client that is gone, what that client
+// committed is there to be received (M5): nobody waits for the account.
+func TestM5WhatIsCommittedCanBeTakenDuringTheAccount(t *testing.T) {
+	ctx, path := testContext(t), testPath(t)
+	server := new(atomic.Pointer[Endpoint])
+	asleep, again := make(chan struct{}, 1), make(chan struct{}, 1)
+	received, judged := make(chan error, 2), make(chan error, 2)
+	var account atomic.Bool
+	server.Store(listenHere(t, path, &Options{HeartbeatInterval: time.Hour, Spin: NoSpin, Hook: func(at step.ID, _ uint64) {
+		switch at {
+		case step.Sleeping:
+			heard := asleep
+			if account.Load() {
+				heard = again
+			}
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+		case step.AccountTaken:
+			account.Store(true)
+			server.Load().bell.interrupt()
+			select {
+			case err := <-received:
+				judged <- err
+			case <-again:
+				judged <- errors.New("the receiver waits again")
+			}
+		}
+	}}))
+	client := rawAttach(t, path)
+	nextEvent(t, server.Load(), EventAttached)
+	go func() {
+		_, err := server.Load().Receive(ctx)
+		received <- err
+	}()
+	<-asleep
+	client.own.control.writePos.Store(client.record(0, 7, 0)) // and wakes nobody
+	client.leave()
+	if err := <-judged; err != nil {
+		t.Errorf("while the account is taken: %v", err)
 	}
 }
 
