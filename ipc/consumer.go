@@ -111,7 +111,8 @@ func (c *consumer) attend(writePos uint64) (bool, error) {
 	if !c.ring.isWritePos(limit, seen, c.views.readPosOf(c)) {
 		return false, c.suspect(seen)
 	}
-	return c.writePos.advance(seen, limit) && c.cursor != limit, nil
+	c.writePos.advance(seen, limit) // or it is frozen, as in look
+	return c.cursor != c.limit(), nil
 }
 
 // suspect drops the peer if its writePos is wrong for sure. It returns nil if that
