@@ -21,7 +21,7 @@ func (s *server) accept() {
 		fd, _, err := unix.Accept4(s.listener, unix.SOCK_CLOEXEC)
 		if s.e.closing.Load() {
 			if err == nil {
-				_ = unix.Close(fd)
+				s.turnAway(fd)
 			}
 			return
 		}
@@ -32,7 +32,7 @@ func (s *server) accept() {
 			continue
 		}
 		if !s.takeSlot() {
-			_ = unix.Close(fd)
+			s.turnAway(fd)
 			return
 		}
 		s.e.hook(step.ConnectionAccepted, uint64(fd))
@@ -44,6 +44,13 @@ func (s *server) accept() {
 		s.e.workers.Add(1)
 		go s.handshake(c)
 	}
+}
+
+// turnAway drops a connection to a server that closes, as if it had never been
+// accepted: whoever sees the end of one finds nobody to connect to again.
+func (s *server) turnAway(fd int) {
+	<-s.shut
+	_ = unix.Close(fd)
 }
 
 // takeSlot waits for a slot for one more handshake, or until Close. Who comes

@@ -125,3 +125,35 @@ func TestL5ACloseBeforeTheProofTellsNoEnd(t *testing.T) {
 		}
 	}
 }
+
+// A server that closes waits for the calls under way before it shuts its listener.
+// Nobody who connects meanwhile is dropped before that: it would only connect again.
+func TestCloseDropsNobodyBeforeItsListenerIsShut(t *testing.T) {
+	ctx, path := testContext(t), testPath(t)
+	underWay, goOn := make(chan struct{}), make(chan struct{})
+	server := listenHere(t, path, &Options{Spin: NoSpin, Hook: func(at step.ID, _ uint64) {
+		if at == step.DataArmed {
+			close(underWay)
+			<-goOn
+		}
+	}})
+	received, closed := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := server.Receive(ctx); received <- err }()
+	<-underWay
+	go func() { closed <- server.Close() }()
+	<-server.closed
+	client := rawConnect(t, path)
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(client.fd), Events: unix.POLLIN}}, 50); n != 0 && err == nil {
+		t.Error("a connection was dropped while others could connect")
+	}
+	close(goOn)
+	if _, _, err := client.receive(0); err == nil {
+		t.Error("a server that closes says something to one who has said nothing")
+	}
+	if err := <-received; !errors.Is(err, ErrClosed) {
+		t.Errorf("Receive: %v, want %v", err, ErrClosed)
+	}
+	if err := <-closed; err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}

@@ -25,6 +25,7 @@ type server struct {
 	// admission lets one handshake at a time take the token.
 	admission   sync.Mutex
 	slots       chan struct{} // bounds the handshakes under way
+	shut        chan struct{} // closed when nobody can connect any more
 	connections uint64        // so far; the accept loop's own
 
 	// Guarded by e.mu:
@@ -48,6 +49,7 @@ type attachment struct {
 func (s *server) serve() {
 	s.handshakes = make(map[*conn]uint64)
 	s.slots = make(chan struct{}, maxHandshakes)
+	s.shut = make(chan struct{})
 	s.e.workers.Add(2)
 	go s.e.pulse()
 	go s.accept()
@@ -166,6 +168,7 @@ func (s *server) unlinkPath() error {
 func (s *server) close() error {
 	e := s.e
 	_ = unix.Shutdown(s.listener, unix.SHUT_RDWR) // ends accept
+	close(s.shut)
 	unlinkErr := s.unlinkPath()
 	e.hook(step.PathUnlinked, 0)
 	_ = unix.Close(s.listener)
