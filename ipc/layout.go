@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"os"
 	"structs"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 )
@@ -98,14 +99,14 @@ var layoutFields = []struct {
 }
 
 // layoutFingerprint tells two layouts apart whose version was not raised.
-func layoutFingerprint() uint64 {
+var layoutFingerprint = sync.OnceValue(func() uint64 {
 	h := fnv.New64a()
 	for _, f := range layoutFields {
 		fmt.Fprintf(h, "%s@%d ", f.name, f.offset)
 	}
 	fmt.Fprintf(h, "header %d align %d", headerSize, recordAlign)
 	return h.Sum64()
-}
+})
 
 // controlSize is the size of the control area: one page, so that the ring
 // behind it can be mapped by itself.
