@@ -3,18 +3,25 @@
 package ipc
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A footprint is what a process and a directory hold: descriptors by what they
@@ -314,4 +321,52 @@ func TestL8NoLeakOfViewsAndReservationsHeldAcrossClose(t *testing.T) {
 		}
 	}
 	nothingLeft(t, path, nothing)
+}
+
+// frozenVariable tells the next test that it is run by itself, to be killed, and
+// has a path for its process to wait at.
+const frozenVariable = "TANDEM_TEST_FROZEN"
+
+func TestNoStoppedProcessOutlivesItsTest(t *testing.T) {
+	const said = "stopped: "
+	if path := os.Getenv(frozenVariable); path != "" {
+		p := start(t, "idle", path)
+		p.signal(syscall.SIGSTOP)
+		p.awaitStopped()
+		fmt.Println(said + strconv.Itoa(p.cmd.Process.Pid))
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	test := exec.CommandContext(testContext(t), "/proc/self/exe", "-test.run=^"+t.Name()+"$")
+	test.Env = append(os.Environ(), frozenVariable+"="+testPath(t))
+	stdin, err := test.StdinPipe() // its end ends the test, should this one be killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	stdout, err := test.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := test.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid, lines := 0, bufio.NewScanner(stdout)
+	for pid == 0 && lines.Scan() {
+		if number, found := strings.CutPrefix(lines.Text(), said); found {
+			pid, _ = strconv.Atoi(number)
+		}
+	}
+	child, err := unix.PidfdOpen(pid, 0)
+	_ = test.Process.Kill()
+	_ = test.Wait()
+	if err != nil {
+		t.Fatalf("the process %d of the test: %v", pid, err)
+	}
+	defer unix.Close(child)
+	defer unix.PidfdSendSignal(child, unix.SIGKILL, nil, 0)
+	eventually(t, "a stopped process ends with its test", func() bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(child), Events: unix.POLLIN}}, 1)
+		return n == 1 && err == nil
+	})
 }

@@ -154,8 +154,22 @@ type process struct {
 	log   *syncBuffer
 }
 
+// starter starts processes on one thread that never ends: the kernel sends the
+// parent's death signal when the thread ends that started the child.
+var starter = sync.OnceValue(func() chan<- func() {
+	jobs := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for job := range jobs {
+			job()
+		}
+	}()
+	return jobs
+})
+
 // start starts the test binary as the given part. The process does not outlive
-// the test, whatever happens.
+// the test, whatever happens: it sees the end of its pipe, and the kernel kills
+// one that is stopped and sees nothing.
 func start(t testing.TB, name string, argument any) *process {
 	t.Helper()
 	encoded, err := json.Marshal(argument)
@@ -184,7 +198,10 @@ func start(t testing.TB, name string, argument any) *process {
 	}
 	defer leash.Close()
 	p.cmd.ExtraFiles = []*os.File{leash}
-	if err := p.cmd.Start(); err != nil {
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	starter() <- func() { started <- p.cmd.Start() }
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
 	go func() {
