@@ -116,7 +116,7 @@ func (c *campaign) more() (number int, more bool) {
 
 // run is one pair's life: one episode after another on the same path.
 func (c *campaign) run(ctx context.Context) error {
-	directory, err := os.MkdirTemp("", "tandem")
+	directory, err := newDirectory()
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func Replay(ctx context.Context, line, dir string) (*Report, error) {
 	if err := prepareDir(dir); err != nil {
 		return nil, err
 	}
-	directory, err := os.MkdirTemp("", "tandem")
+	directory, err := newDirectory()
 	if err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func (c *cell) die() {
 // makes tokens.
 func (c *cell) takeLocks() {
 	for _, fd := range descriptors() {
-		if readOnly, ok := c.isLockFile(fd); ok && !readOnly {
+		if readOnly, ok := c.isLockFile(fd, descriptorName(fd)); ok && !readOnly {
 			c.take(fd)
 		}
 	}
@@ -205,15 +205,12 @@ func (c *cell) handing() bool { return c.copied.Load() >= 0 && !c.dying.Load() }
 // for writing and a client has a token that can only read.
 func (c *cell) owns(fd int) bool {
 	server := c.m.role == ipc.RoleServer
-	if readOnly, ok := c.isLockFile(fd); ok {
+	name := descriptorName(fd)
+	if readOnly, ok := c.isLockFile(fd, name); ok {
 		if server {
 			return !readOnly || int64(fd) == c.copied.Load() || !hasMark(fd)
 		}
 		return readOnly && c.token.Load()
-	}
-	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	if err != nil {
-		return false
 	}
 	if !strings.HasPrefix(name, "socket:") {
 		return false
@@ -226,10 +223,16 @@ func (c *cell) owns(fd int) bool {
 	return err == nil && ok && (at.Name == c.path+".new" || at.Name == c.path)
 }
 
-// isLockFile reports whether a descriptor is of the lock file, and can only read
-// it, as a token does.
-func (c *cell) isLockFile(fd int) (readOnly, ok bool) {
-	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); err != nil || name != c.path+".lock" {
+// descriptorName is what a descriptor names; empty if there is none any more.
+func descriptorName(fd int) string {
+	name, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	return name
+}
+
+// isLockFile reports whether a descriptor of that name is of the lock file, and
+// can only read it, as a token does.
+func (c *cell) isLockFile(fd int, name string) (readOnly, ok bool) {
+	if name != c.path+".lock" {
 		return false, false
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
@@ -241,7 +244,7 @@ func (c *cell) isLockFile(fd int) (readOnly, ok bool) {
 // on its way to a client.
 func (c *cell) markToken() int {
 	for _, fd := range descriptors() {
-		if readOnly, ok := c.isLockFile(fd); ok && readOnly && !hasMark(fd) {
+		if readOnly, ok := c.isLockFile(fd, descriptorName(fd)); ok && readOnly && !hasMark(fd) {
 			_, _ = unix.Seek(fd, 1, unix.SEEK_SET)
 			return fd
 		}
@@ -293,8 +296,7 @@ func descriptors() (all []int) {
 // by that, and nobody closes it again.
 func sweepGraves() {
 	for _, fd := range descriptors() {
-		name, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-		if strings.HasPrefix(name, "/memfd:"+graveName) {
+		if strings.HasPrefix(descriptorName(fd), "/memfd:"+graveName) {
 			_ = unix.Close(fd)
 		}
 	}

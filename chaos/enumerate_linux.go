@@ -113,7 +113,7 @@ func (e *enumeration) assign(ctx context.Context) {
 // serve has one process at a time play tasks, and replaces it when it is lost.
 func (e *enumeration) serve(ctx context.Context) error {
 	var p *process
-	directory, err := os.MkdirTemp("", "e") // short: it stands before the path of a socket
+	directory, err := newDirectory()
 	defer func() {
 		if p != nil {
 			p.kill()

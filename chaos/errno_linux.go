@@ -77,7 +77,7 @@ type saboteur struct {
 
 // run makes everything fail, as far as the deadline allows.
 func (s *saboteur) run(ctx context.Context) {
-	directory, err := os.MkdirTemp("", "tandem")
+	directory, err := newDirectory()
 	if err != nil {
 		s.report.Fail("harness", "", "%v", err)
 		return

@@ -67,7 +67,7 @@ func newDuel(ctx context.Context, o *operation, role ipc.Role, hook bool) (d *du
 			d.close()
 		}
 	}()
-	if d.directory, err = os.MkdirTemp("", "tandem"); err != nil {
+	if d.directory, err = newDirectory(); err != nil {
 		return d, err
 	}
 	d.path = filepath.Join(d.directory, "s")

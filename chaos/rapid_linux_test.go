@@ -28,7 +28,7 @@ type staging struct {
 
 // playStage is the property.
 func playStage(t *rapid.T, how staging) {
-	directory, err := os.MkdirTemp("", "tandem")
+	directory, err := newDirectory()
 	if err != nil {
 		t.Fatalf("harness: %v", err)
 	}

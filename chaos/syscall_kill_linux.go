@@ -83,7 +83,7 @@ func (b *boundaries) kill(ctx context.Context, n int) (completed bool) {
 	reproduce := playAgain(boundaryLayer, fmt.Sprintf("%v/%d", b.role, n))
 	ctx, cancel := context.WithTimeout(ctx, watchdog)
 	defer cancel()
-	directory, err := os.MkdirTemp("", "tandem")
+	directory, err := newDirectory()
 	if err != nil {
 		b.report.Fail("harness", reproduce, "%v", err)
 		return true

@@ -35,7 +35,7 @@ type scene struct {
 
 // playScene plays one scene, drawn from the seed, and returns what was recorded.
 func playScene(ctx context.Context, seed uint64) (_ trace, err error) {
-	dir, err := os.MkdirTemp("", "chaos")
+	dir, err := newDirectory()
 	if err != nil {
 		return trace{}, err
 	}

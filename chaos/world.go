@@ -39,7 +39,7 @@ type world struct {
 
 // newWorld makes a world on a fresh path. Its end leaves nothing behind.
 func newWorld(ctx context.Context, options actorOptions, recruit func(*member) (party, error)) (*world, error) {
-	directory, err := os.MkdirTemp("", "chaos")
+	directory, err := newDirectory()
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,19 @@
+package chaos
+
+import "os"
+
+// inMemory is a file system in memory, where there is one.
+const inMemory = "/dev/shm"
+
+// newDirectory makes a fresh directory for a path of package ipc: in memory, where
+// a service has its sockets too, unless the environment says where temporary files
+// belong. A file system on a disk takes ever longer for files that are made and
+// removed by the thousand.
+func newDirectory() (string, error) {
+	if os.Getenv("TMPDIR") == "" {
+		if directory, err := os.MkdirTemp(inMemory, "tandem"); err == nil {
+			return directory, nil
+		}
+	}
+	return os.MkdirTemp("", "tandem")
+}
