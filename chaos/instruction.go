@@ -5,9 +5,8 @@ import "time"
 // InstructionOptions says how much [Instructions] does.
 type InstructionOptions struct {
 	// Budget is how long it may take: crash points are drawn until it is
-	// spent. 0 crashes at every instruction of the hot path, at every one of
-	// package ipc where somebody sleeps, and at every one between the stores of
-	// the reattach and behind the system call before them; less is a failure.
+	// spent. 0 crashes at every instruction of the hot path and of the reattach,
+	// and at every one of package ipc where somebody sleeps; less is a failure.
 	Budget time.Duration
 
 	// Seed draws the crash points.

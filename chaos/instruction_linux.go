@@ -9,7 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
@@ -45,22 +45,23 @@ func Instructions(ctx context.Context, o InstructionOptions) *Report {
 		todo <- c
 	}
 	close(todo)
+	// With a budget the operations share the workers, without one the crash points
+	// of each do: most are those of one operation.
 	const workers = 2
-	var group sync.WaitGroup
-	for range workers {
-		group.Add(1)
-		go onThread(func() {
-			defer group.Done()
-			for c := range todo {
-				if o.Budget > 0 {
-					rest := o.Budget*4/5 - time.Since(report.Started) // what cannot be left out takes longer here and there
-					c.deadline = time.Now().Add(rest * workers / time.Duration(len(todo)+workers))
-				}
-				c.run(ctx)
-			}
-		})
+	atOnce, each := workers, 1
+	if o.Budget == 0 {
+		atOnce, each = each, atOnce
 	}
-	group.Wait()
+	onThreads(atOnce, func() {
+		for c := range todo {
+			if o.Budget > 0 {
+				rest := o.Budget*4/5 - time.Since(report.Started) // what cannot be left out takes longer here and there
+				c.deadline = time.Now().Add(rest * workers / time.Duration(len(todo)+workers))
+			}
+			c.workers = each
+			c.run(ctx)
+		}
+	})
 	summarize(report, crossings, o)
 	return report.Finish(1)
 }
@@ -87,14 +88,15 @@ type crossing struct {
 	report   *Report
 	random   *rand.Rand
 	deadline time.Time // zero: none
+	workers  int       // that crash at once
 
 	stepOf  map[image]string // images at the steps, with the first step that has each
 	found   map[image]bool   // images between instructions
 	length  int              // instructions
 	changes []int            // those that changed the memory
 	ours    []int            // those of package ipc
-	calls   []int            // its system calls
 	places  []place          // behind each, and before the first
+	ways    []waypoint       // to each
 	wanted  int              // instructions to be killed behind
 	crashed int              // and those it was killed behind
 }
@@ -120,27 +122,45 @@ func (c *crossing) run(ctx context.Context) {
 		}
 	}
 	c.compare()
-	points := c.points()
-	c.wanted = len(points)
-	for i, at := range points {
-		if i >= c.atLeast() && !c.deadline.IsZero() && time.Now().After(c.deadline) {
-			break
-		}
-		err := c.again(ctx, func(ctx context.Context) error { return c.crash(ctx, at) })
-		if ctx.Err() != nil {
-			break
-		}
-		if err != nil {
-			c.report.Fail("harness", c.coordinate(at), "%v, killed behind instruction %v: %s", c, at, stable(err.Error()))
-			break
-		}
-		c.crashed++
-	}
+	c.crashAll(ctx)
 	c.report.Count(c.String()+": instructions", c.length)
 	c.report.Count(c.String()+": of package ipc", len(c.ours))
 	c.report.Count(c.String()+": crashed at", c.crashed)
 	c.report.Count(c.String()+": images", len(c.found))
 	c.report.Count(c.String()+": images at steps", len(c.stepOf))
+}
+
+// crashAll crashes at one point after the other, until the time is over or one
+// cannot be reached.
+func (c *crossing) crashAll(ctx context.Context) {
+	points := c.points()
+	c.wanted = len(points)
+	var taken, crashed atomic.Int64
+	var failed atomic.Bool
+	onThreads(max(c.workers, 1), func() {
+		for !failed.Load() {
+			i := int(taken.Add(1)) - 1
+			if i >= len(points) || i >= c.atLeast() && !c.deadline.IsZero() && time.Now().After(c.deadline) {
+				return
+			}
+			at := points[i]
+			err := c.again(ctx, func(ctx context.Context) error { return c.crash(ctx, at, true) })
+			if errors.Is(err, errPassed) {
+				c.report.Count("stepped to, because the runtime passed the waypoint", 1)
+				err = c.again(ctx, func(ctx context.Context) error { return c.crash(ctx, at, false) })
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				c.report.Fail("harness", c.coordinate(at), "%v, killed behind instruction %v: %s", c, at, stable(err.Error()))
+				failed.Store(true)
+				return
+			}
+			crashed.Add(1)
+		}
+	})
+	c.crashed = int(crashed.Load())
 }
 
 // again repeats what came to a stand: a victim of which one thread is stepped and
@@ -220,14 +240,18 @@ func (c *crossing) walk(ctx context.Context) error {
 	released := d.memory.released()
 	raw, last := d.memory.take(), d.image(released)
 	c.found, c.length = map[image]bool{last: true}, 0
-	c.changes, c.ours, c.calls, c.places = nil, nil, nil, []place{{}}
+	c.changes, c.ours, c.places = nil, nil, []place{{}}
+	var addresses []uint64
 	err = d.advance(place{calls: longest}, func(now image, r *registers) {
 		c.length++
-		if d.at.calls > c.places[c.length-1].calls {
-			c.calls = append(c.calls, c.length)
-		}
 		c.places = append(c.places, d.at)
-		if strings.HasPrefix(d.functionAt(r.pc()), module+"ipc.") {
+		name := d.functionAt(r.pc())
+		if name == "" {
+			addresses = append(addresses, 0)
+		} else {
+			addresses = append(addresses, r.pc()+d.shift)
+		}
+		if strings.HasPrefix(name, module+"ipc.") {
 			c.ours = append(c.ours, c.length)
 		}
 		if now == raw {
@@ -240,6 +264,7 @@ func (c *crossing) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.waypoints(addresses)
 	if d.partly {
 		return fmt.Errorf("no end behind %d instructions", longest)
 	}
@@ -261,8 +286,9 @@ func (c *crossing) compare() {
 	}
 }
 
-// crash kills the victim at a place, and judges what is left.
-func (c *crossing) crash(ctx context.Context, at place) error {
+// crash kills the victim at a place, and judges what is left. With jump it lets it
+// run to a waypoint before it.
+func (c *crossing) crash(ctx context.Context, at place, jump bool) error {
 	d, err := newDuel(ctx, c.o, c.role, false)
 	defer d.close()
 	if err != nil {
@@ -270,9 +296,14 @@ func (c *crossing) crash(ctx context.Context, at place) error {
 	}
 	released := d.memory.released()
 	if c.o.name == reattach {
-		// It is long: run to the last system call before, and step from there.
+		// It is long: run to the last system call before, and go from there.
 		if err := d.passCalls(at.calls); err != nil {
 			return err
+		}
+		if w, found := c.wayTo(at); found && jump {
+			if err := d.runTo(w); err != nil {
+				return err
+			}
 		}
 	}
 	if err := d.advance(at, nil); err != nil {

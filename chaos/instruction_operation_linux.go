@@ -50,7 +50,7 @@ type operation struct {
 	// once the victim sleeps.
 	meanwhile, answer func(*duel) error
 
-	hot     bool // crashed at every instruction, also of what package ipc calls
+	whole   bool // crashed at every instruction, also of what package ipc calls
 	planted bool // a bug for a test to find
 }
 
@@ -65,21 +65,21 @@ func operationNamed(o operation) bool {
 }
 
 var (
-	_ = operationNamed(operation{name: "send", hot: true, victims: both, sends: []int{wordMessage},
+	_ = operationNamed(operation{name: "send", whole: true, victims: both, sends: []int{wordMessage},
 		run: (*victim).sendComposed})
-	_ = operationNamed(operation{name: "send large", hot: true, victims: both, sends: []int{largeMessage},
+	_ = operationNamed(operation{name: "send large", whole: true, victims: both, sends: []int{largeMessage},
 		run: (*victim).sendComposed})
-	_ = operationNamed(operation{name: "send batch", hot: true, victims: both, sends: []int{wordMessage, wordMessage, wordMessage},
+	_ = operationNamed(operation{name: "send batch", whole: true, victims: both, sends: []int{wordMessage, wordMessage, wordMessage},
 		run: func(v *victim) error {
 			_, err := v.e.SendBatch(context.Background(), v.batch)
 			return err
 		}})
-	_ = operationNamed(operation{name: "receive", hot: true, victims: both, takes: 1,
+	_ = operationNamed(operation{name: "receive", whole: true, victims: both, takes: 1,
 		run: (*victim).take})
-	_ = operationNamed(operation{name: "release", hot: true, victims: both, releases: 1,
+	_ = operationNamed(operation{name: "release", whole: true, victims: both, releases: 1,
 		prepare: (*victim).takeMarked,
 		run:     func(v *victim) error { return v.held.Release() }})
-	_ = operationNamed(operation{name: "receive into", hot: true, victims: both, takes: 1, releases: 1,
+	_ = operationNamed(operation{name: "receive into", whole: true, victims: both, takes: 1, releases: 1,
 		run: (*victim).takeCopy})
 	_ = operationNamed(operation{name: "receive after a sleep", victims: both, takes: 1,
 		prepare: (*victim).drain, answer: (*duel).sendOne,
@@ -87,13 +87,13 @@ var (
 	_ = operationNamed(operation{name: "send after a sleep", victims: both, sends: []int{wordMessage},
 		prepare: (*victim).fill, answer: (*duel).receiveOne,
 		run: (*victim).sendComposed})
-	_ = operationNamed(operation{name: "send to a sleeper", hot: true, victims: both, sends: []int{wordMessage},
+	_ = operationNamed(operation{name: "send to a sleeper", whole: true, victims: both, sends: []int{wordMessage},
 		meanwhile: (*duel).sleepReceiving,
 		run:       (*victim).sendComposed})
-	_ = operationNamed(operation{name: "release to a sleeper", hot: true, victims: both, releases: 1,
+	_ = operationNamed(operation{name: "release to a sleeper", whole: true, victims: both, releases: 1,
 		prepare: (*victim).takeMarked, meanwhile: (*duel).sleepSending,
 		run: func(v *victim) error { return v.held.Release() }})
-	_ = operationNamed(operation{name: reattach, victims: []ipc.Role{ipc.RoleClient},
+	_ = operationNamed(operation{name: reattach, whole: true, victims: []ipc.Role{ipc.RoleClient},
 		run: (*victim).dial})
 )
 

@@ -92,3 +92,61 @@ func TestInstructionPlacesThatTheRuntimeDoesNotReachAreLeftBeforeTheNext(t *test
 		return nil
 	})
 }
+
+// A victim that was let run to a waypoint is where one that was stepped is.
+func TestWaypointsLeadToTheInstructionThatAWalkHasFound(t *testing.T) {
+	onlyShipped(t)
+	if err := mayTrace(); err != nil {
+		t.Skipf("NOT TESTED on this machine: %v", err)
+	}
+	c := &crossing{o: operations[reattach], role: ipc.RoleClient, report: NewReport(instructionLayer, 1)}
+	onThread(func() {
+		if err := c.again(t.Context(), c.walk); err != nil {
+			t.Fatal(err)
+		}
+	})
+	tried, several := 0, 0
+	for i := 0; i < len(c.ways); i += len(c.ways)/20 + 1 {
+		for i < len(c.ways)-1 && (c.places[i].others > 0 || c.places[i].own == 0) {
+			i++
+		}
+		at := c.places[i]
+		if at.others > 0 {
+			break
+		}
+		w, found := c.wayTo(at)
+		if !found || w.at.calls != at.calls || w.at.compare(at) > 0 {
+			t.Fatalf("to %v: %+v, %t", at, w, found)
+		}
+		var stands uint64
+		stepping(t, reattach, func(d *duel) error {
+			if err := d.passCalls(at.calls); err != nil {
+				return err
+			}
+			before := d.steps
+			if err := d.runTo(w); err != nil {
+				return err
+			}
+			if err := d.advance(at, nil); err != nil {
+				return err
+			}
+			if d.at != at {
+				t.Errorf("sent to %v by %+v, it stands at %v", at, w, d.at)
+			}
+			if d.steps-before > 1000 {
+				t.Errorf("%d steps to %v by %+v", d.steps-before, at, w)
+			}
+			r, err := readRegisters(d.thread.id)
+			stands = r.pc() + d.shift
+			return err
+		})
+		if stands != c.ways[i].address {
+			t.Errorf("to %v by %+v: it stands at %#x, in the walk it stood at %#x", at, w, stands, c.ways[i].address)
+		}
+		tried++
+		if w.hits > 1 {
+			several++
+		}
+	}
+	t.Logf("%d waypoints, %d of them not the first time they were come by", tried, several)
+}

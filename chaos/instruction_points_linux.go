@@ -94,25 +94,14 @@ func (c *crossing) points() (points []place) {
 	return points
 }
 
-// rest lists what else there is to crash behind: everything in the hot path, and
-// elsewhere what package ipc itself does. In the reattach it is what stands
-// between its stores, and between the first and the system call before it; what is
-// further away is drawn from, and too much for going through it all.
+// rest lists what else there is to crash behind: everything, but of what sleeps
+// only what package ipc itself does.
 func (c *crossing) rest() (list []int) {
-	if c.o.hot {
-		for at := range c.length {
-			list = append(list, at+1)
-		}
-		return list
+	if !c.o.whole {
+		return slices.Clone(c.ours)
 	}
-	if c.o.name != reattach || !c.deadline.IsZero() {
-		list = slices.Clone(c.ours)
-	}
-	if c.o.name == reattach && len(c.changes) > 0 {
-		before, _ := slices.BinarySearch(c.calls, c.changes[0])
-		for at := c.calls[before-1]; at < c.changes[len(c.changes)-1]; at++ {
-			list = append(list, at)
-		}
+	for at := range c.length {
+		list = append(list, at+1)
 	}
 	return list
 }

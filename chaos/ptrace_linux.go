@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -72,6 +73,20 @@ func onThread(f func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	f()
+}
+
+// onThreads runs it so many times at once, each time on a thread of its own, and
+// waits for all.
+func onThreads(count int, f func()) {
+	var group sync.WaitGroup
+	for range count {
+		group.Add(1)
+		go onThread(func() {
+			defer group.Done()
+			f()
+		})
+	}
+	group.Wait()
 }
 
 // startTraced starts this binary as the given part and stops it, with all its

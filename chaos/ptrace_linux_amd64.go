@@ -40,6 +40,15 @@ func (r *registers) setResult(thread int, value int64) error {
 // callInstruction is the one that makes a system call: SYSCALL.
 var callInstruction = []byte{0x0f, 0x05}
 
+// breakpoint is the instruction that stops who executes it: INT3.
+var breakpoint = []byte{0xcc}
+
+// leaveBreakpoint puts a thread that has executed one back to its address.
+func (r *registers) leaveBreakpoint(thread int, address uintptr) error {
+	r.Rip = uint64(address)
+	return unix.PtraceSetRegsAmd64(thread, &r.PtraceRegsAmd64)
+}
+
 // Calls that have another name on each architecture.
 const (
 	numberOfFstatat = unix.SYS_NEWFSTATAT

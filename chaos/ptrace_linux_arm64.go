@@ -46,6 +46,13 @@ func (r *registers) setResult(thread int, value int64) error {
 // callInstruction is the one that makes a system call: SVC #0.
 var callInstruction = []byte{0x01, 0x00, 0x00, 0xd4}
 
+// breakpoint is the instruction that stops who executes it: BRK #0.
+var breakpoint = []byte{0x00, 0x00, 0x20, 0xd4}
+
+// leaveBreakpoint puts a thread that has executed one back to its address, where
+// it is already.
+func (r *registers) leaveBreakpoint(int, uintptr) error { return nil }
+
 // Calls that have another name on each architecture.
 const (
 	numberOfFstatat = unix.SYS_FSTATAT
