@@ -112,6 +112,9 @@ var mutants = []mutant{
 	{"one record too many", "TestM8", []edit{
 		{"send.go", "next-seen > p.ring.size {\n", "next-seen > p.ring.size+recordAlign {\n"},
 		{"producer.go", "	return p.filled+need-seen <= p.ring.size\n", "	return p.filled+need-seen <= p.ring.size+recordAlign\n"}}},
+	{"off by one at the wrap", "TestRing|TestEndpointsAre", []edit{{"ring.go",
+		"func (r ring) index(pos uint64) uint64 { return pos & (r.size - 1) }\n",
+		"func (r ring) index(pos uint64) uint64 { return pos % (r.size - recordAlign) }\n"}}},
 	{"the padding forgotten", "TestRing|TestRecords", []edit{{"ring.go",
 		"	return (uint64(payload) + headerSize + recordAlign - 1) &^ (recordAlign - 1)\n",
 		"	return (uint64(payload) + headerSize) &^ (recordAlign - 1)\n"}}},
