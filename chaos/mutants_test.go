@@ -61,7 +61,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 	if !*mutantsFlag {
 		t.Skip("takes minutes: run it with -mutants")
 	}
-	asItIs := build(t, nil)
+	asItIs := prepare(t, nil)
 	sound := map[string]bool{}
 	passes := func(h hunter, m mutant) bool {
 		key := h.name + h.pattern(m)
@@ -80,7 +80,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 			continue
 		}
 		r := row{Name: m.name, Files: m.files(), Layers: map[string]catch{}}
-		mutated := build(t, &m)
+		mutated := prepare(t, &m)
 		for _, h := range hunters {
 			if r.KilledBy != "" && !*everyLayerFlag || !passes(h, m) {
 				continue
@@ -207,10 +207,11 @@ func (h hunter) pattern(m mutant) string {
 	return h.run
 }
 
-// binaries are the tests of ipc and of chaos, built with some files replaced.
-type binaries struct{ directory string }
+// binaries are the tests of ipc and of chaos with some files replaced. Each is
+// built when it is asked for: most bugs are found by the tests of ipc.
+type binaries struct{ directory, overlay string }
 
-func build(t *testing.T, m *mutant) binaries {
+func prepare(t *testing.T, m *mutant) binaries {
 	t.Helper()
 	directory := t.TempDir()
 	replace := map[string]string{}
@@ -235,27 +236,36 @@ func build(t *testing.T, m *mutant) binaries {
 	if err := os.WriteFile(overlay, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"ipc", "chaos"} {
-		command := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-ldflags=-s -w",
-			"-o", filepath.Join(directory, name+".test"), "-overlay="+overlay, "./"+name)
-		command.Dir = ".."
-		if output, err := command.CombinedOutput(); err != nil {
-			t.Fatalf("the mutant does not build: %v\n%s", err, output)
-		}
+	return binaries{directory, overlay}
+}
+
+// binary is the test of a package.
+func (b binaries) binary(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(b.directory, name+".test")
+	if _, err := os.Stat(path); err == nil {
+		return path
 	}
-	return binaries{directory}
+	command := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-ldflags=-s -w",
+		"-o", path, "-overlay="+b.overlay, "./"+name)
+	command.Dir = ".."
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("the mutant does not build: %v\n%s", err, output)
+	}
+	return path
 }
 
 // hunt runs one hunter, in its short form and with short watchdogs: mutants hang.
 func (b binaries) hunt(t *testing.T, h hunter, m mutant) (output string, failed bool, seconds float64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
 	name, short := "chaos", true
 	if h.run == "" {
 		name, short = "ipc", false
 	}
-	command := exec.CommandContext(ctx, filepath.Join(b.directory, name+".test"), "-test.v", "-test.failfast",
+	binary := b.binary(t, name)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, binary, "-test.v", "-test.failfast",
 		"-test.timeout=90s", fmt.Sprintf("-test.short=%v", short), "-test.run="+h.pattern(m))
 	command.Dir = filepath.Join("..", name)
 	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=10s")
