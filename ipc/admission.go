@@ -17,6 +17,7 @@ const maxHandshakes = 32
 // accept takes connections until the listener is shut down.
 func (s *server) accept() {
 	defer s.e.workers.Done()
+	defer close(s.accepted)
 	for {
 		fd, _, err := unix.Accept4(s.listener, unix.SOCK_CLOEXEC)
 		if s.e.closing.Load() {
@@ -173,8 +174,11 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	if s.e.closing.Load() {
 		return nil, reasonClosing, 0
 	}
-	if s.e.corrupt != nil && s.renew() != nil {
-		return nil, reasonFailed, 0
+	if s.e.corrupt != nil {
+		if s.renew() != nil {
+			return nil, reasonFailed, 0
+		}
+		s.e.bell.interrupt() // who waits for the former memory goes over to this one
 	}
 	a = &attachment{number: s.granted + 1, conn: c, who: who, uid: user.Uid, pidfd: pidfdOf(c.fd, who)}
 	grant := newPacket(packetGrant)
@@ -187,7 +191,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	}
 	s.e.hook(step.GrantSent, a.number)
 	s.granted, s.current = a.number, a
-	s.e.pending = a.number
+	s.e.pending, s.e.pendingPID = a.number, who.pid
 	return a, reasonNone, 0
 }
 

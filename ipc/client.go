@@ -55,10 +55,18 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 		return nil, err
 	}
 	e.hook(step.Connected, 0)
-	stop := context.AfterFunc(ctx, c.conn.wake)
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		c.conn.wake()
+	})
 	err = c.attach(path)
-	if !stop() && err == nil {
-		_ = c.close() // wake has been called, or is about to be
+	stopped := stop()
+	if !stopped {
+		<-woken // or it would meet whatever gets the descriptor's number next
+	}
+	if !stopped && err == nil {
+		_ = c.close()
 		c.release()
 		return nil, fmt.Errorf("ipc: dial %s: %w", path, ctx.Err())
 	}
@@ -155,7 +163,9 @@ func (c *client) attach(path string) error {
 	}
 	e.generation = p.Generation
 	e.attachment.Store(p.Attachment)
-	e.peerPID = int(p.PID)
+	if user, err := unix.GetsockoptUcred(c.conn.fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+		e.peerPID, e.peerUID = int(user.Pid), user.Uid // not what it says of itself
+	}
 	if err := e.join(own, peer); err != nil {
 		return err
 	}

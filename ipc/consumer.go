@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 )
 
@@ -47,7 +48,7 @@ func (c *consumer) lock(ctx context.Context) error {
 
 // tryLock is lock for the calls that do not wait.
 func (c *consumer) tryLock() error {
-	locked := c.gate.tryLock()
+	locked := c.gate.tryEnter()
 	switch {
 	case c.e.closing.Load() && locked:
 		c.gate.unlock()
@@ -91,7 +92,7 @@ func (c *consumer) look() (bool, error) {
 func (c *consumer) attend(writePos uint64) (bool, error) {
 	now := c.e.attendConsumer(c.cursor)
 	if now.peer != nil {
-		c.views.replace(c.peer, now.peer)
+		c.views.replace(c.peer, now.peer, now.renewal)
 		c.peer, c.ring = now.peer, now.peer.ring
 	}
 	if now.err != nil {
@@ -129,17 +130,23 @@ func (c *consumer) suspect(seen uint64) error {
 }
 
 // starving reports that the peer waits for space which only views held here
-// take up, with nothing left to receive (W8).
+// take up, with nothing left to receive (W8). The waiting word of one that has gone
+// stands there until the next clears it.
 func (c *consumer) starving() error {
 	if c.held.Load() == 0 {
 		return nil
 	}
 	readPos := c.views.readPosOf(c)
-	if crosses(readPos, c.cursor, c.peer.control.spaceWaitFor.Load()) { // pairs: waiting
+	if crosses(readPos, c.cursor, c.peer.control.spaceWaitFor.Load()) && c.e.peerIsThere() { // pairs: waiting
 		return ErrViewsHeld
 	}
 	return nil
 }
+
+// renewed reports whether a client may be there whose memory is not that of views.
+//
+// Preconditions: as for store.
+func (c *consumer) renewed() bool { return c.e.renewals.Load() != c.views.renewal }
 
 // watching implements end.
 func (c *consumer) watching() (word *atomic.Uint64, value uint64, waitFor *atomic.Uint64, target uint64) {
@@ -272,8 +279,9 @@ func (c *consumer) tryReceiveBatch(buf []byte, into []Message, view bool) (int, 
 // Preconditions: closing is set, and waiters were interrupted.
 func (c *consumer) retire() {
 	for !c.gate.tryLock() {
-		yieldProcessor()
+		runtime.Gosched() // to a waiter that needs this goroutine's processor to leave
 	}
+	c.received.settle()
 	c.wait.forget()
 	c.views.close(c.peer)
 }

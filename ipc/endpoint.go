@@ -88,6 +88,11 @@ type Endpoint struct {
 	in                          consumer
 	bell                        doorbell
 
+	// renewals counts how often the peer's memory was replaced. The two ends go
+	// over to the new memory when they come to it; until then they wake whoever is
+	// there, whose waiting words they do not look at yet.
+	renewals atomic.Uint32
+
 	// never is a position that does not move: what is watched while the
 	// peer's memory must not be believed.
 	never atomic.Uint64
@@ -102,18 +107,19 @@ type Endpoint struct {
 	closeErr error
 	workers  sync.WaitGroup
 
-	mu      sync.Mutex
-	err     error    // why the endpoint is finished
-	peer    *segment // for the heartbeat; replaced after corruption
-	state   PeerState
-	pending uint64 // the attachment that was granted and is not ready yet, or 0
-	peerPID int
-	peerUID uint32
-	corrupt error // the peer was expelled for this and has not left yet
-	told    bool  // a Receive has returned corrupt
-	ends    []endMark
-	fresh   *segment // new peer memory that the producer has not taken over
-	missed  int
+	mu         sync.Mutex
+	err        error    // why the endpoint is finished
+	peer       *segment // for the heartbeat; replaced after corruption
+	state      PeerState
+	pending    uint64 // the attachment that was granted and is not ready yet, or 0
+	pendingPID int    // of that client
+	peerPID    int
+	peerUID    uint32
+	corrupt    error // the peer was expelled for this and has not left yet
+	told       bool  // a Receive has returned corrupt
+	ends       []endMark
+	fresh      *segment // new peer memory that the producer has not taken over
+	missed     int
 
 	deliveredSeen uint64 // the peer's deliveredPos, as the last account found it
 	tally         tally
@@ -130,7 +136,6 @@ type life interface {
 var (
 	errNoRoom       = errors.New("ipc: no room")
 	errNegativeSize = errors.New("ipc: the size of a reservation is negative")
-	errCommitSize   = errors.New("ipc: commit of more than was reserved")
 )
 
 // tooLarge explains ErrTooLarge.

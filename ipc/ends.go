@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/tandem-ipc/tandem/ipc/step"
@@ -11,6 +12,8 @@ type endMark struct {
 	pos  uint64   // end of what that peer committed
 	err  error    // nil if it was told before
 	peer *segment // the memory to go on with, if it was replaced
+
+	renewal uint32 // the number of that memory
 }
 
 // attendProducer is the producer's look at what happened besides the ring.
@@ -24,8 +27,11 @@ func (e *Endpoint) attendProducer() (*segment, error) {
 		return nil, e.err
 	}
 	peer := e.fresh
-	e.fresh = nil
-	if e.corrupt == nil {
+	if peer != nil {
+		e.fresh, e.out.renewal = nil, e.renewals.Load()
+	}
+	if e.corrupt == nil { // else what the peer of now says of its releases is not believed either
+		e.out.readPos.thaw()
 		e.out.attention.Store(false)
 	}
 	return peer, nil
@@ -35,6 +41,7 @@ func (e *Endpoint) attendProducer() (*segment, error) {
 type notice struct {
 	err     error
 	peer    *segment // to go on with
+	renewal uint32   // its number
 	again   bool     // an end is behind us: look again
 	limit   uint64   // if limited, nothing behind it may be taken yet
 	limited bool
@@ -67,7 +74,7 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 	case e.corrupt == nil:
 		e.in.writePos.thaw() // the next attachment's messages may be taken
 	}
-	return notice{err: mark.err, peer: mark.peer, again: true}
+	return notice{err: mark.err, peer: mark.peer, renewal: mark.renewal, again: true}
 }
 
 // markEnd records the end of an attachment for Receive.
@@ -81,7 +88,7 @@ func (e *Endpoint) markEnd(mark endMark) {
 			mark.err = last.err
 		}
 		if mark.peer == nil {
-			mark.peer = last.peer
+			mark.peer, mark.renewal = last.peer, last.renewal
 		} else if last.peer != nil {
 			last.peer.release()
 		}
@@ -114,6 +121,9 @@ func (e *Endpoint) blameDeparted() (end uint64, departed bool) {
 func (e *Endpoint) expel(told bool, judge func() error) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.closing.Load() {
+		return ErrClosed // the memory may be gone
+	}
 	if e.corrupt != nil {
 		e.told = e.told || told
 		return e.corrupt
@@ -129,6 +139,7 @@ func (e *Endpoint) expel(told bool, judge func() error) error {
 	e.out.attention.Store(true)
 	e.life.expel(err)
 	if e.role == RoleClient {
+		e.tally.corruptions++ // a server counts it when the client has gone
 		e.finish(err)
 		e.markEnd(endMark{pos: limit, err: err})
 	}
@@ -146,6 +157,13 @@ func (e *Endpoint) attachedTo() {
 	e.emit(Event{Kind: EventAttached})
 }
 
+// peerIsThere reports whether somebody may be waiting at the other end.
+func (e *Endpoint) peerIsThere() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.role == RoleClient || e.state == PeerAttached || e.state == PeerHung || e.pending != 0
+}
+
 // goodbyeFrom reports whether the peer has said goodbye as the given number.
 func (e *Endpoint) goodbyeFrom(number uint64) bool {
 	e.mu.Lock()
@@ -159,25 +177,23 @@ func (e *Endpoint) serverEnded(verdict error, kind EventKind, state PeerState) {
 	defer e.bell.interrupt()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.corrupt != nil {
-		return // that was the end
-	}
 	counts, err := e.account()
-	seen, _ := e.in.writePos.get()
-	writePos := e.peer.control.writePos.Load() // pairs: message-committed. W6: after the end was seen
-	if wrong := e.peer.ring.checkWritePos(writePos, seen, e.own.control.readPos.Load()); err == nil {
-		err = wrong
+	if e.corrupt != nil { // that was the end of the stream
+		verdict = e.corrupt
+	} else {
+		writePos, wrong := e.finalWritePos() // W6: after the end was seen
+		if err = cmp.Or(err, wrong); err != nil {
+			writePos, verdict = e.in.writePos.freeze(), err
+			e.corrupt = err
+			e.tally.corruptions++
+			e.out.readPos.freeze()
+			counts, _ = e.account()
+		}
+		e.hook(step.AccountTaken, counts.readPos)
+		e.markEnd(endMark{pos: writePos, err: verdict})
+		e.finish(verdict)
+		e.out.attention.Store(true)
 	}
-	if err != nil {
-		writePos, verdict = e.in.writePos.freeze(), err
-		e.corrupt = err
-		e.out.readPos.freeze()
-		counts, _ = e.account()
-	}
-	e.hook(step.AccountTaken, counts.readPos)
-	e.markEnd(endMark{pos: writePos, err: verdict})
-	e.finish(verdict)
-	e.out.attention.Store(true)
 	end := Event{Kind: kind, Err: verdict}
 	end.Unreleased, end.Redeliverable = e.count(counts)
 	if e.state = state; state == PeerDied {
@@ -187,6 +203,23 @@ func (e *Endpoint) serverEnded(verdict error, kind EventKind, state PeerState) {
 	}
 	e.hung.Store(false)
 	e.emit(end)
+}
+
+// finalWritePos reads and checks what a peer that has ended had committed (W6).
+// From then on Receive takes nothing behind it until it has told the end: a
+// position that the peer showed before and took back, or shows later, because it
+// lives and has only ended the connection, is not acted upon any more.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) finalWritePos() (uint64, error) {
+	for {
+		seen, frozen := e.in.writePos.get()
+		writePos := e.peer.control.writePos.Load() // pairs: message-committed
+		err := e.peer.ring.checkWritePos(writePos, seen, e.own.control.readPos.Load())
+		if err != nil || frozen || e.in.writePos.stop(seen, writePos) {
+			return writePos, err
+		}
+	}
 }
 
 // finish records why the endpoint is of no more use.
@@ -204,7 +237,9 @@ func (e *Endpoint) finish(err error) {
 // Preconditions: e.mu is held.
 func (e *Endpoint) emit(event Event) {
 	event.Time, event.Generation = time.Now(), e.generation
-	event.PID = e.peerPID
+	if event.PID == 0 {
+		event.PID = e.peerPID
+	}
 	if event.Attachment == 0 {
 		event.Attachment = e.attachment.Load()
 	}

@@ -53,6 +53,11 @@ var (
 	// second end of a reservation. Nothing happened.
 	ErrReleased = errors.New("ipc: already released")
 
+	// ErrNotReserved is returned by Commit for more bytes than were reserved, and
+	// if Data was made to lie elsewhere, as append does that finds no room. Nothing
+	// was committed, and the reservation stays open: commit what fits, or abort.
+	ErrNotReserved = errors.New("ipc: commit of what was not reserved")
+
 	// ErrClosed is returned by every call on an endpoint after its Close. What
 	// was committed before stays committed; a message not released before
 	// comes again to the next client, marked.

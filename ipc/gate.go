@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 )
 
@@ -10,6 +11,8 @@ import (
 // not in the kernel, so that at most one waiter stands behind a waiting word.
 type gate struct {
 	held    atomic.Bool
+	lookers atomic.Int32  // calls of glance under way
+	glances atomic.Uint64 // and those that are over
 	waiters atomic.Int32
 	wake    chan struct{} // capacity 1: "look again"
 }
@@ -17,6 +20,33 @@ type gate struct {
 func newGate() gate { return gate{wake: make(chan struct{}, 1)} }
 
 func (g *gate) tryLock() bool { return g.held.CompareAndSwap(false, true) }
+
+// tryEnter is tryLock for the calls that do not wait: a glance is not somebody at
+// work, and is waited for.
+func (g *gate) tryEnter() bool {
+	for {
+		glances := g.glances.Load()
+		if g.tryLock() {
+			return true
+		}
+		if g.lookers.Load() == 0 && g.glances.Load() == glances {
+			return false
+		}
+		runtime.Gosched()
+	}
+}
+
+// glance calls f, which is short, with the gate held, if it is free.
+func (g *gate) glance(f func()) (free bool) {
+	g.lookers.Add(1)
+	if free = g.tryLock(); free {
+		f()
+		g.unlock()
+	}
+	g.glances.Add(1)
+	g.lookers.Add(-1)
+	return free
+}
 
 // lock takes the gate, or returns ctx's error, or ErrClosed once closed is.
 func (g *gate) lock(ctx context.Context, closed <-chan struct{}) error {

@@ -52,9 +52,9 @@ type silence struct {
 func (e *Endpoint) judge(s *silence, tick time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	number := e.attachment.Load()
+	number, pid := e.attachment.Load(), e.peerPID
 	if e.pending != 0 {
-		number = e.pending // it holds the token, and may freeze before it is ready
+		number, pid = e.pending, e.pendingPID // it holds the token, and may freeze before it is ready
 	} else if e.state != PeerAttached {
 		return
 	}
@@ -63,7 +63,7 @@ func (e *Endpoint) judge(s *silence, tick time.Duration) {
 		*s = silence{attachment: number, beat: beat}
 		if e.hung.Load() {
 			e.hung.Store(false)
-			e.emit(Event{Kind: EventRecovered, Attachment: number})
+			e.emit(Event{Kind: EventRecovered, Attachment: number, PID: pid})
 		}
 		return
 	}
@@ -71,7 +71,7 @@ func (e *Endpoint) judge(s *silence, tick time.Duration) {
 	if s.spent >= e.hangTimeout && !e.hung.Load() {
 		e.hung.Store(true)
 		e.tally.hangs++
-		e.emit(Event{Kind: EventHung, Err: ErrPeerHung, Attachment: number})
+		e.emit(Event{Kind: EventHung, Err: ErrPeerHung, Attachment: number, PID: pid})
 		e.bell.interrupt()
 	}
 }

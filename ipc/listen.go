@@ -154,7 +154,10 @@ func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 		if killErr := client.kill(s.tokenIsHeld); killErr != nil {
 			return errors.Join(failure(), killErr)
 		}
-		err = s.poll(ctx, tokenByte)
+		// Somebody may have a copy of the token besides.
+		rest, cancel := context.WithTimeout(ctx, max(s.e.options.closeTimeout(), time.Second))
+		defer cancel()
+		err = s.poll(rest, tokenByte)
 	}
 	if err != nil {
 		return errors.Join(err, failure())

@@ -263,11 +263,17 @@ func (o owner) kill(holds func() bool) error {
 	if !o.alive() { // looked at behind the pidfd, which names one process for good
 		return fmt.Errorf("ipc: process %d is not the one that the lock file names", o.pid)
 	}
+	if o.pid == os.Getpid() {
+		return errOwnProcess
+	}
 	if !holds() {
 		return nil
 	}
 	return killByPidfd(fd)
 }
+
+// errOwnProcess refuses to kill the caller.
+var errOwnProcess = errors.New("ipc: the client lives in this process, which is not killed: close its endpoint")
 
 func killByPidfd(fd int) error {
 	err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)

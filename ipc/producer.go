@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -24,6 +25,7 @@ type producer struct {
 	need     uint64 // bytes that the waiting call wants
 	wait     waiter
 	sent     counter
+	renewal  uint32 // the number of the peer's memory
 	starts   starts // of the records in the ring
 
 	readPos seenPos // the peer's; moved with e.mu held
@@ -56,7 +58,7 @@ func (p *producer) lock(ctx context.Context) error {
 
 // tryLock is lock for the calls that do not wait.
 func (p *producer) tryLock() error {
-	if !p.gate.tryLock() {
+	if !p.gate.tryEnter() {
 		if p.e.closing.Load() {
 			return ErrClosed
 		}
@@ -77,10 +79,12 @@ func (p *producer) attend() error {
 	if peer != nil {
 		p.peer.release()
 		p.peer = peer
-		p.readPos.thaw()
 	}
 	return err
 }
+
+// renewed reports whether a client may be there whose memory is not p.peer.
+func (p *producer) renewed() bool { return p.e.renewals.Load() != p.renewal }
 
 // fitsNow is fits as far as no look at the peer is needed.
 func (p *producer) fitsNow(need uint64) bool {
@@ -225,6 +229,9 @@ func (p *producer) publish() {
 	p.own.writePos.Store(p.filled) // pairs: message-committed
 	p.e.hook(step.Published, p.filled)
 	p.e.bell.notify(&p.own.writePos, old, p.filled, p.peer.control.dataWaitFor.Load()) // pairs: waiting
+	if p.renewed() {
+		p.e.bell.wake(&p.own.writePos)
+	}
 	p.e.hook(step.Notified, p.filled)
 	p.sent.count(p.records)
 	p.records = 0
@@ -270,8 +277,9 @@ func (p *producer) retire() {
 			break
 		}
 		p.claim.Unlock()
-		yieldProcessor()
+		runtime.Gosched() // to a waiter that needs this goroutine's processor to leave
 	}
+	p.sent.settle()
 	p.wait.forget()
 	p.peer.release()
 }

@@ -23,19 +23,16 @@ func (s *seenPos) advance(old, new uint64) bool {
 	return old == new && s.word.Load() == old || s.word.CompareAndSwap(old, new)
 }
 
-// raise moves it forward to pos, unless it is frozen. It reports false if somebody
-// has acted upon a later position already.
+// raise moves it forward to pos, and leaves it frozen if it is. It reports false if
+// somebody has acted upon a later position already.
 //
 // Preconditions: nobody else moves it now.
 func (s *seenPos) raise(pos uint64) bool {
-	seen, frozen := s.get()
-	if frozen || seen == pos {
-		return true
-	}
-	if int64(pos-seen) < 0 {
+	word := s.word.Load()
+	if int64(pos-word&^frozenBit) < 0 {
 		return false
 	}
-	s.set(pos)
+	s.word.Store(pos | word&frozenBit)
 	return true
 }
 

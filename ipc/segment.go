@@ -62,6 +62,16 @@ func (s *segment) check(owner Role, generation uint64) error {
 	return nil
 }
 
+// checkNumbers refuses a client's words that speak for one that comes later. number
+// is that of the client.
+func (s *segment) checkNumbers(number uint64) error {
+	attachment, goodbye := s.control.attachment.Load(), s.control.goodbye.Load()
+	if attachment > number || goodbye > number {
+		return &CorruptError{"I4", fmt.Sprintf("client %d says attachment %d and goodbye %d", number, attachment, goodbye)}
+	}
+	return nil
+}
+
 // positions reads the words that a new owner, or a new peer, continues from.
 func (s *segment) positions() positions {
 	return positions{s.control.writePos.Load(), s.control.readPos.Load(), s.control.deliveredPos.Load()}

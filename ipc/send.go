@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
@@ -72,6 +73,9 @@ func (p *producer) sendNow(kind uint32, data []byte) bool {
 		hook(step.Published, next)
 	}
 	p.e.bell.notify(&p.own.writePos, pos, next, p.peer.control.dataWaitFor.Load()) // pairs: waiting
+	if p.renewed() {
+		p.e.bell.wake(&p.own.writePos)
+	}
 	if hook != nil {
 		hook(step.Notified, next)
 	}
@@ -139,8 +143,9 @@ func (e *Endpoint) TrySendBatch(messages []Message) (int, error) {
 type Reservation struct {
 	Data []byte
 
-	p      *producer
-	serial uint64
+	p        *producer
+	reserved []byte // Data as it was
+	serial   uint64
 }
 
 // Reserve finds space for a message of up to size bytes, waiting like Send.
@@ -176,18 +181,20 @@ func (p *producer) reserve(size int) (Reservation, error) {
 	p.claim.active = true
 	p.claim.serial++
 	p.sent.settle()
-	return Reservation{Data: p.ring.payload(p.filled, size), p: p, serial: p.claim.serial}, nil
+	data := p.ring.payload(p.filled, size)
+	return Reservation{Data: data, p: p, reserved: data, serial: p.claim.serial}, nil
 }
 
 // Commit commits the first size bytes of Data as one message. It returns
-// ErrClosed if the endpoint was closed meanwhile, and ErrReleased if the
-// reservation has ended before; nothing was committed then.
+// ErrClosed if the endpoint was closed meanwhile, ErrReleased if the reservation
+// has ended before, and ErrNotReserved, which leaves it open, if these bytes are
+// not in the space reserved; nothing was committed then.
 func (r Reservation) Commit(kind uint32, size int) error {
 	if r.p == nil {
 		return ErrReleased
 	}
-	if size < 0 || size > len(r.Data) {
-		return errCommitSize
+	if size < 0 || size > len(r.Data) || size > len(r.reserved) || size > 0 && &r.Data[0] != &r.reserved[0] {
+		return fmt.Errorf("%w: %d bytes of %d", ErrNotReserved, size, len(r.reserved))
 	}
 	return r.p.endClaim(r.serial, func(p *producer) {
 		p.e.hook(step.Filled, p.filled)

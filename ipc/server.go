@@ -5,6 +5,7 @@ package ipc
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type server struct {
 	admission   sync.Mutex
 	slots       chan struct{} // bounds the handshakes under way
 	shut        chan struct{} // closed when nobody can connect any more
+	accepted    chan struct{} // closed when the accept loop has ended
 	connections uint64        // so far; the accept loop's own
 
 	// Guarded by e.mu:
@@ -49,7 +51,7 @@ type attachment struct {
 func (s *server) serve() {
 	s.handshakes = make(map[*conn]uint64)
 	s.slots = make(chan struct{}, maxHandshakes)
-	s.shut = make(chan struct{})
+	s.shut, s.accepted = make(chan struct{}), make(chan struct{})
 	s.e.workers.Add(2)
 	go s.e.pulse()
 	go s.accept()
@@ -128,6 +130,9 @@ func (s *server) expel(error) {
 func (s *server) kill() error {
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
+	if s.e.closing.Load() {
+		return ErrClosed // it may have left meanwhile
+	}
 	a := s.current
 	if a == nil {
 		return errNoClient
@@ -169,6 +174,7 @@ func (s *server) close() error {
 	e := s.e
 	_ = unix.Shutdown(s.listener, unix.SHUT_RDWR) // ends accept
 	close(s.shut)
+	<-s.accepted // it uses the listener's descriptor, and adds handshakes
 	unlinkErr := s.unlinkPath()
 	e.hook(step.PathUnlinked, 0)
 	_ = unix.Close(s.listener)
@@ -230,6 +236,9 @@ func (s *server) awaitLeave(current *attachment) error {
 }
 
 func (a *attachment) kill() error {
+	if a.who.pid == os.Getpid() {
+		return errOwnProcess
+	}
 	if a.pidfd >= 0 {
 		return killByPidfd(a.pidfd)
 	}

@@ -4,6 +4,7 @@ package ipc
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 
 	"github.com/tandem-ipc/tandem/ipc/step"
@@ -46,10 +47,10 @@ func (s *server) settle(a *attachment) {
 	}
 
 	end, state := s.verdict(a)
-	writePos, err := s.finalWritePos()
+	writePos, err := e.finalWritePos()
 	counts, accountErr := e.account()
 	// The next client would be refused for the words that this one has spoilt.
-	err = cmp.Or(err, accountErr, e.peer.check(RoleClient, e.generation))
+	err = cmp.Or(err, accountErr, e.peer.check(RoleClient, e.generation), e.peer.checkNumbers(a.number))
 	// No later client takes these releases back, and this one has not, between
 	// the producer's look and the account.
 	if err == nil && e.corrupt == nil && !e.out.readPos.raise(counts.readPos) {
@@ -93,27 +94,31 @@ func (s *server) verdict(a *attachment) (Event, PeerState) {
 	return Event{Kind: EventDied, Err: ErrPeerDied}, PeerDied
 }
 
-// finalWritePos reads and checks what the ended client had committed (W6). From
-// then on Receive takes nothing behind it until it has told the end: a position
-// that the client showed before, and took back, is not acted upon any more.
-func (s *server) finalWritePos() (uint64, error) {
-	writePos := s.e.peer.control.writePos.Load() // pairs: message-committed
-	for {
-		seen, frozen := s.e.in.writePos.get()
-		err := s.e.peer.ring.checkWritePos(writePos, seen, s.e.own.control.readPos.Load())
-		if err != nil || frozen || s.e.in.writePos.stop(seen, writePos) {
-			return writePos, err
-		}
-	}
-}
+// maxReplaced is how many memories wait for Receive at most.
+const maxReplaced = 4
+
+var errNotReceived = errors.New("ipc: what corrupt clients have sent must be received first")
 
 // renew replaces the memory of a corrupt client by fresh memory, which continues
 // at the last positions that were believed. Receive goes over to it when it has
 // taken what was checked before; everything sent counts as perhaps seen.
 //
+// It fails while Receive has too many memories to go through: each holds messages
+// that nobody has received yet, and no client is admitted before one is done with,
+// so that hostile clients cannot make a server allocate without bound (T1).
+//
 // Preconditions: e.mu is held, e.corrupt is set, and no client lives.
 func (s *server) renew() error {
 	e := s.e
+	replaced := 0
+	for _, mark := range e.ends {
+		if mark.peer != nil {
+			replaced++
+		}
+	}
+	if replaced >= maxReplaced {
+		return errNotReceived
+	}
 	at := positions{deliveredPos: e.own.control.writePos.Load()}
 	at.readPos, _ = e.out.readPos.get()
 	at.writePos, _ = e.in.writePos.get()
@@ -129,7 +134,7 @@ func (s *server) renew() error {
 		e.fresh.release()
 	}
 	e.fresh = fresh
-	mark := endMark{pos: at.writePos, err: e.corrupt, peer: fresh}
+	mark := endMark{pos: at.writePos, err: e.corrupt, peer: fresh, renewal: e.renewals.Add(1)}
 	if e.told {
 		mark.err = nil
 	}

@@ -36,9 +36,7 @@ func (c *counter) settle()     { c.settled.Store(c.value) }
 // read returns the value: exact if the gate is free or its holder rests.
 func (c *counter) read(g *gate) uint64 {
 	for range 100 {
-		if g.tryLock() {
-			c.settle()
-			g.unlock()
+		if g.glance(c.settle) {
 			break
 		}
 		runtime.Gosched()

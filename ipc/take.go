@@ -65,6 +65,9 @@ func (c *consumer) store(old, new uint64) {
 	c.own.readPos.Store(new) // pairs: message-released
 	c.e.hook(step.Released, new)
 	c.e.bell.notify(&c.own.readPos, old, new, c.views.peer.control.spaceWaitFor.Load()) // pairs: waiting
+	if c.renewed() {
+		c.e.bell.wake(&c.own.readPos)
+	}
 	c.e.hook(step.ReleaseNotified, new)
 }
 
@@ -139,6 +142,9 @@ func (c *consumer) receiveInto(ctx context.Context, buf []byte) (Message, error)
 		hook(step.Released, r.next)
 	}
 	c.e.bell.notify(&c.own.readPos, pos, r.next, c.peer.control.spaceWaitFor.Load()) // pairs: waiting
+	if c.renewed() {
+		c.e.bell.wake(&c.own.readPos)
+	}
 	if hook != nil {
 		hook(step.ReleaseNotified, r.next)
 	}
@@ -215,6 +221,7 @@ func (c *consumer) takeCopies(buf []byte, into []Message) (int, error) {
 			break // told by the next call, which begins here
 		}
 		c.describe(&r, &into[n])
+		into[n].from, into[n].seq = nil, 0 // a view may have stood here before
 		room -= r.size
 		end = r.next
 	}

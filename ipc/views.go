@@ -1,6 +1,9 @@
 package ipc
 
-import "sync"
+import (
+	"cmp"
+	"sync"
+)
 
 // views is the queue of messages handed out as views and not yet out of the
 // way. They are released in any order; readPos follows the oldest.
@@ -11,6 +14,7 @@ type views struct {
 	next    uint64 // sequence number of the next
 	readPos uint64 // what the own word holds
 	peer    *segment
+	renewal uint32 // the number of peer
 	retired []retiredSegment
 	closed  bool
 }
@@ -102,13 +106,14 @@ func (c *consumer) releaseAll(messages []Message) error {
 	v := &c.views
 	v.mu.Lock()
 	var first error
+	marked := false
 	for i := range messages {
-		if err := v.mark(messages[i].seq); err != nil && first == nil {
-			first = err
-		}
+		err := v.mark(messages[i].seq)
+		marked = marked || err == nil
+		first = cmp.Or(first, err)
 	}
-	if err := c.sweep(); first == nil {
-		first = err
+	if marked { // else readPos may be the gate's holder's
+		first = cmp.Or(first, c.sweep())
 	}
 	v.mu.Unlock()
 	return first
@@ -160,11 +165,11 @@ func (v *views) drop() {
 
 // replace goes on with another peer segment, and keeps the old one until the
 // views into it are released.
-func (v *views) replace(old, new *segment) {
+func (v *views) replace(old, new *segment, renewal uint32) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.leave(old)
-	v.peer = new
+	v.peer, v.renewal = new, renewal
 }
 
 // close lets go of the peer's memory, at once or with the last view.
