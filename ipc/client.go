@@ -89,7 +89,7 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 func connect(path string) (*conn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("ipc: make a socket: %w", err)
+		return nil, fmt.Errorf("ipc: make a socket: %w: try again when the system gives one", err)
 	}
 	c := &conn{fd: fd}
 	_ = c.setDeadline(time.Second) // a full backlog
@@ -115,9 +115,9 @@ func connect(path string) (*conn, error) {
 	case errors.Is(err, unix.EPROTOTYPE):
 		return nil, fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return nil, fmt.Errorf("%w: connect to %s: %w: the server must list this user in AllowUIDs, and the directory must let it in", ErrRefused, path, err)
+		return nil, fmt.Errorf("%w: connect to %s: %w: the directory must let it in too", ErrRefused, path, err)
 	}
-	return nil, fmt.Errorf("ipc: connect to %s: %w", path, err)
+	return nil, fmt.Errorf("ipc: connect to %s: %w: nothing was attached: try again", path, err)
 }
 
 // checkDirectory says whether waiting for the path makes sense.
@@ -134,7 +134,7 @@ func checkDirectory(path string) error {
 func (c *client) attach(path string) error {
 	e := c.e
 	if err := c.conn.setDeadline(e.options.handshakeTimeout()); err != nil {
-		return fmt.Errorf("ipc: set the deadline of the handshake: %w", err)
+		return fmt.Errorf("ipc: set the deadline of the handshake: %w: nothing was attached: try again", err)
 	}
 	// A server that is gone before it reads the hello has still told why.
 	sendErr := c.conn.send(newPacket(packetHello))
@@ -146,7 +146,7 @@ func (c *client) attach(path string) error {
 	case errors.Is(err, unix.EMFILE):
 		return fmt.Errorf("ipc: attach to %s: %w", path, err)
 	case errors.Is(err, errNotOurs):
-		return fmt.Errorf("%w: %s: %w", ErrForeign, path, err)
+		return fmt.Errorf("%w: the answer from %s is %w", ErrForeign, path, err)
 	case err != nil:
 		return fmt.Errorf("%w: it ended the handshake (%w)", errNoServer, errors.Join(err, sendErr))
 	}
@@ -198,11 +198,11 @@ func (c *client) grant(p packet, path string, files int) error {
 	case version != nil:
 		return version
 	case p.Type != packetRefuse:
-		return fmt.Errorf("%w: %s: packet %d with %d descriptors", ErrForeign, path, p.Type, files)
+		return fmt.Errorf("%w: the answer from %s is packet %d with %d descriptors", ErrForeign, path, p.Type, files)
 	}
 	switch p.Reason {
 	case reasonUser:
-		return fmt.Errorf("%w: %s: uid %d: see Options.AllowUIDs", ErrRefused, path, unix.Geteuid())
+		return fmt.Errorf("%w: uid %d on %s", ErrRefused, unix.Geteuid(), path)
 	case reasonClientRunning:
 		return &RunningError{Path: path, PID: int(p.PID), Err: ErrClientRunning}
 	case reasonClosing:
@@ -257,14 +257,14 @@ func (c *client) watch() {
 	verdict, kind, state := ErrPeerClosed, EventClosed, PeerClosed
 	switch {
 	case dropped:
-		verdict = fmt.Errorf("%w: it found this client's memory corrupt and dropped it", ErrPeerClosed)
+		verdict = fmt.Errorf("%w: the server found this client's memory corrupt and dropped it", ErrPeerClosed)
 	case c.e.goodbyeFrom(c.e.generation):
 	case c.proveDeath():
 		verdict, kind, state = ErrPeerDied, EventDied, PeerDied
 	case c.e.closing.Load(): // what it was is not known, and nobody asks
 		return
 	default:
-		verdict = fmt.Errorf("%w: it lives and ended the connection without a word", ErrPeerClosed)
+		verdict = fmt.Errorf("%w: the server lives and ended the connection without a word", ErrPeerClosed)
 	}
 	c.e.hook(step.EndProven, 0)
 	c.e.serverEnded(verdict, kind, state)
@@ -294,7 +294,9 @@ func (c *client) proveDeath() bool {
 func (c *client) expel(error) {}
 
 // kill implements life.
-func (c *client) kill() error { return errors.New("ipc: a client does not kill its server") }
+func (c *client) kill() error {
+	return errors.New("ipc: a client does not kill its server: that is for whoever started it")
+}
 
 // look implements life.
 func (c *client) look() {}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +177,65 @@ func TestL4NothingOfAnOlderGenerationIsSeen(t *testing.T) {
 		server.ask(fmt.Sprintf("got %d", kind+2), "receive")
 		server.kill()
 		client.kill()
+	}
+}
+
+func TestL4NothingIsSeenOfAGenerationThatDiedAtAnyStep(t *testing.T) {
+	for _, row := range []struct {
+		at step.ID
+		do string // what the victim dies of
+	}{
+		{step.Filled, "send 7"}, {step.Sealed, "send 7"}, {step.Published, "send 7"},
+		{step.Delivered, "receive"}, {step.Released, "receive\nrelease"},
+	} {
+		for _, victim := range []Role{RoleServer, RoleClient} {
+			t.Run(fmt.Sprintf("%v of the %v", row.at, victim), func(t *testing.T) {
+				path := testPath(t)
+				server := startActor(t, actorArgument{Path: path})
+				server.ask("listening 1", "listen")
+				client := startActor(t, actorArgument{Path: path})
+				client.ask("attached 1 1", "dial")
+				server.ask("sent 2", "send 1 2")
+				client.ask("sent 2", "send 3 4")
+				dies, lives := server, client
+				if victim == RoleClient {
+					dies, lives = client, server
+				}
+				dies.ask("armed", fmt.Sprintf("arm %v 1 9", row.at))
+				ringCrash{do: row.do}.perform(dies)
+				dies.awaitDeath()
+				lives.kill()
+				checkNothingIsSeen(t, path)
+			})
+		}
+	}
+}
+
+// checkNothingIsSeen starts the next generation, which begins empty in both
+// directions and then exchanges its own messages only.
+func checkNothingIsSeen(t *testing.T, path string) {
+	t.Helper()
+	server := listenHere(t, path, nil)
+	client := dialHere(t, path, nil)
+	nextEvent(t, server, EventAttached)
+	ends := []*Endpoint{server, client}
+	for i, e := range ends {
+		if e.Generation() != 2 || e.Attachment() != 1 {
+			t.Errorf("generation %d, attachment %d; want 2, 1", e.Generation(), e.Attachment())
+		}
+		if m, err := e.TryReceive(); !errors.Is(err, ErrEmpty) {
+			t.Errorf("L4 NoGhost: the new %v receives %+v, %v", e.Role(), m, err)
+		}
+		if got := unreleased(t, e); got != "" {
+			t.Errorf("L4 NoGhost: the new %v has %q to account for", e.Role(), got)
+		}
+		sendAll(t, ends[1-i], uint32(70+i))
+		if m, err := e.Receive(testContext(t)); err != nil || m.Kind != uint32(70+i) || m.Redelivered || m.Release() != nil {
+			t.Errorf("L4 NoGhost: the new %v receives %+v, %v; want %d", e.Role(), m, err, 70+i)
+		}
+		if m, err := e.TryReceive(); !errors.Is(err, ErrEmpty) {
+			t.Errorf("L4 NoGhost: then the new %v receives %+v, %v", e.Role(), m, err)
+		}
 	}
 }
 
@@ -494,6 +555,72 @@ func TestM8AMessageMayBeAsLargeAsTheRing(t *testing.T) {
 		if m, err := client.Receive(ctx); err != nil || m.Kind != 1 || len(m.Data) != 0 {
 			t.Errorf("what the batch committed: %+v, %v", m, err)
 		}
+	}
+}
+
+func TestTheLargestRingHoldsAMessageAsLargeAsItself(t *testing.T) {
+	needsMemory(t, 4<<30)
+	server, client := pair(t, &Options{ToClientSize: MaxRingSize}, nil)
+	ctx := testContext(t)
+	const largest = MaxRingSize - headerSize
+	r, err := server.Reserve(ctx, largest)
+	if err != nil || len(r.Data) != largest {
+		t.Fatalf("the largest reservation: %d bytes, %v", len(r.Data), err)
+	}
+	r.Data[0], r.Data[largest-1] = 'a', 'z'
+	if err := r.Commit(7, largest); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.TrySend(8, nil); !errors.Is(err, ErrFull) {
+		t.Errorf("behind the largest message: %v", err)
+	}
+	m, err := client.Receive(ctx)
+	if err != nil || m.Kind != 7 || len(m.Data) != largest {
+		t.Fatalf("the largest message: kind %d, %d bytes, %v", m.Kind, len(m.Data), err)
+	}
+	if first, last := m.Data[0], m.Data[largest-1]; first != 'a' || last != 'z' {
+		t.Errorf("M4 NoTear: it begins with %q and ends with %q", first, last)
+	}
+	if err := m.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.TryReserve(largest + 1); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("one byte more: %v", err)
+	}
+	sendAll(t, server, 1) // now at another offset, and the largest no longer fits beside it
+	if _, err := server.TryReserve(largest); !errors.Is(err, ErrFull) {
+		t.Errorf("the largest beside another: %v", err)
+	}
+	if m, err := client.Receive(ctx); err != nil || checkPattern(m) != nil || m.Release() != nil {
+		t.Errorf("behind the largest message: %+v, %v", m, err)
+	}
+	if r, err := server.TryReserve(largest); err != nil || r.Abort() != nil {
+		t.Errorf("the largest across the end of the ring: %v", err)
+	}
+}
+
+// needsMemory skips a test where so many bytes may not be there, or where it
+// would take too long.
+func needsMemory(t *testing.T, bytes int) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes a ring of 1 GiB")
+	}
+	build, _ := debug.ReadBuildInfo()
+	if build != nil && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("the race detector's shadow of a ring of 1 GiB is too large")
+	}
+	content, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(content), "MemAvailable:")
+	available := 0
+	if _, err := fmt.Sscanf(rest, "%d kB", &available); err != nil {
+		t.Fatalf("MemAvailable in /proc/meminfo: %v", err)
+	}
+	if available < bytes>>10 {
+		t.Skipf("%d MiB of memory are available, and this test wants %d", available>>10, bytes>>20)
 	}
 }
 

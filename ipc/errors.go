@@ -11,73 +11,74 @@ import (
 var (
 	// ErrServerRunning is returned by Listen while another server lives on the
 	// path. Try again when it has gone, or set Options.Wait.
-	ErrServerRunning = errors.New("ipc: a server is running on this path")
+	ErrServerRunning = errors.New("ipc: a server is running on this path: nothing was started: try again when it has gone, or set Options.Wait")
 
 	// ErrClientRunning is returned by Listen while a client of an earlier
 	// server still lives, and by Dial while another client is attached. Try
 	// again when it has gone, or set Options.Wait.
-	ErrClientRunning = errors.New("ipc: a client is running on this path")
+	ErrClientRunning = errors.New("ipc: a client is running on this path: until it has gone no other attaches and no server starts: try again then, or set Options.Wait")
 
 	// ErrRefused is returned by Dial when the server does not let this user
 	// attach. Trying again does not help; Options.AllowUIDs does.
-	ErrRefused = errors.New("ipc: the server refuses this user")
+	ErrRefused = errors.New("ipc: the server refuses this user: nothing was attached: list the user in the server's Options.AllowUIDs")
 
 	// ErrForeign is returned by Listen and Dial when what is at the path is
 	// not ours: not a socket, or one that does not speak this protocol. It is
 	// left untouched. Use another path.
-	ErrForeign = errors.New("ipc: the path belongs to something else")
+	ErrForeign = errors.New("ipc: the path belongs to something else: it was left untouched: use another path")
 
 	// ErrTooLarge is returned for a message that the ring can never hold.
-	// Nothing was committed; send less at a time, or listen with a larger ring.
-	ErrTooLarge = errors.New("ipc: message larger than the ring")
+	// None of it was committed; send less at a time, or listen with a larger ring.
+	ErrTooLarge = errors.New("ipc: message larger than the ring: none of it was committed: send less at a time, or listen with a larger ring")
 
 	// ErrFull is returned by the Try forms of sending when there is no room
-	// now. Nothing was committed; try again when the peer has released.
-	ErrFull = errors.New("ipc: ring full")
+	// now. What did not fit was not committed; try again when the peer has
+	// released.
+	ErrFull = errors.New("ipc: ring full: what did not fit was not committed: try again when the peer has released")
 
 	// ErrEmpty is returned by the Try forms of receiving when no message
 	// waits. Try again later.
-	ErrEmpty = errors.New("ipc: no message waiting")
+	ErrEmpty = errors.New("ipc: no message waiting: nothing was taken: try again later")
 
 	// ErrShortBuffer is returned by the Into forms of receiving when the next
 	// message does not fit the buffer. The message stays where it is; the
 	// error text has its size.
-	ErrShortBuffer = errors.New("ipc: buffer too small for the next message")
+	ErrShortBuffer = errors.New("ipc: buffer too small: nothing was taken: give a larger one for the next message")
 
 	// ErrViewsHeld is returned by receiving when the peer waits for space that
 	// only the caller's unreleased messages occupy, so that both would wait
 	// for ever. Release some, then try again.
-	ErrViewsHeld = errors.New("ipc: unreleased messages leave the sender no space")
+	ErrViewsHeld = errors.New("ipc: unreleased messages leave the sender no space: both would wait for ever: release some, then try again")
 
 	// ErrReleased is returned by the second release of a message and by the
 	// second end of a reservation. Nothing happened.
-	ErrReleased = errors.New("ipc: already released")
+	ErrReleased = errors.New("ipc: already released: nothing happened: release a message, or end a reservation, only once")
 
 	// ErrNotReserved is returned by Commit for more bytes than were reserved, and
 	// if Data was made to lie elsewhere, as append does that finds no room. Nothing
 	// was committed, and the reservation stays open: commit what fits, or abort.
-	ErrNotReserved = errors.New("ipc: commit of what was not reserved")
+	ErrNotReserved = errors.New("ipc: commit of what was not reserved: nothing was committed, and the reservation stays open: commit what fits, or abort")
 
 	// ErrClosed is returned by every call on an endpoint after its Close. What
 	// was committed before stays committed; a message not released before
 	// comes again to the next client, marked.
-	ErrClosed = errors.New("ipc: endpoint closed")
+	ErrClosed = errors.New("ipc: endpoint closed: what was committed stays committed, what was not released stays unreleased: listen or dial again")
 
 	// ErrPeerClosed says that the peer left in good order. At a client it is
 	// final: Redial. At a server, Receive returns it once, behind the last
 	// message of that client, and goes on with the next client.
-	ErrPeerClosed = errors.New("ipc: the peer has closed")
+	ErrPeerClosed = errors.New("ipc: the peer has closed: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on")
 
 	// ErrPeerDied says that the peer's process died. Everything that it had
 	// committed has been received by then; Unreleased tells which messages to
 	// it were not released. At a client it is final: Redial. At a server,
 	// Receive returns it once and goes on with the next client.
-	ErrPeerDied = errors.New("ipc: the peer has died")
+	ErrPeerDied = errors.New("ipc: the peer has died: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on")
 
 	// ErrPeerHung is returned with Options.FailOnHang by a call that would
-	// wait for a peer that lives and does nothing. Nothing was committed or
-	// taken; try again, or have the peer killed.
-	ErrPeerHung = errors.New("ipc: the peer is alive but silent")
+	// wait for a peer that lives and does nothing. What waited was neither
+	// committed nor taken; try again, or have the peer killed.
+	ErrPeerHung = errors.New("ipc: the peer is alive but silent: what waited for it was neither committed nor taken: try again, or have it killed")
 )
 
 // A RunningError is an ErrServerRunning or ErrClientRunning that names the
@@ -89,11 +90,10 @@ type RunningError struct {
 }
 
 func (e *RunningError) Error() string {
-	who := ""
-	if e.PID != 0 {
-		who = fmt.Sprintf(" (process %d)", e.PID)
+	if e.PID == 0 {
+		return fmt.Sprintf("%v: %s", e.Err, e.Path)
 	}
-	return fmt.Sprintf("%v%s: %s", e.Err, who, e.Path)
+	return fmt.Sprintf("%v: process %d on %s", e.Err, e.PID, e.Path)
 }
 
 func (e *RunningError) Unwrap() error { return e.Err }
@@ -124,7 +124,8 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("ipc: the peer broke invariant %s of the shared memory and was dropped: %s", e.Invariant, e.Detail)
+	return fmt.Sprintf("ipc: the peer broke invariant %s of the shared memory and was dropped: %s: what was not received of it is lost: a client must dial again, a server goes on",
+		e.Invariant, e.Detail)
 }
 
 // ended reports whether err says that an attachment is over.

@@ -99,7 +99,7 @@ func ExampleEndpoint_Receive() {
 	}
 	// Output:
 	// message 0
-	// ipc: the peer has closed
+	// ipc: the peer has closed: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on
 	// message 1
-	// ipc: the peer has closed
+	// ipc: the peer has closed: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on
 }

@@ -32,11 +32,12 @@ var lacks = []lack{
 	{"locks on this file system", unix.SYS_FCNTL, unix.ENOLCK, []argument{{1, unix.F_OFD_SETLK}}, unix.ENOLCK, []string{"local one"}},
 	{"memory for the file", unix.SYS_FALLOCATE, unix.ENOMEM, nil, unix.ENOMEM, []string{"smaller ring"}},
 	{"space for the file", unix.SYS_FALLOCATE, unix.ENOSPC, nil, unix.ENOSPC, []string{"smaller ring"}},
-	{"memory for the mapping", unix.SYS_MMAP, unix.ENOMEM, []argument{{3, unix.MAP_SHARED | unix.MAP_FIXED}}, unix.ENOMEM, []string{"map"}},
-	{"MADV_DONTFORK", unix.SYS_MADVISE, unix.EINVAL, []argument{{2, unix.MADV_DONTFORK}}, unix.EINVAL, []string{"map"}},
-	{"bind", unix.SYS_BIND, unix.EACCES, nil, unix.EACCES, []string{"bind"}},
+	{"memory for the mapping", unix.SYS_MMAP, unix.ENOMEM, []argument{{3, unix.MAP_SHARED | unix.MAP_FIXED}}, unix.ENOMEM, []string{"map", "smaller ring"}},
+	{"MADV_DONTFORK", unix.SYS_MADVISE, unix.EINVAL, []argument{{2, unix.MADV_DONTFORK}}, errors.ErrUnsupported, []string{"MADV_DONTFORK", "Linux 2.6.16"}},
+	{"bind", unix.SYS_BIND, unix.EACCES, nil, unix.EACCES, []string{"bind", "make files in its directory"}},
+	{"socket", unix.SYS_SOCKET, unix.ENOBUFS, nil, unix.ENOBUFS, []string{"make a socket", "try again"}},
 	{"listen", unix.SYS_LISTEN, unix.EADDRINUSE, nil, unix.EADDRINUSE, []string{"listen on"}},
-	{"rename", unix.SYS_RENAMEAT, unix.EPERM, nil, unix.EPERM, []string{"rename"}},
+	{"rename", unix.SYS_RENAMEAT, unix.EPERM, nil, unix.EPERM, []string{"rename", "another path"}},
 }
 
 func init() {
@@ -66,43 +67,48 @@ func TestListenNamesWhatTheKernelLacksAndLeavesNothing(t *testing.T) {
 	}
 }
 
-// failing are the system calls of Dial that may fail for want of memory.
-var failing = map[string]func() error{
-	"memory for the mapping": func() error {
-		return deny(unix.SYS_MMAP, unix.ENOMEM, argument{3, unix.MAP_SHARED | unix.MAP_FIXED})
-	},
-	"seals to read": func() error { return deny(unix.SYS_FCNTL, unix.EINVAL, argument{1, unix.F_GET_SEALS}) },
-	"recvmsg":       func() error { return deny(unix.SYS_RECVMSG, unix.ENOMEM) },
-	"sendmsg":       func() error { return deny(unix.SYS_SENDMSG, unix.ENOBUFS) },
-	"setsockopt":    func() error { return deny(unix.SYS_SETSOCKOPT, unix.ENOMEM) },
-	"socket":        func() error { return deny(unix.SYS_SOCKET, unix.ENOBUFS) },
-	"connect":       func() error { return deny(unix.SYS_CONNECT, unix.ENOMEM) },
+// failing are the system calls of Dial that may fail for want of memory. A hello
+// that was not sent gets no answer, which only the caller's context ends.
+var failing = []lack{
+	{"memory for the mapping", unix.SYS_MMAP, unix.ENOMEM, []argument{{3, unix.MAP_SHARED | unix.MAP_FIXED}}, unix.ENOMEM, []string{"map", "smaller ring"}},
+	{"seals to read", unix.SYS_FCNTL, unix.EINVAL, []argument{{1, unix.F_GET_SEALS}}, unix.EINVAL, []string{"read the seals"}},
+	{"recvmsg", unix.SYS_RECVMSG, unix.ENOMEM, nil, unix.ENOMEM, []string{"ended the handshake"}},
+	{"sendmsg", unix.SYS_SENDMSG, unix.ENOBUFS, nil, context.DeadlineExceeded, []string{"dial"}},
+	{"setsockopt", unix.SYS_SETSOCKOPT, unix.ENOMEM, nil, unix.ENOMEM, []string{"set the deadline of the handshake", "try again"}},
+	{"socket", unix.SYS_SOCKET, unix.ENOBUFS, nil, unix.ENOBUFS, []string{"make a socket", "try again"}},
+	{"connect", unix.SYS_CONNECT, unix.ENOMEM, nil, unix.ENOMEM, []string{"connect to", "try again"}},
 }
 
 func init() {
-	for name, denyIt := range failing {
-		sceneOf("dial without "+name, func(s *scene) {
+	for _, l := range failing {
+		sceneOf("dial without "+l.name, func(s *scene) {
 			before := footprintOf("")
-			if err := denyIt(); err != nil {
+			if err := deny(l.call, l.errno, l.only...); err != nil {
 				s.fail("%v", err)
 			}
-			ctx, cancel := context.WithTimeout(s.ctx, 100*time.Millisecond) // what may pass is waited for
-			defer cancel()
-			if e, err := Dial(ctx, s.path, nil); err == nil {
-				s.fail("Dial gave %v, want an error", e)
+			var err error
+			for i := range 8 { // a context that ends within an attempt hides its cause
+				ctx, cancel := context.WithTimeout(s.ctx, 100*time.Millisecond<<i) // what may pass is waited for
+				_, err = Dial(ctx, s.path, nil)
+				cancel()
+				if errors.Is(err, l.is) {
+					break
+				}
 			}
+			s.must("Dial", err, l.is, l.says...)
 			nothingLeft(s, "", before)
 		})
 	}
 }
 
-func TestDialThatFailsAtAnySystemCallLeavesNothing(t *testing.T) {
-	for name := range failing {
-		t.Run(name, func(t *testing.T) {
+func TestDialThatFailsAtAnySystemCallNamesItAndLeavesNothing(t *testing.T) {
+	warmUp(t, testPath(t))
+	for _, l := range failing {
+		t.Run(l.name, func(t *testing.T) {
 			path := testPath(t)
 			server := listenHere(t, path, nil)
 			before := footprintOf(path)
-			playScene(t, "dial without "+name, path)
+			playScene(t, "dial without "+l.name, path)
 			nothingLeft(t, path, before)
 			client := dialHere(t, path, nil)
 			nextEvent(t, server, EventAttached)
@@ -347,6 +353,34 @@ func TestAServerKillsByWhatTheKernelHas(t *testing.T) {
 			works(t, path)
 		})
 	}
+}
+
+var _ = sceneOf("an orphan without pidfd_open", func(s *scene) {
+	before := footprintOf(s.path)
+	if err := deny(unix.SYS_PIDFD_OPEN, unix.ENOSYS); err != nil {
+		s.fail("%v", err)
+	}
+	for range 3 {
+		_, err := Listen(s.ctx, s.path, &Options{KillOrphan: true, CloseTimeout: time.Millisecond})
+		s.must("Listen", err, errors.ErrUnsupported, "pidfd_open", "Linux 5.3")
+		s.must("Listen", err, ErrClientRunning)
+		nothingLeft(s, s.path, before)
+	}
+})
+
+func TestL3AnOrphanThatTheKernelCannotKillIsToldAndLeft(t *testing.T) {
+	path := testPath(t)
+	server := startActor(t, actorArgument{Path: path})
+	server.ask("listening 1", "listen")
+	orphan := start(t, "idle", path)
+	orphan.expect("attached")
+	server.kill()
+	playScene(t, "an orphan without pidfd_open", path)
+	if _, err := Listen(testContext(t), path, nil); !errors.Is(err, ErrClientRunning) {
+		t.Errorf("beside the orphan, which was to be left alone: %v", err)
+	}
+	orphan.kill()
+	works(t, path)
 }
 
 func TestMemoryIsMadeOnKernelsWithoutNoexecSeals(t *testing.T) {

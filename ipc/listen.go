@@ -231,7 +231,7 @@ func probeStale(path string) error {
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return fmt.Errorf("ipc: make a socket: %w", err)
+		return fmt.Errorf("ipc: make a socket: %w: try again when the system gives one", err)
 	}
 	defer unix.Close(fd)
 	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
@@ -244,7 +244,7 @@ func probeStale(path string) error {
 		// The lock file was deleted while a server lived (C5).
 		return &RunningError{Path: path, Err: ErrServerRunning}
 	}
-	return fmt.Errorf("ipc: see who is behind %s: %w", path, err)
+	return fmt.Errorf("ipc: see who is behind %s: %w: use another path", path, err)
 }
 
 // makeMemory makes both segments of this generation. Fresh memory is what keeps
@@ -270,13 +270,13 @@ func (s *server) makeMemory() error {
 func (s *server) bind() (err error) {
 	temporary := s.e.path + temporarySuffix
 	if s.listener, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
-		return fmt.Errorf("ipc: make a socket: %w", err)
+		return fmt.Errorf("ipc: make a socket: %w: try again when the system gives one", err)
 	}
 	if err := unix.Unlink(temporary); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("ipc: remove %s, left by a server that died: %w", temporary, err)
+		return fmt.Errorf("ipc: remove %s, left by a server that died: %w: remove it by hand", temporary, err)
 	}
 	if err := unix.Bind(s.listener, &unix.SockaddrUnix{Name: temporary}); err != nil {
-		return fmt.Errorf("ipc: bind %s: %w", temporary, err)
+		return fmt.Errorf("ipc: bind %s: %w: the server needs to make files in its directory", temporary, err)
 	}
 	defer func() {
 		if err != nil {
@@ -305,7 +305,7 @@ func (s *server) bind() (err error) {
 	}
 	s.e.hook(step.LockFileRechecked, 0)
 	if err := unix.Rename(temporary, s.e.path); err != nil {
-		return fmt.Errorf("ipc: rename %s to %s: %w", temporary, s.e.path, err)
+		return fmt.Errorf("ipc: rename %s to %s: %w: let the server replace what is there, or use another path", temporary, s.e.path, err)
 	}
 	s.e.hook(step.SocketRenamed, 0)
 	return nil

@@ -250,18 +250,18 @@ func (o owner) alive() bool { return o.pid > 0 && o.start != 0 && startTime(o.pi
 // left alone. One that lets it go between the answer and the signal is not.
 func (o owner) kill(holds func() bool) error {
 	if o.pid <= 0 {
-		return errors.New("ipc: the lock file does not name the process")
+		return errors.New("ipc: the lock file does not name the process: end it by hand")
 	}
 	fd, err := unix.PidfdOpen(o.pid, 0)
 	if errors.Is(err, unix.ENOSYS) {
 		return unsupported("pidfd_open (Linux 5.3)", err)
 	}
 	if err != nil {
-		return fmt.Errorf("ipc: open process %d: %w", o.pid, err)
+		return fmt.Errorf("ipc: open process %d: %w: try again, or end it by hand", o.pid, err)
 	}
 	defer unix.Close(fd)
 	if !o.alive() { // looked at behind the pidfd, which names one process for good
-		return fmt.Errorf("ipc: process %d is not the one that the lock file names", o.pid)
+		return fmt.Errorf("ipc: process %d is not the one that the lock file names: end by hand whoever has the lock file open", o.pid)
 	}
 	if o.pid == os.Getpid() {
 		return errOwnProcess
@@ -283,5 +283,5 @@ func killByPidfd(fd int) error {
 	case errors.Is(err, unix.ENOSYS):
 		return unsupported("pidfd_send_signal (Linux 5.1)", err)
 	}
-	return fmt.Errorf("ipc: kill: %w", err)
+	return fmt.Errorf("ipc: kill the client: %w: end it by hand", err)
 }

@@ -129,10 +129,14 @@ func mapSegment(file int, ringSize uint64, writable bool) (*segment, error) {
 	}
 	if err == nil {
 		err = unix.Madvise(unsafe.Slice((*byte)(base), total), unix.MADV_DONTFORK) // C10
+		if errors.Is(err, unix.EINVAL) {
+			_ = unix.MunmapPtr(base, total)
+			return nil, unsupported("MADV_DONTFORK (Linux 2.6.16)", err)
+		}
 	}
 	if err != nil {
 		_ = unix.MunmapPtr(base, total)
-		return nil, fmt.Errorf("ipc: map %d bytes of shared memory: %w", total, err)
+		return nil, fmt.Errorf("ipc: map %d bytes of shared memory: %w: free memory, or ask for a smaller ring", total, err)
 	}
 	return lay(unsafe.Slice((*byte)(base), total), ringSize, -1), nil
 }

@@ -140,7 +140,7 @@ func (s *server) kill() error {
 	return a.kill()
 }
 
-var errNoClient = errors.New("ipc: no client is attached")
+var errNoClient = errors.New("ipc: no client is attached: there is nobody to kill")
 
 // look implements life: it notices when the path no longer names this server's
 // socket, so that no client can come (C5).
@@ -153,7 +153,7 @@ func (s *server) look() {
 	if s.lost {
 		s.e.mu.Lock()
 		defer s.e.mu.Unlock()
-		s.e.emit(Event{Kind: EventPathLost, Err: fmt.Errorf("ipc: %s no longer names this server's socket", s.e.path)})
+		s.e.emit(Event{Kind: EventPathLost, Err: fmt.Errorf("ipc: %s no longer names this server's socket: no client can come: close, and listen again", s.e.path)})
 	}
 }
 

@@ -1,0 +1,118 @@
+package ipc
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// checkErrorText holds a text to the form "ipc: what happened: what it means for
+// the messages under way, or what to do".
+func checkErrorText(text string) error {
+	parts := strings.Split(text, ": ")
+	for _, part := range parts {
+		if strings.TrimSpace(strings.TrimSuffix(part, ":")) == "" {
+			return fmt.Errorf("%q has an empty part", text)
+		}
+	}
+	if parts[0] != "ipc" || len(parts) < 3 {
+		return fmt.Errorf("%q does not say what happened, and what that means or what to do", text)
+	}
+	return nil
+}
+
+// errorSamples has the texts of each exported type of error.
+var errorSamples = map[string][]error{
+	"RunningError": {
+		&RunningError{Path: "/run/s", Err: ErrServerRunning},
+		&RunningError{Path: "/run/s", PID: 12, Err: ErrClientRunning},
+	},
+	"VersionError": {
+		&VersionError{Ours: 1, Theirs: 2},
+		&VersionError{Ours: 1, Theirs: 1, OurLayout: 1, TheirLayout: 2},
+	},
+	"CorruptError": {&CorruptError{Invariant: "I1", Detail: "readPos 8 went back"}},
+}
+
+// errorsDeclared returns the texts of all exported errors of the package, by name,
+// from its source, so that none is forgotten.
+func errorsDeclared(t *testing.T) map[string][]string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string][]string{}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch spec := n.(type) {
+			case *ast.ValueSpec:
+				for _, variable := range spec.Names {
+					if strings.HasPrefix(variable.Name, "Err") {
+						texts[variable.Name] = literalsIn(spec)
+					}
+				}
+			case *ast.TypeSpec:
+				if spec.Name.IsExported() && strings.HasSuffix(spec.Name.Name, "Error") {
+					texts[spec.Name.Name] = nil
+					for _, sample := range errorSamples[spec.Name.Name] {
+						texts[spec.Name.Name] = append(texts[spec.Name.Name], sample.Error())
+					}
+				}
+			}
+			return true
+		})
+	}
+	return texts
+}
+
+// literalsIn returns the strings that stand in a declaration.
+func literalsIn(declaration ast.Node) (texts []string) {
+	ast.Inspect(declaration, func(n ast.Node) bool {
+		if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+			text, _ := strconv.Unquote(literal.Value)
+			texts = append(texts, text)
+		}
+		return true
+	})
+	return texts
+}
+
+func TestEveryErrorSaysWhatItMeansOrWhatToDo(t *testing.T) {
+	for _, bad := range []string{"", "ipc", "ipc: ring full", "ring full: nothing: try again", "ipc: ring full: ", "ipc: : try again", "ipc: ring full::"} {
+		if checkErrorText(bad) == nil {
+			t.Errorf("%q passes: the check is blind", bad)
+		}
+	}
+	declared := errorsDeclared(t)
+	if len(declared) < 18 { // 15 variables and 3 types
+		t.Fatalf("only %d exported errors found: the test is blind", len(declared))
+	}
+	for name, texts := range declared {
+		if len(texts) == 0 {
+			t.Errorf("%s has no text that this test sees: give a type its row in errorSamples", name)
+		}
+		for _, text := range texts {
+			if err := checkErrorText(text); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for name := range errorSamples {
+		if declared[name] == nil {
+			t.Errorf("errorSamples has %s, which is no exported error", name)
+		}
+	}
+}
