@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,13 +47,14 @@ type catch struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// A row of the matrix is one mutant.
+// A row of the matrix is one mutant, or a rule of which there is none.
 type row struct {
-	Name     string           `json:"name"`
-	Files    []string         `json:"files"`
-	KilledBy string           `json:"killed_by"` // the cheapest of those that were asked
-	Seconds  float64          `json:"seconds"`
-	Layers   map[string]catch `json:"layers"`
+	Name      string           `json:"name"`
+	Files     []string         `json:"files"`
+	KilledBy  string           `json:"killed_by"` // the cheapest of those that were asked
+	Seconds   float64          `json:"seconds"`
+	Layers    map[string]catch `json:"layers"`
+	Explained string           `json:"explained,omitempty"` // why there is no such mutant
 }
 
 // TestEachPlantedBugIsFound builds each mutant and lets the layers, or the tests
@@ -97,6 +99,11 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 		t.Logf("%s: killed by %s in %.1f s", m.name, r.KilledBy, r.Seconds)
 		rows = append(rows, r)
 	}
+	for _, r := range explained() {
+		if strings.Contains(r.Name, *onlyFlag) {
+			rows = append(rows, r)
+		}
+	}
 	t.Log("\n" + table(rows))
 	if *matrixFlag != "" {
 		text, err := json.MarshalIndent(map[string]any{"mutants": rows}, "", "  ")
@@ -105,6 +112,23 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 		}
 		if err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// explained are the rows of the rules that no mutant leaves out.
+func explained() (rows []row) {
+	for _, rule := range slices.Sorted(maps.Keys(notShown)) {
+		rows = append(rows, row{Name: rule, Explained: notShown[rule]})
+	}
+	return rows
+}
+
+func TestTheMatrixExplainsWhatIsNotShown(t *testing.T) {
+	shown := table(explained())
+	for rule, why := range notShown {
+		if line := regexp.MustCompile(`(?m)^` + rule + ` +not planted: ` + regexp.QuoteMeta(why) + `$`); !line.MatchString(shown) {
+			t.Errorf("no line explains %s:\n%s", rule, shown)
 		}
 	}
 }
@@ -256,6 +280,7 @@ func (b binaries) binary(t *testing.T, name string) string {
 }
 
 // hunt runs one hunter, in its short form and with short watchdogs: mutants hang.
+// What rapid finds leaves no file in the tree: it is not of the code as it is.
 func (b binaries) hunt(t *testing.T, h hunter, m mutant) (output string, failed bool, seconds float64) {
 	t.Helper()
 	name, short := "chaos", true
@@ -266,7 +291,7 @@ func (b binaries) hunt(t *testing.T, h hunter, m mutant) (output string, failed 
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, binary, "-test.v", "-test.failfast",
-		"-test.timeout=90s", fmt.Sprintf("-test.short=%v", short), "-test.run="+h.pattern(m))
+		"-rapid.nofailfile", "-test.timeout=90s", fmt.Sprintf("-test.short=%v", short), "-test.run="+h.pattern(m))
 	command.Dir = filepath.Join("..", name)
 	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=10s")
 	begun := time.Now()
@@ -289,6 +314,10 @@ func table(rows []row) string {
 			c := r.Layers[h.name]
 			mark := map[string]string{"killed": "x", "survived": "-"}[c.Outcome]
 			fmt.Fprint(w, "\t", mark)
+		}
+		if r.Explained != "" {
+			fmt.Fprintf(w, "\tnot planted: %s\n", r.Explained)
+			continue
 		}
 		fmt.Fprintf(w, "\t%s, %.1f s\n", r.KilledBy, r.Seconds)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -113,6 +114,7 @@ func (g *stage) act(t *rapid.T) {
 }
 
 func TestRapidPairIsWhatTheModelSays(t *testing.T) {
+	defer seedRapid(t)()
 	how := staging{replays: newReplayer(), report: NewReport("rapid", 0)}
 	rapid.Check(t, func(t *rapid.T) { playStage(t, how) })
 	how.report.coverage()
@@ -141,6 +143,7 @@ func (h *hearer) FailNow()                   { h.failed = true; runtime.Goexit()
 // same way each time and shrinks: how far in this time is the machine's affair, but
 // what is left is never longer than what failed first. Six actions can show it.
 func TestRapidFindsAPlantedBugAndShrinksIt(t *testing.T) {
+	defer seedRapid(t)()
 	defer setFlag(t, "rapid.nofailfile", "true")()
 	checks, steps, shrink := "500", "30", "6s"
 	if testing.Short() { // rapid itself takes a fifth of the checks, and half of the steps
@@ -175,6 +178,23 @@ func TestRapidFindsAPlantedBugAndShrinksIt(t *testing.T) {
 	if actions == 0 || actions > first {
 		t.Errorf("what failed first had %d actions, what is left has %d", first, actions)
 	}
+}
+
+// seedRapid draws the seed of a test, if none was given, and prints how to give it
+// again: rapid prints one only if it fails. It returns what forgets the seed.
+func seedRapid(t *testing.T) (forget func()) {
+	t.Helper()
+	forget = func() {}
+	if flag.Lookup("rapid.seed").Value.String() == "0" {
+		forget = setFlag(t, "rapid.seed", fmt.Sprint(max(rand.Uint64(), 1))) // 0 is none
+	}
+	short := ""
+	if testing.Short() { // a run of another length draws other things
+		short = " -short"
+	}
+	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
+	t.Logf("again: go test ./chaos -run '%s'%s -rapid.seed %v", pattern, short, flag.Lookup("rapid.seed").Value)
+	return forget
 }
 
 // setFlag sets a flag of rapid's and returns what sets it back.

@@ -31,13 +31,7 @@ func TestTraces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(report)
-	for _, note := range report.Notes {
-		t.Log(note)
-	}
-	if report.Verdict != Pass {
-		t.Fail()
-	}
+	show(t, report)
 }
 
 func TestTraceCorruptionsAreRejected(t *testing.T) {

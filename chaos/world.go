@@ -218,8 +218,14 @@ func (a reply) tellsOfDeath() bool {
 
 // awaitFall waits until one of the pair is dead, if one may be about to be.
 func (w *world) awaitFall() {
-	mourned := w.server != nil && w.server.mourned || w.client != nil && w.client.mourned
-	if w.fuse == nil || mourned {
+	if mourned := w.server != nil && w.server.mourned || w.client != nil && w.client.mourned; !mourned {
+		w.awaitFuse()
+	}
+}
+
+// awaitFuse waits until it has burnt down, if it is about to.
+func (w *world) awaitFuse() {
+	if w.fuse == nil {
 		return
 	}
 	soon := time.NewTimer(time.Second)

@@ -67,6 +67,9 @@ func (w *world) refuse() bool {
 	probe.party = p
 	defer probe.bury()
 	got, err := w.tell(probe, command{Verb: "listen"})
+	if err == nil && got.Sort != "client running" {
+		w.awaitFuse() // the client's lock goes before it counts as dead
+	}
 	if err == nil && got.Sort != "client running" && !w.fallen() {
 		w.broken("L3 BothRestart", "a server beside the client of a dead one: %q", got.Trouble)
 	}

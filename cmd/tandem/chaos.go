@@ -36,7 +36,9 @@ same as data; DIR/campaign holds the histories. DIR must be empty, but for a
 matrix.json of planted bugs, which then is on the page too. "tandem chaos judge"
 judges a saved run again and changes nothing.
 
-The progress is shown on the standard error, the result on the standard output.
+The progress is shown on the standard error, the result on the standard output:
+for each layer its verdict, the runs that it judged, the deaths in them, and at how
+many different steps of the protocol, or system calls, somebody died or stopped.
 The exit status is 0 only if every layer has passed, but for those that this
 machine does not permit, which are named; 1 if not; 2 for wrong usage.
 
@@ -71,12 +73,15 @@ func parseChaos(args []string, stderr io.Writer) (o chaosOptions, err error) {
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	seeded := false
-	flags.Visit(func(f *flag.Flag) { seeded = seeded || f.Name == "seed" })
-	if !seeded {
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if !given["seed"] {
 		o.seed = uint64(rand.Uint32()) // short, to be typed again
 	}
-	o.layers, err = layersNamed(names)
+	o.layers = chaos.Layers()
+	if given["layers"] {
+		o.layers, err = layersNamed(names)
+	}
 	switch {
 	case flags.NArg() > 0:
 		err = fmt.Errorf("there is no argument %q", flags.Arg(0))
@@ -84,6 +89,8 @@ func parseChaos(args []string, stderr io.Writer) (o chaosOptions, err error) {
 		err = fmt.Errorf("-time is %v: want more than nothing", o.time)
 	case o.kills < 0:
 		err = fmt.Errorf("-kills is %d: want 0 or more", o.kills)
+	case err == nil && o.kills > 0 && !slices.ContainsFunc(o.layers, func(l chaos.Layer) bool { return l.Name == chaos.CampaignName }):
+		err = fmt.Errorf("-kills is for the layer %s, which -layers leaves out", chaos.CampaignName)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "tandem chaos:", err)
@@ -101,13 +108,16 @@ func layerTable() string {
 	return text.String()
 }
 
-// layersNamed are the layers of a list, in their usual order; all for none.
+// layersNamed are the layers of a list, in their usual order.
 func layersNamed(list string) (chosen []chaos.Layer, err error) {
-	names := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	names := strings.Split(list, ",")
+	for i := range names {
+		names[i] = strings.TrimSpace(names[i])
+	}
 	var known []string
 	for _, l := range chaos.Layers() {
 		known = append(known, l.Name)
-		if len(names) == 0 || slices.Contains(names, l.Name) {
+		if slices.Contains(names, l.Name) {
 			chosen = append(chosen, l)
 		}
 	}

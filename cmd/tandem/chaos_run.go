@@ -197,11 +197,11 @@ const failuresShown = 10
 
 func (r *chaosRun) table(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "layer\tverdict\tcases\tkills\ttime")
+	fmt.Fprintln(table, "layer\tverdict\tcases\tkills\tsteps\ttime")
 	kills := 0
 	for _, l := range r.Layers {
 		kills += l.Report.Kills
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%.1f s\n", l.Name, l.word(), l.Report.Cases, l.Report.Kills, l.Report.Elapsed.Seconds())
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%.1f s\n", l.Name, l.word(), l.Report.Cases, l.Report.Kills, len(l.Report.Steps), l.Report.Elapsed.Seconds())
 	}
 	if err := table.Flush(); err != nil {
 		return err

@@ -44,6 +44,11 @@ func TestTheChaosCommandLineIsExplained(t *testing.T) {
 		{[]string{"dir"}, exitUsage, `"dir"`},
 		{[]string{"-time", "0"}, exitUsage, "-time is 0s"},
 		{[]string{"-kills", "-1"}, exitUsage, "-kills is -1"},
+		{[]string{"-kills", "5", "-layers", "enumerator,forked"}, exitUsage, "-kills is for the layer campaign, which -layers leaves out"},
+		{[]string{"-kills", "5", "-layers", "campain"}, exitUsage, `no layer "campain"`},
+		{[]string{"-layers", ","}, exitUsage, `no layer ""; there are: enumerator`},
+		{[]string{"-layers", ""}, exitUsage, `no layer ""`},
+		{[]string{"-layers", "campaign, ,forked"}, exitUsage, `no layer ""`},
 		{[]string{"-layers", "campain"}, exitUsage, `no layer "campain"; there are: enumerator`},
 		{[]string{"-out", full}, exitFailed, "is not empty: there is notes"},
 		{[]string{"judge"}, exitUsage, "want one directory, have 0"},
@@ -154,7 +159,7 @@ func TestTheVerdictOfARunIsTheWorstOfItsLayers(t *testing.T) {
 		verdict chaos.Verdict
 		says    []string
 	}{
-		{sample(passing("some")), chaos.Pass, []string{"some   pass", "again: tandem chaos -seed 7"}},
+		{sample(passing("some")), chaos.Pass, []string{"layer  verdict  cases  kills  steps  time\nsome   pass     1      3      59     ", "again: tandem chaos -seed 7"}},
 		{sample(passing("some"), forbidden), chaos.Pass, []string{"forbidden: SKIPPED, this machine does not permit it: ptrace"}},
 		{sample(forbidden), chaos.Void, []string{"VOID"}},
 		{sample(passing("some"), void), chaos.Void, []string{"void: VOID, too little happened"}},
