@@ -195,11 +195,19 @@ var mutants = []mutant{
 	{"memories without bound", "TestT1Memories", []edit{{"settle.go",
 		"	if replaced >= maxReplaced {\n", "	if replaced >= maxReplaced && false {\n"}}},
 	{"the end of a server passed", "TestM5TheEnd", []edit{{"ends.go",
-		"		if err != nil || frozen || e.in.writePos.stop(seen, writePos) {\n", "		if true {\n"}}},
+		"		if err != nil || frozen || e.in.writePos.stop(seen, writePos) {\n", "		if err != nil || frozen || true {\n"}}},
 	{"an expelled server never goes", "TestL5AClientThatExpelled", []edit{{"ends.go",
 		"		verdict = e.corrupt\n", "		return\n"}}},
 	{"views held for the dead", "TestW8Nobody", []edit{{"consumer.go",
 		" && c.e.peerIsThere() { // pairs: waiting\n", " { // pairs: waiting\n"}}},
+	{"the own process killed", "TestNobodyKills", []edit{{"lock_linux.go",
+		"	if o.pid == os.Getpid() {\n", "	if o.pid == -os.Getpid() {\n"}}},
+	{"a hang blamed on the former", "TestL6AHangNames", []edit{{"heartbeat.go",
+		"		number, pid = e.pending, e.pendingPID //", "		number = e.pending //"}}},
+	{"judged by memory that is gone", "TestUnreleasedBeside", []edit{{"ends.go",
+		"	if e.closing.Load() {\n		return ErrClosed // the memory may be gone\n	}\n", ""}}},
+	{"an orphan's token awaited for ever", "TestKillOrphanDoes", []edit{{"listen.go",
+		"		err = s.poll(rest, tokenByte)\n", "		_ = rest\n		err = s.poll(ctx, tokenByte)\n"}}},
 }
 
 // notShown are the rules that no mutant of the code leaves out, with the reason.

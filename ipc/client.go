@@ -24,7 +24,7 @@ type client struct {
 // What a client waits for to change.
 var (
 	errNoServer = errors.New("no server listens")
-	errNotNow   = errors.New("the server is short of descriptors or memory and can admit nobody now")
+	errNotNow   = errors.New("the server can admit nobody now: it is short of descriptors or memory, or has yet to receive what corrupt clients have left")
 )
 
 // dial is Dial: it tries until there is a server, or ctx ends.

@@ -270,7 +270,8 @@ func (e *Endpoint) Peer() Peer {
 
 // KillPeer kills the client's process with SIGKILL, by its pidfd and not by its
 // number. It is for a client that hangs; the end is then reported as any death.
-// At a client it is an error.
+// At a client it is an error, and so it is beside Close, which kills as
+// Options.KillOnClose says, and for a client in this very process.
 func (e *Endpoint) KillPeer() error { return e.life.kill() }
 
 // Close ends the endpoint: waiting calls return ErrClosed, the peer is told, the

@@ -159,7 +159,10 @@ func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 		defer cancel()
 		err = s.poll(rest, tokenByte)
 	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() == nil:
+		return failure() // the bound was ours, and not the caller's
+	case err != nil:
 		return errors.Join(err, failure())
 	}
 	return nil
