@@ -185,6 +185,7 @@ var tracedLayers = []tracedLayer{
 		}
 	}},
 	{"rapid", func(t *testing.T, each func(trace)) {
+		defer seedRapid(t)()
 		defer setFlag(t, "rapid.checks", "5")()
 		how := staging{replays: newReplayer(), report: NewReport("rapid", 0), traced: each}
 		rapid.Check(t, func(t *rapid.T) { playStage(t, how) })
