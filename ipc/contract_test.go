@@ -443,7 +443,12 @@ func TestL7TheServerTellsOfEachClientInTheStream(t *testing.T) {
 func TestM7EveryWaitEndsWithItsContextAndWithClose(t *testing.T) {
 	page := os.Getpagesize()
 	for _, spin := range []time.Duration{0, NoSpin, time.Hour} {
-		server, client := pair(t, &Options{ToClientSize: page, Spin: spin}, &Options{Spin: spin})
+		var server, client *Endpoint
+		server, client = pair(t, &Options{ToClientSize: page, Spin: spin, Hook: func(at step.ID, _ uint64) {
+			if at == step.PathUnlinked { // no sooner: that the client has closed would be told too
+				go client.Close()
+			}
+		}}, &Options{Spin: spin})
 		full := make([]byte, page-headerSize)
 		if err := server.Send(testContext(t), 0, full); err != nil {
 			t.Fatal(err)
@@ -483,7 +488,6 @@ func TestM7EveryWaitEndsWithItsContextAndWithClose(t *testing.T) {
 			}
 		}
 		cancelled.Wait()
-		go client.Close()
 		if err := server.Close(); err != nil {
 			t.Fatal(err)
 		}
