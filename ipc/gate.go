@@ -10,41 +10,39 @@ import (
 // process at a time uses one end of one direction; the others queue here and
 // not in the kernel, so that at most one waiter stands behind a waiting word.
 type gate struct {
-	held    atomic.Bool
-	lookers atomic.Int32  // calls of glance under way
-	glances atomic.Uint64 // and those that are over
+	state   atomic.Uint32 // gateFree, gateHeld or gateGlanced
 	waiters atomic.Int32
 	wake    chan struct{} // capacity 1: "look again"
 }
 
+const (
+	gateFree = iota
+	gateHeld
+	gateGlanced // held for a moment, by nobody who is at work
+)
+
 func newGate() gate { return gate{wake: make(chan struct{}, 1)} }
 
-func (g *gate) tryLock() bool { return g.held.CompareAndSwap(false, true) }
+func (g *gate) tryLock() bool { return g.state.CompareAndSwap(gateFree, gateHeld) }
 
 // tryEnter is tryLock for the calls that do not wait: a glance is not somebody at
 // work, and is waited for.
 func (g *gate) tryEnter() bool {
-	for {
-		glances := g.glances.Load()
-		if g.tryLock() {
-			return true
-		}
-		if g.lookers.Load() == 0 && g.glances.Load() == glances {
+	for !g.tryLock() {
+		if g.state.Load() == gateHeld {
 			return false
 		}
 		runtime.Gosched()
 	}
+	return true
 }
 
 // glance calls f, which is short, with the gate held, if it is free.
 func (g *gate) glance(f func()) (free bool) {
-	g.lookers.Add(1)
-	if free = g.tryLock(); free {
+	if free = g.state.CompareAndSwap(gateFree, gateGlanced); free {
 		f()
 		g.unlock()
 	}
-	g.glances.Add(1)
-	g.lookers.Add(-1)
 	return free
 }
 
@@ -87,7 +85,7 @@ func (g *gate) pass() {
 }
 
 func (g *gate) unlock() {
-	g.held.Store(false)
+	g.state.Store(gateFree)
 	if g.waiters.Load() != 0 {
 		g.pass()
 	}
