@@ -237,11 +237,8 @@ func (e *Endpoint) finish(err error) {
 // Preconditions: e.mu is held.
 func (e *Endpoint) emit(event Event) {
 	event.Time, event.Generation = time.Now(), e.generation
-	if event.PID == 0 {
-		event.PID = e.peerPID
-	}
-	if event.Attachment == 0 {
-		event.Attachment = e.attachment.Load()
+	if event.Attachment == 0 { // else it is of another client, and its PID may be unknown
+		event.Attachment, event.PID = e.attachment.Load(), e.peerPID
 	}
 	for {
 		event.Missed = e.missed
