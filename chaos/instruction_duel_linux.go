@@ -304,26 +304,31 @@ func (d *duel) advance(limit place, each func(image, *registers)) error {
 // returned.
 func (d *duel) passCalls(count int) error {
 	for d.at.calls < count {
-		if err := d.t.runToCall(d.thread); err != nil {
-			return err
-		}
-		why, err := d.t.await(d.thread)
+		why, r, err := d.runToStop()
 		if err != nil {
 			return err
 		}
-		d.thread.signal = 0
-		if why != stopExit {
-			continue
-		}
-		r, err := readRegisters(d.thread.id)
-		if err != nil {
-			return fmt.Errorf("%w: registers: %w", errEnded, err)
-		}
-		if makesCalls(d.functionAt(r.pc())) {
+		if why == stopExit && makesCalls(d.functionAt(r.pc())) {
 			d.at.calls++
 		}
 	}
 	return nil
+}
+
+// runToStop lets the victim run to its next stop, at a system call's entry or exit
+// at the latest. A signal that waits for it is dropped, as in step.
+func (d *duel) runToStop() (why stop, r registers, err error) {
+	if err := d.t.runToCall(d.thread); err != nil {
+		return why, r, err
+	}
+	if why, err = d.t.await(d.thread); err != nil {
+		return why, r, err
+	}
+	d.thread.signal = 0
+	if r, err = readRegisters(d.thread.id); err != nil {
+		err = fmt.Errorf("%w: registers: %w", errEnded, err)
+	}
+	return why, r, err
 }
 
 // atEnd reports whether the operation has ended.

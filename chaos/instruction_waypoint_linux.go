@@ -92,19 +92,10 @@ func (d *duel) runTo(w waypoint) error {
 // leaves it there as if there were none.
 func (d *duel) awaitBreakpoint(address uintptr) error {
 	for {
-		if err := d.t.runToCall(d.thread); err != nil {
-			return err
-		}
-		why, err := d.t.await(d.thread)
-		if err != nil {
-			return err
-		}
-		d.thread.signal = 0
-		r, err := readRegisters(d.thread.id)
-		if err != nil {
-			return fmt.Errorf("%w: registers: %w", errEnded, err)
-		}
+		why, r, err := d.runToStop()
 		switch {
+		case err != nil:
+			return err
 		case why == stopStep:
 			return r.leaveBreakpoint(d.thread.id, address)
 		case (why == stopEntry || why == stopExit) && makesCalls(d.functionAt(r.pc())):
