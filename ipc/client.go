@@ -138,6 +138,9 @@ func (c *client) attach(path string) error {
 	}
 	// A server that is gone before it reads the hello has still told why.
 	sendErr := c.conn.send(newPacket(packetHello))
+	if sendErr != nil && !errors.Is(sendErr, unix.EPIPE) && !errors.Is(sendErr, unix.ECONNRESET) {
+		return fmt.Errorf("ipc: say hello at %s: %w: nothing was attached: try again", path, sendErr)
+	}
 	e.hook(step.HelloSent, 0)
 	p, files, err := c.conn.receive(3)
 	switch {

@@ -67,13 +67,12 @@ func TestListenNamesWhatTheKernelLacksAndLeavesNothing(t *testing.T) {
 	}
 }
 
-// failing are the system calls of Dial that may fail for want of memory. A hello
-// that was not sent gets no answer, which only the caller's context ends.
+// failing are the system calls of Dial that may fail for want of memory.
 var failing = []lack{
 	{"memory for the mapping", unix.SYS_MMAP, unix.ENOMEM, []argument{{3, unix.MAP_SHARED | unix.MAP_FIXED}}, unix.ENOMEM, []string{"map", "smaller ring"}},
 	{"seals to read", unix.SYS_FCNTL, unix.EINVAL, []argument{{1, unix.F_GET_SEALS}}, unix.EINVAL, []string{"read the seals"}},
 	{"recvmsg", unix.SYS_RECVMSG, unix.ENOMEM, nil, unix.ENOMEM, []string{"ended the handshake"}},
-	{"sendmsg", unix.SYS_SENDMSG, unix.ENOBUFS, nil, context.DeadlineExceeded, []string{"dial"}},
+	{"sendmsg", unix.SYS_SENDMSG, unix.ENOBUFS, nil, unix.ENOBUFS, []string{"hello", "try again"}},
 	{"setsockopt", unix.SYS_SETSOCKOPT, unix.ENOMEM, nil, unix.ENOMEM, []string{"set the deadline of the handshake", "try again"}},
 	{"socket", unix.SYS_SOCKET, unix.ENOBUFS, nil, unix.ENOBUFS, []string{"make a socket", "try again"}},
 	{"connect", unix.SYS_CONNECT, unix.ENOMEM, nil, unix.ENOMEM, []string{"connect to", "try again"}},
