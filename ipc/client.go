@@ -130,28 +130,37 @@ func checkDirectory(path string) error {
 	return nil
 }
 
-// attach is the client's part of the handshake.
-func (c *client) attach(path string) error {
-	e := c.e
-	if err := c.conn.setDeadline(e.options.handshakeTimeout()); err != nil {
-		return fmt.Errorf("ipc: set the deadline of the handshake: %w: nothing was attached: try again", err)
+// ask says hello and returns what the server answers.
+func (c *client) ask(path string) (packet, []int, error) {
+	if err := c.conn.setDeadline(c.e.options.handshakeTimeout()); err != nil {
+		return packet{}, nil, fmt.Errorf("ipc: set the deadline of the handshake: %w: nothing was attached: try again", err)
 	}
 	// A server that is gone before it reads the hello has still told why.
 	sendErr := c.conn.send(newPacket(packetHello))
 	if sendErr != nil && !errors.Is(sendErr, unix.EPIPE) && !errors.Is(sendErr, unix.ECONNRESET) {
-		return fmt.Errorf("ipc: say hello at %s: %w: nothing was attached: try again", path, sendErr)
+		return packet{}, nil, fmt.Errorf("ipc: say hello at %s: %w: nothing was attached: try again", path, sendErr)
 	}
-	e.hook(step.HelloSent, 0)
+	c.e.hook(step.HelloSent, 0)
 	p, files, err := c.conn.receive(3)
 	switch {
 	case timedOut(err):
-		return fmt.Errorf("%w: it accepts connections and does not answer", errNoServer)
+		err = fmt.Errorf("%w: it accepts connections and does not answer", errNoServer)
 	case errors.Is(err, unix.EMFILE):
-		return fmt.Errorf("ipc: attach to %s: %w", path, err)
+		err = fmt.Errorf("ipc: attach to %s: %w", path, err)
 	case errors.Is(err, errNotOurs):
-		return fmt.Errorf("%w: the answer from %s is %w", ErrForeign, path, err)
+		err = fmt.Errorf("%w: the answer from %s is %w", ErrForeign, path, err)
 	case err != nil:
-		return fmt.Errorf("%w: it ended the handshake (%w)", errNoServer, errors.Join(err, sendErr))
+		err = fmt.Errorf("%w: it ended the handshake (%w)", errNoServer, errors.Join(err, sendErr))
+	}
+	return p, files, err
+}
+
+// attach is the client's part of the handshake.
+func (c *client) attach(path string) error {
+	e := c.e
+	p, files, err := c.ask(path)
+	if err != nil {
+		return err
 	}
 	if err := c.grant(p, path, len(files)); err != nil {
 		closeAll(files)
