@@ -41,6 +41,7 @@ type actorArgument struct {
 // The actor of a process of its own. It records each step, and tells of it before
 // it goes on, or does not: what it has told, it has stored.
 var _ = register("actor", func(p *player) {
+	postLookout()
 	var argument actorArgument
 	p.arg(&argument)
 	var signal atomic.Int64

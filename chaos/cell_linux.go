@@ -48,6 +48,7 @@ const graveName = "grave"
 
 // newCell makes a cell for a member.
 func newCell(m *member) (party, error) {
+	postLookout()
 	grave, err := unix.MemfdCreate(graveName, unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, err

@@ -153,6 +153,7 @@ type casting struct {
 
 // cast prepares this binary to play a part.
 func cast(part string, argument any, log io.Writer) (c casting, err error) {
+	postLookout()
 	if c.argument, err = json.Marshal(argument); err != nil {
 		return c, err
 	}

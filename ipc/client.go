@@ -35,7 +35,7 @@ func dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 			return e, advise(err)
 		}
 		if ctx.Err() != nil || pause(ctx, wait) != nil {
-			return nil, fmt.Errorf("ipc: dial %s: %w: %w", path, ctx.Err(), err)
+			return nil, fmt.Errorf("ipc: dial %s: %w: nothing was attached: %w", path, ctx.Err(), err)
 		}
 	}
 }
@@ -68,11 +68,11 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	if !stopped && err == nil {
 		_ = c.close()
 		c.release()
-		return nil, fmt.Errorf("ipc: dial %s: %w", path, ctx.Err())
+		return nil, fmt.Errorf("ipc: dial %s: %w: nothing was attached", path, ctx.Err())
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("ipc: dial %s: %w", path, ctx.Err())
+			err = fmt.Errorf("ipc: dial %s: %w: nothing was attached", path, ctx.Err())
 		}
 		letGo(c.token)
 		c.conn.hangUp()
@@ -146,7 +146,7 @@ func (c *client) ask(path string) (packet, []int, error) {
 	case timedOut(err):
 		err = fmt.Errorf("%w: it accepts connections and does not answer", errNoServer)
 	case errors.Is(err, unix.EMFILE):
-		err = fmt.Errorf("ipc: attach to %s: %w", path, err)
+		err = fmt.Errorf("ipc: attach to %s: %w: nothing was attached", path, err)
 	case errors.Is(err, errNotOurs):
 		err = fmt.Errorf("%w: the answer from %s is %w", ErrForeign, path, err)
 	case err != nil:

@@ -134,8 +134,8 @@ type life interface {
 }
 
 var (
-	errNoRoom       = errors.New("ipc: no room")
-	errNegativeSize = errors.New("ipc: the size of a reservation is negative")
+	errNoRoom       = errors.New("no room") // does not leave the package
+	errNegativeSize = errors.New("ipc: the size of a reservation is negative: nothing was reserved: give the bytes that the message needs")
 )
 
 // tooLarge explains ErrTooLarge.
@@ -319,7 +319,7 @@ func (e *Endpoint) Close() error {
 // can start (C9).
 func (e *Endpoint) Redial(ctx context.Context) (*Endpoint, error) {
 	if e.role != RoleClient {
-		return nil, errors.New("ipc: only a client redials")
+		return nil, errors.New("ipc: only a client redials: a server goes on with its next client, or closes and listens again")
 	}
 	if err := e.Close(); err != nil {
 		return nil, err

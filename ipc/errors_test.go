@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,6 +114,63 @@ func TestEveryErrorSaysWhatItMeansOrWhatToDo(t *testing.T) {
 	for name := range errorSamples {
 		if declared[name] == nil {
 			t.Errorf("errorSamples has %s, which is no exported error", name)
+		}
+	}
+}
+
+// verbs are the verbs of package fmt: what a system call or a caller gave.
+var verbs = regexp.MustCompile(`%[a-zA-Z0-9]+`)
+
+// advises reports whether a format says more behind what happened than what a
+// system call gave: an "ipc: stat %s: %w" leaves the reader alone.
+func advises(format string) bool {
+	parts := strings.Split(format, ": ")
+	last := verbs.ReplaceAllString(parts[len(parts)-1], "")
+	if len(parts) > 1 && strings.Trim(last, " ()") == "" { // a path, or the reason that is waited for
+		parts = parts[:len(parts)-1]
+		last = verbs.ReplaceAllString(parts[len(parts)-1], "")
+	}
+	return len(parts) > 2 && strings.Contains(last, " ")
+}
+
+// formatsOfErrors returns the formats of all errors that the package makes and
+// that do not wrap an exported one.
+func formatsOfErrors(t *testing.T) (formats []string) {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range literalsIn(file) {
+			if strings.HasPrefix(text, "ipc: ") {
+				formats = append(formats, text)
+			}
+		}
+	}
+	return formats
+}
+
+func TestNoErrorOfASystemCallStandsAlone(t *testing.T) {
+	for _, bad := range []string{"ipc: stat %s: %w", "ipc: read %s", "ipc: lock byte %d of the file: %w", "ipc: it is closed", "ipc: stat %s: %w (%w)"} {
+		if advises(bad) {
+			t.Errorf("%q passes: the check is blind", bad)
+		}
+	}
+	formats := formatsOfErrors(t)
+	if len(formats) < 60 {
+		t.Fatalf("only %d errors found: the test is blind", len(formats))
+	}
+	for _, format := range formats {
+		if !advises(format) {
+			t.Errorf("%q does not say what that means, or what to do", format)
 		}
 	}
 }

@@ -227,7 +227,7 @@ func probeStale(path string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("ipc: look at %s: %w", path, err)
+		return fmt.Errorf("ipc: look at %s: %w: the server needs to search its directory", path, err)
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
@@ -292,14 +292,14 @@ func (s *server) bind() (err error) {
 		mode = 0o666 // the kernel's word on who connects decides
 	}
 	if err := unix.Chmod(temporary, mode); err != nil {
-		return fmt.Errorf("ipc: set the mode of %s: %w", temporary, err)
+		return fmt.Errorf("ipc: set the mode of %s: %w: nothing was started: use a path on another file system", temporary, err)
 	}
 	if err := unix.Listen(s.listener, unix.SOMAXCONN); err != nil {
-		return fmt.Errorf("ipc: listen on %s: %w", temporary, err)
+		return fmt.Errorf("ipc: listen on %s: %w: nothing was started: try again", temporary, err)
 	}
 	s.e.hook(step.SocketListening, 0)
 	if err := unix.Lstat(temporary, &s.socket); err != nil {
-		return fmt.Errorf("ipc: stat %s: %w", temporary, err)
+		return fmt.Errorf("ipc: stat %s: %w: the server needs to search its directory", temporary, err)
 	}
 	if current, err := names(s.lock.path, &s.lock.stat); err != nil {
 		return err

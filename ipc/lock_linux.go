@@ -65,11 +65,11 @@ func openLockFile(path string) (*lockFile, error) {
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EROFS):
 		return nil, fmt.Errorf("ipc: open %s: %w: the server needs to write in its directory", l.path, err)
 	case err != nil:
-		return nil, fmt.Errorf("ipc: open %s: %w", l.path, err)
+		return nil, fmt.Errorf("ipc: open %s: %w: nothing was started: try again, or use another path", l.path, err)
 	}
 	if err := unix.Fstat(l.fd, &l.stat); err != nil {
 		l.close()
-		return nil, fmt.Errorf("ipc: stat %s: %w", l.path, err)
+		return nil, fmt.Errorf("ipc: stat %s: %w: nothing was started: use a path on another file system", l.path, err)
 	}
 	if l.stat.Mode&unix.S_IFMT != unix.S_IFREG {
 		l.close()
@@ -103,14 +103,14 @@ func setLock(fd int, at int64, kind int16) (bool, error) {
 	case errors.Is(err, unix.ENOLCK), errors.Is(err, unix.EOPNOTSUPP):
 		return false, fmt.Errorf("ipc: the file system of the lock file does not support locks: %w: use a path on a local one", err)
 	}
-	return false, fmt.Errorf("ipc: lock byte %d of the lock file: %w", at, err)
+	return false, fmt.Errorf("ipc: lock byte %d of the lock file: %w: use a path on another file system", at, err)
 }
 
 // isLocked reports whether another open file description holds a byte.
 func isLocked(fd int, at int64) (bool, error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: at, Len: 1}
 	if err := retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock) }); err != nil {
-		return false, fmt.Errorf("ipc: test byte %d of the lock file: %w", at, err)
+		return false, fmt.Errorf("ipc: test byte %d of the lock file: %w: use a path on another file system", at, err)
 	}
 	return lock.Type != unix.F_UNLCK, nil
 }
@@ -120,7 +120,7 @@ func (l *lockFile) tryLock(at int64) (bool, error) { return setLock(l.fd, at, un
 func (l *lockFile) unlock(at int64) error {
 	ok, err := setLock(l.fd, at, unix.F_UNLCK)
 	if err == nil && !ok {
-		err = fmt.Errorf("ipc: unlock byte %d of %s: %w", at, l.path, unix.EACCES)
+		err = fmt.Errorf("ipc: unlock byte %d of %s: %w: use a path on another file system", at, l.path, unix.EACCES)
 	}
 	return err
 }
@@ -160,7 +160,7 @@ func names(path string, stat *unix.Stat_t) (bool, error) {
 	case errors.Is(err, unix.ENOENT):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("ipc: stat %s: %w", path, err)
+		return false, fmt.Errorf("ipc: stat %s: %w: the server needs to search its directory", path, err)
 	}
 	return now.Dev == stat.Dev && now.Ino == stat.Ino, nil
 }
@@ -170,7 +170,7 @@ func (l *lockFile) content() (string, error) {
 	content, n := make([]byte, 512), 0
 	err := retry(func() (err error) { n, err = unix.Pread(l.fd, content, 0); return err })
 	if err != nil {
-		return "", fmt.Errorf("ipc: read %s: %w", l.path, err)
+		return "", fmt.Errorf("ipc: read %s: %w: use a path on another file system", l.path, err)
 	}
 	return string(content[:n]), nil
 }
@@ -198,10 +198,10 @@ func (l *lockFile) write(r lockRecord) error {
 	n := 0
 	err := retry(func() (err error) { n, err = unix.Pwrite(l.fd, []byte(text), 0); return err })
 	if err != nil {
-		return fmt.Errorf("ipc: write %s: %w", l.path, err)
+		return fmt.Errorf("ipc: write %s: %w: use a path on another file system", l.path, err)
 	}
 	if n != len(text) {
-		return fmt.Errorf("ipc: write %s: %w", l.path, unix.ENOSPC)
+		return fmt.Errorf("ipc: write %s: %w: free space there", l.path, unix.ENOSPC)
 	}
 	return nil
 }

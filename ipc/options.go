@@ -111,7 +111,7 @@ func (o *Options) check() error {
 		{"HandshakeTimeout", o.HandshakeTimeout}, {"CloseTimeout", o.CloseTimeout},
 	} {
 		if d.value < 0 {
-			return fmt.Errorf("ipc: %s is negative: %v", d.name, d.value)
+			return fmt.Errorf("ipc: %s is negative, %v: want a positive duration, or 0 for the default", d.name, d.value)
 		}
 	}
 	if o.heartbeatInterval() < time.Millisecond {

@@ -18,12 +18,12 @@ const (
 func checkPath(path string) error {
 	switch {
 	case path == "":
-		return errors.New("ipc: the path is empty")
+		return errors.New("ipc: the path is empty: name a file for the socket, in a directory that exists")
 	case len(path) > maxPathSize:
 		return fmt.Errorf("ipc: the path has %d bytes, and a socket address holds %d: use a shorter one, relative to the working directory if need be: %s",
 			len(path), maxPathSize, path)
 	case strings.IndexByte(path, 0) >= 0:
-		return fmt.Errorf("ipc: the path contains a zero byte: %q", path)
+		return fmt.Errorf("ipc: the path %q contains a zero byte: use another, no file can have that name", path)
 	case path[0] == '@':
 		return fmt.Errorf("ipc: the path begins with @, which would be an abstract address: write ./%s", path)
 	}

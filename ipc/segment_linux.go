@@ -26,7 +26,7 @@ func sealsOf(owner Role) int {
 
 // unsupported says which feature the kernel lacks.
 func unsupported(feature string, err error) error {
-	return fmt.Errorf("ipc: this kernel lacks %s: %w (%w)", feature, errors.ErrUnsupported, err)
+	return fmt.Errorf("ipc: this kernel lacks %s: %w (%w): nothing was started or attached: use a newer one", feature, errors.ErrUnsupported, err)
 }
 
 // newSegment makes, sizes, maps, formats and seals the memory of one process.
@@ -40,7 +40,7 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 		return nil, unsupported("memfd_create (Linux 3.17)", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ipc: create the %s's memory: %w", owner, err)
+		return nil, fmt.Errorf("ipc: create the %s's memory: %w: free memory", owner, err)
 	}
 	defer func() {
 		if err != nil {
@@ -49,7 +49,7 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 	}()
 	size := segmentSize(ringSize)
 	if err = retry(func() error { return unix.Ftruncate(file, size) }); err != nil {
-		return nil, fmt.Errorf("ipc: size the %s's memory to %d bytes: %w", owner, size, err)
+		return nil, fmt.Errorf("ipc: size the %s's memory to %d bytes: %w: ask for a smaller ring, or raise RLIMIT_FSIZE", owner, size, err)
 	}
 	if err = retry(func() error { return unix.Fallocate(file, 0, 0, size) }); err != nil {
 		return nil, fmt.Errorf("ipc: allocate %d bytes for the %s's memory: %w: free memory, or ask for a smaller ring", size, owner, err)
@@ -64,7 +64,7 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 		if errors.Is(err, unix.EINVAL) {
 			return nil, unsupported("F_SEAL_FUTURE_WRITE (Linux 5.1)", err)
 		}
-		return nil, fmt.Errorf("ipc: seal the %s's memory: %w", owner, err)
+		return nil, fmt.Errorf("ipc: seal the %s's memory: %w: nothing was started: try again", owner, err)
 	}
 	if owner == RoleServer {
 		writable.file = file
@@ -83,14 +83,14 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 func openSegment(file int, owner Role, generation, ringSize uint64) (*segment, error) {
 	seals, err := unix.FcntlInt(uintptr(file), unix.F_GET_SEALS, 0)
 	if err != nil {
-		return nil, fmt.Errorf("ipc: read the seals of the %s's memory: %w", owner, err)
+		return nil, fmt.Errorf("ipc: read the seals of the %s's memory: %w: nothing was attached: what the server sent is no memory of this protocol", owner, err)
 	}
 	if want := sealsOf(owner); seals&want != want {
 		return nil, &CorruptError{"I0", fmt.Sprintf("the %s's memory has seals %#x, want %#x", owner, seals, want)}
 	}
 	var stat unix.Stat_t
 	if err := unix.Fstat(file, &stat); err != nil {
-		return nil, fmt.Errorf("ipc: size of the %s's memory: %w", owner, err)
+		return nil, fmt.Errorf("ipc: size of the %s's memory: %w: nothing was attached: dial again", owner, err)
 	}
 	if stat.Size != segmentSize(ringSize) {
 		return nil, &CorruptError{"I0", fmt.Sprintf("the %s's memory has %d bytes, want %d", owner, stat.Size, segmentSize(ringSize))}
@@ -154,7 +154,7 @@ func (s *segment) detach() error {
 		err = unix.Mprotect(s.mem, unix.PROT_READ)
 	}
 	if err != nil {
-		return fmt.Errorf("ipc: unmap the shared memory: %w", err)
+		return fmt.Errorf("ipc: unmap the shared memory: %w: it stays mapped: end this process before the path is used again", err)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (s *server) verdict(a *attachment) (Event, PeerState) {
 // maxReplaced is how many memories wait for Receive at most.
 const maxReplaced = 4
 
-var errNotReceived = errors.New("ipc: what corrupt clients have sent must be received first")
+var errNotReceived = errors.New("ipc: what corrupt clients have sent must be received first: nobody was admitted: call Receive")
 
 // renew replaces the memory of a corrupt client by fresh memory, which continues
 // at the last positions that were believed. Receive goes over to it when it has

@@ -12,7 +12,7 @@ import (
 )
 
 // errSystem is what Listen and Dial say where the kernel is another.
-var errSystem = fmt.Errorf("ipc: needs Linux on amd64 or arm64, not %s on %s: %w", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
+var errSystem = fmt.Errorf("ipc: needs Linux on amd64 or arm64, not %s on %s: %w: nothing was started or attached", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
 
 func listen(context.Context, string, *Options) (*Endpoint, error) { return nil, errSystem }
 func dial(context.Context, string, *Options) (*Endpoint, error)   { return nil, errSystem }
