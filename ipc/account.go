@@ -46,7 +46,11 @@ func (e *Endpoint) account() (account, error) {
 // no readPos behind the account's, and that is checked behind it.
 //
 //go:norace
-func (e *Endpoint) list(a account) (unreleased []Unreleased, stable bool, err error) {
+func (e *Endpoint) list(a account) (_ []Unreleased, stable bool, err error) {
+	// Two allocations, and none that moves what is there: nothing else runs while
+	// the Go runtime moves much.
+	n, _ := e.count(a)
+	unreleased, all := make([]Unreleased, 0, n), make([]byte, 0, a.writePos-a.readPos)
 	for pos := a.readPos; pos != a.writePos; {
 		r, err := e.own.ring.peek(pos, a.writePos)
 		if err != nil && e.out.readPos.passed(a.readPos) {
@@ -55,9 +59,9 @@ func (e *Endpoint) list(a account) (unreleased []Unreleased, stable bool, err er
 		if err != nil {
 			return nil, true, &CorruptError{"I1", fmt.Sprintf("readPos %d lies inside of a record", a.readPos)}
 		}
-		data := make([]byte, r.size)
-		copy(data, e.own.ring.payload(pos, r.size))
-		unreleased = append(unreleased, Unreleased{data, r.kind, int64(a.deliveredPos-pos) > 0})
+		begin := len(all)
+		all = append(all, e.own.ring.payload(pos, r.size)...)
+		unreleased = append(unreleased, Unreleased{all[begin:len(all):len(all)], r.kind, int64(a.deliveredPos-pos) > 0})
 		pos = r.next
 	}
 	return unreleased, !e.out.readPos.passed(a.readPos), nil
@@ -66,7 +70,10 @@ func (e *Endpoint) list(a account) (unreleased []Unreleased, stable bool, err er
 // count tells how many messages the account leaves unreleased, and how many of
 // them the peer may have seen.
 //
-// Preconditions: e.mu is held, and no peer is there to move readPos.
+// Preconditions: the memory is mapped. It is exact if no peer is there to move
+// readPos.
+//
+//go:norace
 func (e *Endpoint) count(a account) (unreleased, redeliverable int) {
 	for pos := a.readPos; pos != a.writePos; unreleased++ {
 		r, err := e.own.ring.peek(pos, a.writePos)
@@ -107,12 +114,18 @@ func (e *Endpoint) unreleased() ([]Unreleased, bool, error) {
 		return nil, false, ErrClosed
 	}
 	a, err := e.account()
+	own := e.own
+	own.refs.Add(1) // it is read without e.mu, on which the heartbeat waits, and maybe beside a Close
+	e.mu.Unlock()
+	defer own.release()
 	var list []Unreleased
 	stable := false
 	if err == nil {
 		list, stable, err = e.list(a)
 	}
-	e.mu.Unlock()
+	if e.closing.Load() {
+		return nil, false, ErrClosed // what was read may have been unmapped
+	}
 	if err != nil {
 		return nil, false, e.expel(false, func() error {
 			if _, now := e.account(); now != nil || e.role == RoleServer {

@@ -164,10 +164,16 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	who := owner{pid: int(user.Pid), start: startTime(int(user.Pid))}
 	record, err := s.lock.read()
 	record.client = who
-	if err != nil || s.lock.write(record) != nil {
-		return nil, reasonFailed, 0
+	if err == nil {
+		err = s.lock.write(record)
+	}
+	if err != nil {
+		s.e.mu.Lock()
+		defer s.e.mu.Unlock()
+		return nil, s.cannotAdmit(err), 0
 	}
 	s.e.hook(step.ClientRecorded, uint64(who.pid))
+	s.awaitCount()
 
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
@@ -175,8 +181,8 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		return nil, reasonClosing, 0
 	}
 	if s.e.corrupt != nil {
-		if s.renew() != nil {
-			return nil, reasonFailed, 0
+		if err := s.renew(); err != nil {
+			return nil, s.cannotAdmit(err), 0
 		}
 		s.e.bell.interrupt() // who waits for the former memory goes over to this one
 	}
@@ -190,9 +196,21 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		return nil, reasonSilent, 0
 	}
 	s.e.hook(step.GrantSent, a.number)
-	s.granted, s.current = a.number, a
+	s.granted, s.current, s.failing = a.number, a, false
 	s.e.pending, s.e.pendingPID = a.number, who.pid
 	return a, reasonNone, 0
+}
+
+// cannotAdmit tells why the server itself cannot admit anybody now: once, for the
+// client goes on trying. It returns what the client is told.
+//
+// Preconditions: e.mu is held.
+func (s *server) cannotAdmit(err error) (reason uint32) {
+	if !s.failing {
+		s.failing = true
+		s.e.emit(Event{Kind: EventAdmissionFailed, Err: advise(err)})
+	}
+	return reasonFailed
 }
 
 // takeToken takes the token for the newcomer. While the former client shows no
@@ -209,7 +227,9 @@ func (s *server) takeToken(c *conn) (token int, reason uint32, holder int) {
 		showsEnd := former != nil && former.conn.ended()
 		token, ok, err := s.lock.takeToken()
 		if err != nil {
-			return -1, reasonFailed, 0
+			s.e.mu.Lock()
+			defer s.e.mu.Unlock()
+			return -1, s.cannotAdmit(err), 0
 		}
 		if ok {
 			if former != nil {

@@ -24,16 +24,21 @@ type client struct {
 // What a client waits for to change.
 var (
 	errNoServer = errors.New("no server listens")
-	errNotNow   = errors.New("the server can admit nobody now: it is short of descriptors or memory, or has yet to receive what corrupt clients have left")
+	errNotNow   = errors.New("the server can admit nobody now: it is short of descriptors or memory, or has yet to receive what corrupt clients have left; its EventAdmissionFailed says which")
 )
 
 // dial is Dial: it tries until there is a server, or ctx ends.
 func dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
+	var why error // the attempt before did not succeed
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		e, err := dialOnce(ctx, path, o)
+		if err != nil && why != nil && errors.Is(err, ctx.Err()) {
+			return nil, fmt.Errorf("%w: %w", err, why)
+		}
 		if err == nil || !worthWaiting(err, o) {
 			return e, advise(err)
 		}
+		why = err
 		if ctx.Err() != nil || pause(ctx, wait) != nil {
 			return nil, fmt.Errorf("ipc: dial %s: %w: nothing was attached: %w", path, ctx.Err(), err)
 		}

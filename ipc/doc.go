@@ -38,7 +38,8 @@
 // Several goroutines that send are served one at a time, in no particular
 // order; so are several that receive. Sending and receiving do not disturb each
 // other. A call that can wait takes a context, which it looks at only when it
-// has to wait. No call allocates memory for each message.
+// has to wait. No call allocates memory for each message; one that waits with
+// another context than the last wait in its direction allocates a little.
 //
 // The package starts two goroutines for an endpoint: one blocks in the kernel
 // for the end of the peer, one beats and watches the peer's heartbeat. A server

@@ -202,7 +202,9 @@ func (e *Endpoint) join(own, peer *segment) error {
 // ctx bounds Listen only.
 //
 // The path is a Unix socket in a directory of the caller's choosing; beside it
-// lies path.lock, which must never be deleted while a server or client lives.
+// lies path.lock, which must never be deleted while a server or client lives. A
+// relative path is looked up again later, by Close, Redial and the watch over the
+// path: a process that uses one must not change its working directory.
 func Listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -275,13 +277,18 @@ func (e *Endpoint) Peer() Peer {
 func (e *Endpoint) KillPeer() error { return e.life.kill() }
 
 // Close ends the endpoint: waiting calls return ErrClosed, the peer is told, the
-// shared memory is unmapped. What was committed stays so; messages not released
-// come again to the next client, marked. Views still held stay readable until
-// their release.
+// shared memory is unmapped. Views still held stay readable until their release.
+//
+// At a client, what was committed stays so, and messages not released come again
+// to the next client, marked. At a server, Close ends the generation: an attached
+// client still receives what was committed, but no later one does, and what the
+// client has sent and Receive has not returned is gone. Unreleased, before Close,
+// has what nobody has released.
 //
 // At a server, Close waits for the client to leave, up to Options.CloseTimeout,
-// and returns a *RunningError if it has not: the next Listen then fails until
-// it has. Calling it again returns the same.
+// and returns an error with a *RunningError in it if it has not. The endpoint is
+// closed all the same, and the next Listen fails until that client has left; see
+// Options.KillOnClose and Options.KillOrphan. Calling it again returns the same.
 func (e *Endpoint) Close() error {
 	e.closeOne.Do(func() {
 		e.hook(step.CloseBegun, 0)

@@ -174,7 +174,13 @@ func (e *Endpoint) goodbyeFrom(number uint64) bool {
 // serverEnded records, at a client, the end of its server: for Receive, which
 // first returns what the server had committed (M5), for sending, and as an event.
 func (e *Endpoint) serverEnded(verdict error, kind EventKind, state PeerState) {
-	defer e.bell.interrupt()
+	verdict, counts := e.concludeServer(verdict, state)
+	e.bell.interrupt()
+	e.emitCounted(Event{Kind: kind, Err: verdict}, counts)
+}
+
+// concludeServer is serverEnded without the counting and the event.
+func (e *Endpoint) concludeServer(verdict error, state PeerState) (error, account) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	counts, err := e.account()
@@ -194,14 +200,23 @@ func (e *Endpoint) serverEnded(verdict error, kind EventKind, state PeerState) {
 		e.finish(verdict)
 		e.out.attention.Store(true)
 	}
-	end := Event{Kind: kind, Err: verdict}
-	end.Unreleased, end.Redeliverable = e.count(counts)
 	if e.state = state; state == PeerDied {
 		e.tally.deaths++
 	} else {
 		e.tally.closes++
 	}
 	e.hung.Store(false)
+	return verdict, counts
+}
+
+// emitCounted counts what the peer has left, and emits its end.
+//
+// Preconditions: no peer is there to move readPos, and none comes meanwhile; e.mu
+// is not held, for counting takes as long as there are many messages.
+func (e *Endpoint) emitCounted(end Event, counts account) {
+	end.Unreleased, end.Redeliverable = e.count(counts)
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.emit(end)
 }
 

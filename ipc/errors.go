@@ -59,10 +59,11 @@ var (
 	// was committed, and the reservation stays open: commit what fits, or abort.
 	ErrNotReserved = errors.New("ipc: commit of what was not reserved: nothing was committed, and the reservation stays open: commit what fits, or abort")
 
-	// ErrClosed is returned by every call on an endpoint after its Close. What
-	// was committed before stays committed; a message not released before
-	// comes again to the next client, marked.
-	ErrClosed = errors.New("ipc: endpoint closed: what was committed stays committed, what was not released stays unreleased: listen or dial again")
+	// ErrClosed is returned by every call on an endpoint after its Close, and
+	// means that the call did no more than it reports. What a client had committed
+	// before stays so, and what it had not released comes again to the next
+	// client, marked; a server's Close ends the generation, see there.
+	ErrClosed = errors.New("ipc: endpoint closed: the call did no more than it reports: listen or dial again")
 
 	// ErrPeerClosed says that the peer left in good order. At a client it is
 	// final: Redial. At a server, Receive returns it once, behind the last

@@ -164,8 +164,12 @@ func ofOtherVersion(data []byte) bool {
 // errEnd is the end of the socket: the peer has closed its side, or is dead.
 var errEnd = errors.New("end of the connection")
 
-// setDeadline bounds each send and receive; 0 takes the bound away.
+// setDeadline bounds each send and receive; 0 takes the bound away, which a limit
+// that the kernel cannot tell from it does not.
 func (c *conn) setDeadline(limit time.Duration) error {
+	if limit > 0 {
+		limit = max(limit, time.Microsecond)
+	}
 	bound := unix.NsecToTimeval(limit.Nanoseconds())
 	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &bound); err != nil {
 		return err

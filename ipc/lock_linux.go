@@ -63,7 +63,7 @@ func openLockFile(path string) (*lockFile, error) {
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
 		return nil, fmt.Errorf("%w: %s is not a regular file (%w)", ErrForeign, l.path, err)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EROFS):
-		return nil, fmt.Errorf("ipc: open %s: %w: the server needs to write in its directory", l.path, err)
+		return nil, fmt.Errorf("ipc: open %s: %w: the server needs to write in its directory, and in this file if another server has made it", l.path, err)
 	case err != nil:
 		return nil, fmt.Errorf("ipc: open %s: %w: nothing was started: try again, or use another path", l.path, err)
 	}

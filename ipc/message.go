@@ -27,7 +27,7 @@ type Message struct {
 // in any order, from any goroutine; space is reused in order. Data must not be
 // used afterwards. It returns ErrReleased the second time and for messages that
 // an Into form returned, and ErrClosed after Close: the message then counts as
-// not released, and comes again to the next client.
+// not released, and one that a client held comes again to the next client.
 func (m Message) Release() error {
 	if m.from == nil {
 		return ErrReleased
@@ -77,9 +77,10 @@ const (
 	EventHung                           // the peer lives and is silent
 	EventRecovered                      // a hung peer beats again
 	EventPathLost                       // the path no longer names this server's socket: no client can come
+	EventAdmissionFailed                // this server cannot admit anybody; told once, until it can again
 )
 
-var eventNames = [...]string{"", "attached", "closed", "died", "hung", "recovered", "path lost"}
+var eventNames = [...]string{"", "attached", "closed", "died", "hung", "recovered", "path lost", "admission failed"}
 
 func (k EventKind) String() string {
 	if int(k) < len(eventNames) {
@@ -95,7 +96,7 @@ type Event struct {
 	Generation uint64 // of the server
 	Attachment uint64 // of the client, counted by the server from 1
 	PID        int    // of the peer; 0 if unknown
-	Err        error  // with EventClosed and EventDied: what Receive returns for it
+	Err        error  // with EventClosed and EventDied what Receive returns for it; also what a server lacks
 
 	// Unreleased, with EventClosed and EventDied, is how many messages to the
 	// peer were not released, and Redeliverable how many of them it may have

@@ -28,10 +28,12 @@ type server struct {
 	slots       chan struct{} // bounds the handshakes under way
 	shut        chan struct{} // closed when nobody can connect any more
 	accepted    chan struct{} // closed when the accept loop has ended
+	counting    sync.Mutex    // held while an end is settled; before e.mu
 	connections uint64        // so far; the accept loop's own
 
 	// Guarded by e.mu:
 	current    *attachment
+	failing    bool             // the last admission failed by the server's own fault
 	granted    uint64           // attachments so far, counted at the grant
 	handshakes map[*conn]uint64 // by number of connection, or spoken
 }
@@ -217,11 +219,10 @@ func (s *server) awaitLeave(current *attachment) error {
 	if left {
 		return nil
 	}
-	err := &RunningError{Path: s.e.path, Err: ErrClientRunning}
 	if current == nil {
-		return err
+		return s.stillThere(0)
 	}
-	err.PID = current.who.pid
+	err := s.stillThere(current.who.pid)
 	if !s.e.options.KillOnClose {
 		return err
 	}
@@ -233,6 +234,12 @@ func (s *server) awaitLeave(current *attachment) error {
 		return err
 	}
 	return nil
+}
+
+// stillThere is what Close says of a client that has not left.
+func (s *server) stillThere(pid int) error {
+	return fmt.Errorf("ipc: this server is closed, and its client has not left: no other server starts before it has, unless Options.KillOrphan ends it: %w",
+		&RunningError{Path: s.e.path, PID: pid, Err: ErrClientRunning})
 }
 
 func (a *attachment) kill() error {

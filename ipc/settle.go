@@ -28,14 +28,32 @@ func (s *server) proven(a *attachment) bool {
 
 // settle finishes an attachment whose token is free: its account (M6), its end
 // for Receive, its event. It does so once, whoever comes first, and before any
-// other client is admitted.
+// other client is admitted. The messages are counted when whoever waits knows of
+// the end, for that takes as long as there are many (L6).
 func (s *server) settle(a *attachment) {
+	s.counting.Lock() // admission waits for it: the next client would move readPos
+	defer s.counting.Unlock()
+	end, counts, told := s.conclude(a)
+	s.e.bell.interrupt()
+	if told {
+		s.e.emitCounted(end, counts)
+	}
+}
+
+// awaitCount waits until the messages of the former client are counted.
+func (s *server) awaitCount() {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+}
+
+// conclude is settle without the counting. It reports whether there is an end to
+// be told.
+func (s *server) conclude(a *attachment) (end Event, counts account, told bool) {
 	e := s.e
-	defer e.bell.interrupt()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a.over {
-		return
+		return Event{}, account{}, false
 	}
 	a.over = true
 	s.current, e.pending = nil, 0
@@ -74,16 +92,15 @@ func (s *server) settle(a *attachment) {
 		e.markEnd(endMark{pos: writePos}) // what it sent without a word is not its successor's
 	}
 	if !a.ready {
-		return // it was never announced, and sent nothing
+		return end, counts, false // it was never announced, and sent nothing
 	}
 	if state == PeerDied {
 		e.tally.deaths++
 	} else {
 		e.tally.closes++
 	}
-	end.Unreleased, end.Redeliverable = e.count(counts)
 	e.state = state
-	e.emit(end)
+	return end, counts, true
 }
 
 // verdict tells a clean end from a death.

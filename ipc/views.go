@@ -142,6 +142,7 @@ func (c *consumer) sweep() error {
 	}
 	if v.closed {
 		v.drop()
+		c.held.Add(int64(first) - int64(v.first))
 		return ErrClosed
 	}
 	if v.first == first {
