@@ -71,13 +71,13 @@ type Unreleased struct {
 type EventKind uint8
 
 const (
-	EventAttached  EventKind = iota + 1 // a client attached; at a client: this one did
-	EventClosed                         // the peer left in good order
-	EventDied                           // the peer's process died, on the kernel's word (L5)
-	EventHung                           // the peer lives and is silent
-	EventRecovered                      // a hung peer beats again
-	EventPathLost                       // the path no longer names this server's socket: no client can come
-	EventAdmissionFailed                // this server cannot admit anybody; told once, until it can again
+	EventAttached        EventKind = iota + 1 // a client attached; at a client: this one did
+	EventClosed                               // the peer left in good order
+	EventDied                                 // the peer's process died, on the kernel's word (L5)
+	EventHung                                 // the peer lives and is silent
+	EventRecovered                            // a hung peer beats again
+	EventPathLost                             // the path no longer names this server's socket: no client can come
+	EventAdmissionFailed                      // this server cannot admit anybody; told once, until it can again
 )
 
 var eventNames = [...]string{"", "attached", "closed", "died", "hung", "recovered", "path lost", "admission failed"}
