@@ -14,13 +14,51 @@ import (
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
-// An order is one line to an actor in a process of its own: a command, or with a
-// signal, the step from now on at which it sends that to itself.
+// An order is one line to an actor in a process of its own: a command, a charge,
+// or neither, which asks for nothing but the reply that each of them gets.
 type order struct {
 	Number  int
-	Command *command       `json:",omitempty"`
-	Signal  syscall.Signal `json:",omitempty"`
-	Step    int            `json:",omitempty"`
+	Command *command `json:",omitempty"`
+	Charge  *charge  `json:",omitempty"`
+}
+
+// A charge is the signal that an actor sends to itself at its Step-th step from now
+// on; the zero charge is none.
+type charge struct {
+	Signal syscall.Signal
+	Step   int
+}
+
+// A striker tells of an actor's steps, one at a time, and strikes at the one that
+// it is charged for. It holds the lock meanwhile: from there on the actor tells of
+// no other step and can be charged with nothing, until it is thawed; one that is
+// killed never is.
+type striker struct {
+	mu sync.Mutex
+	charge
+}
+
+// load charges it anew, or only waits until it does not strike.
+func (s *striker) load(with *charge) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if with != nil {
+		s.charge = *with
+	}
+}
+
+func (s *striker) step(p *player, r *recorder, at step.ID, value uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.hook(at, value)
+	p.say("step %d %d", at, value)
+	if s.Step == 0 {
+		return
+	}
+	if s.Step--; s.Step == 0 {
+		p.say("struck")
+		signalSelf(s.Signal)
+	}
 }
 
 // actorSlots is for how many events an actor of a case has room.
@@ -41,32 +79,23 @@ type actorArgument struct {
 // The actor of a process of its own. It records each step, and tells of it before
 // it goes on, or does not: what it has told, it has stored.
 var _ = register("actor", func(p *player) {
-	postLookout()
 	var argument actorArgument
 	p.arg(&argument)
-	var signal atomic.Int64
-	var left atomic.Int64
+	var strikes striker
 	recorder, err := argument.Seat.open()
 	if err != nil {
 		p.fail("%v", err)
 	}
 	a := &actor{path: argument.Path, options: argument.Options}
-	a.report = func(at step.ID, value uint64) {
-		recorder.hook(at, value)
-		p.say("step %d %d", at, value)
-		if left.Add(-1) == 0 {
-			p.say("struck")
-			signalSelf(syscall.Signal(signal.Load()))
-		}
-	}
+	a.report = func(at step.ID, value uint64) { strikes.step(p, recorder, at, value) }
 	for {
 		var o order
 		if err := json.Unmarshal([]byte(p.next()), &o); err != nil {
 			p.fail("order: %v", err)
 		}
 		if o.Command == nil {
-			signal.Store(int64(o.Signal))
-			left.Store(int64(o.Step))
+			strikes.load(o.Charge)
+			p.say("reply %d {}", o.Number)
 			continue
 		}
 		go func() {
@@ -102,6 +131,7 @@ type fork struct {
 
 	frozen func(*member) // called while the process is stopped at its step
 	struck chan struct{} // one when it says that it has reached that step
+	armed  atomic.Bool
 
 	mu     sync.Mutex
 	number int
@@ -146,7 +176,10 @@ func (f *fork) read() {
 				}
 			}
 		case "struck":
-			f.struck <- struct{}{}
+			select {
+			case f.struck <- struct{}{}:
+			default: // nobody has waited for the last one
+			}
 		case "reply":
 			var number int
 			digits, text, _ := strings.Cut(rest, " ")
@@ -159,7 +192,10 @@ func (f *fork) read() {
 				f.m.w.broken("harness", "%v replied %q: %v", f.m.role, line, err)
 			}
 			f.mu.Lock()
-			f.calls[number] <- got
+			if call := f.calls[number]; call != nil {
+				call <- got
+				delete(f.calls, number)
+			}
 			f.mu.Unlock()
 		default:
 			f.m.w.broken("harness", "%v said %q%s", f.m.role, line, f.log)
@@ -175,14 +211,14 @@ func (f *fork) send(o order) {
 	f.tell("%s", encoded)
 }
 
-// do implements party.
-func (f *fork) do(ctx context.Context, c command) (reply, error) {
+// ask sends an order and waits for the reply.
+func (f *fork) ask(ctx context.Context, o order) (reply, error) {
 	f.mu.Lock()
 	f.number++
-	number, call := f.number, make(chan reply, 1)
-	f.calls[number] = call
+	call := make(chan reply, 1)
+	o.Number, f.calls[f.number] = f.number, call
 	f.mu.Unlock()
-	f.send(order{Number: number, Command: &c})
+	f.send(o)
 	select {
 	case got := <-call:
 		return got, nil
@@ -193,23 +229,44 @@ func (f *fork) do(ctx context.Context, c command) (reply, error) {
 	}
 }
 
+// do implements party.
+func (f *fork) do(ctx context.Context, c command) (reply, error) {
+	return f.ask(ctx, order{Command: &c})
+}
+
 // arm implements party. The victim is always this process.
 func (f *fork) arm(at fuse) {
-	if at.victim == nil {
-		f.send(order{})
-		return
-	}
+	f.armed.Store(true)
 	if f.stroke.behind != 0 {
 		stop := f.awaitStop()
 		go func() {
-			if <-stop == stopped {
-				<-f.struck // all that it has told before is known now
-				f.frozen(f.m)
-				_ = f.signal(f.stroke.behind)
+			if <-stop != stopped {
+				return
 			}
+			select {
+			case <-f.struck: // all that it has told before is known now
+			case <-f.dead:
+				return
+			}
+			f.frozen(f.m)
+			_ = f.signal(f.stroke.behind)
 		}()
 	}
-	f.send(order{Signal: f.stroke.at, Step: at.n})
+	f.send(order{Charge: &charge{f.stroke.at, at.n}})
+}
+
+// disarm implements party: either the process replies, or it dies of its stroke.
+func (f *fork) disarm(ctx context.Context) {
+	if f.armed.Swap(false) {
+		_, _ = f.ask(ctx, order{Charge: &charge{}})
+	}
+}
+
+// awaitVictim implements party, in the same way.
+func (f *fork) awaitVictim(ctx context.Context) {
+	if f.armed.Load() {
+		_, _ = f.ask(ctx, order{})
+	}
 }
 
 // bury implements party.

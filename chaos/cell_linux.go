@@ -31,8 +31,7 @@ type cell struct {
 	stop  context.CancelFunc
 	grave int
 
-	fuse atomic.Pointer[fuse] // that burns by this cell's steps
-	left atomic.Int64         // steps until it is burnt down
+	fuse atomic.Pointer[burning] // by this cell's steps; nil if there is none
 
 	dying   atomic.Bool   // none of its goroutines gets past another step
 	fallen  chan struct{} // closed: and the kernel knows it
@@ -42,6 +41,12 @@ type cell struct {
 	token   atomic.Bool   // a client has its token
 	calls   sync.WaitGroup
 	stopped atomic.Bool
+}
+
+// A burning is a fuse that is lit. It has burnt down when no steps are left.
+type burning struct {
+	fuse
+	left atomic.Int64
 }
 
 const graveName = "grave"
@@ -83,12 +88,27 @@ func (c *cell) do(ctx context.Context, command command) (reply, error) {
 
 // arm implements party.
 func (c *cell) arm(f fuse) {
-	if f.victim == nil {
-		c.fuse.Store(nil)
-		return
+	b := &burning{fuse: f}
+	b.left.Store(int64(f.n))
+	c.fuse.Store(b)
+}
+
+// disarm implements party.
+func (c *cell) disarm(ctx context.Context) {
+	if b := c.fuse.Load(); b != nil && b.left.Swap(0) > 0 {
+		c.fuse.Store(nil) // in time: the next step finds less than none left
 	}
-	c.left.Store(int64(f.n))
-	c.fuse.Store(&f)
+	c.awaitVictim(ctx)
+}
+
+// awaitVictim implements party.
+func (c *cell) awaitVictim(ctx context.Context) {
+	if b := c.fuse.Load(); b != nil && b.left.Load() <= 0 {
+		select {
+		case <-b.victim.gone():
+		case <-ctx.Done():
+		}
+	}
 }
 
 // step is told of every step of the cell.
@@ -110,9 +130,8 @@ func (c *cell) step(at step.ID, value uint64) {
 		c.token.Store(at == step.GrantReceived)
 	}
 	then := c.m.w.reached(c.m, at, value)
-	if f := c.fuse.Load(); f != nil && c.left.Add(-1) == 0 {
-		c.fuse.Store(nil)
-		f.victim.party.(interface{ die() }).die()
+	if b := c.fuse.Load(); b != nil && b.left.Add(-1) == 0 {
+		b.victim.party.(interface{ die() }).die()
 	}
 	if then != nil {
 		go then()

@@ -73,7 +73,10 @@ func (p *played) play(w *world, c coordinate) {
 		}
 		p.Operations = append(p.Operations, w.clocks())
 	}
-	w.disarm()
+	if w.disarm(); len(p.Deaths) == 0 && len(deaths) > 0 && w.fallen() { // too late for any operation to notice
+		p.mourn(w, c.Operations[len(c.Operations)-1], deaths[0])
+		deaths = deaths[1:]
+	}
 	for {
 		w.setClocks()
 		if len(deaths) > 0 && len(p.Deaths) > 0 {
@@ -147,12 +150,14 @@ func (w *world) light(m *member) {
 	m.arm(fuse{w.fuse.N, victim})
 }
 
-// disarm takes back a point that was not reached.
+// disarm takes back a point that was not reached. Behind it nobody dies of it.
 func (w *world) disarm() {
 	w.fuse = nil
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
 	for _, m := range []*member{w.server, w.client} {
 		if m != nil && !m.dead() {
-			m.arm(fuse{})
+			m.disarm(ctx)
 		}
 	}
 }

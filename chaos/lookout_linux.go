@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+// stepped are the parts without a lookout: their instructions are counted, and they
+// must have no thread that runs by itself. Where system calls are counted or made
+// to fail, those of a lookout are among the Go runtime's, which are left out.
+var stepped = map[string]bool{"instruction": true, "instruction predecessor": true}
+
 // postLookout has the Go runtime look around every ten milliseconds in this
 // process. In Go 1.26 and 1.27 a thread that is just entering a system call can be missed
 // where the world is stopped (reentersyscall in runtime/proc.go asks whether it is

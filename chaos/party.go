@@ -15,9 +15,16 @@ type party interface {
 	// before it could answer, and the context's.
 	do(ctx context.Context, c command) (reply, error)
 
-	// arm makes somebody die at a step of the party from now on; the zero fuse
-	// takes that back.
+	// arm makes somebody die at a step of the party from now on.
 	arm(f fuse)
+
+	// disarm takes that back. If the step was reached before, it waits until the
+	// victim is dead.
+	disarm(ctx context.Context)
+
+	// awaitVictim waits until the victim is dead, if the step was reached. Whoever
+	// has seen a sign of that death finds it reached.
+	awaitVictim(ctx context.Context)
 
 	// gone is closed when the party is dead, as the kernel knows it.
 	gone() <-chan struct{}

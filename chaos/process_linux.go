@@ -61,6 +61,9 @@ func Main() {
 	}()
 	p := &player{lines: bufio.NewReader(os.Stdin), argument: []byte("null")}
 	p.argument = []byte(p.next())
+	if !stepped[name] {
+		postLookout()
+	}
 	play(p)
 	os.Exit(0)
 }
@@ -177,9 +180,9 @@ func cast(part string, argument any, log io.Writer) (c casting, err error) {
 	return c, nil
 }
 
-// listen takes what the process says, until its end.
+// listen takes what the process says, until its end. Once that is known, nothing of
+// the process is open any more but its pidfd.
 func (p *process) listen(stdout io.Reader, held *os.File) {
-	defer held.Close()
 	reader := bufio.NewReader(stdout)
 	for {
 		line, err := reader.ReadString('\n')
@@ -190,6 +193,7 @@ func (p *process) listen(stdout io.Reader, held *os.File) {
 	}
 	close(p.lines)
 	_ = p.cmd.Wait()
+	_ = held.Close()
 	close(p.done)
 }
 
@@ -312,13 +316,20 @@ const (
 )
 
 // awaitStop waits, in the kernel, until the process is stopped or has ended. The
-// channel gets one value; a process that does neither keeps it waiting.
+// channel gets one value; a process that does neither keeps it waiting. It waits by
+// a descriptor of its own: the pidfd may be closed meanwhile, and its number another
+// process's.
 func (p *process) awaitStop() <-chan pause {
 	found := make(chan pause, 1)
 	p.mu.Lock()
-	pidfd := p.pidfd
+	pidfd, err := unix.FcntlInt(uintptr(p.pidfd), unix.F_DUPFD_CLOEXEC, 0)
 	p.mu.Unlock()
+	if err != nil { // it was waited for
+		found <- ended
+		return found
+	}
 	go func() {
+		defer unix.Close(pidfd)
 		for {
 			var info unix.Siginfo
 			err := unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)

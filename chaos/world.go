@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 	"github.com/tandem-ipc/tandem/ipc/step"
@@ -216,26 +215,23 @@ func (a reply) tellsOfDeath() bool {
 	return a.Trouble != "" && a.Sort != "full" && a.Sort != "cancelled" && a.Sort != "client running"
 }
 
-// awaitFall waits until one of the pair is dead, if one may be about to be.
+// awaitFall waits until one of the pair is dead, if one is about to be.
 func (w *world) awaitFall() {
 	if mourned := w.server != nil && w.server.mourned || w.client != nil && w.client.mourned; !mourned {
 		w.awaitFuse()
 	}
 }
 
-// awaitFuse waits until it has burnt down, if it is about to.
+// awaitFuse waits until its victim is dead, if it has burnt down.
 func (w *world) awaitFuse() {
 	if w.fuse == nil {
 		return
 	}
-	soon := time.NewTimer(time.Second)
-	defer soon.Stop()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
 	for _, m := range []*member{w.server, w.client} {
-		if m != nil && w.fuse.Victim == m.role {
-			select {
-			case <-m.gone():
-			case <-soon.C:
-			}
+		if m != nil && w.fuse.Clock == m.role {
+			m.awaitVictim(ctx)
 		}
 	}
 }
