@@ -174,13 +174,13 @@ func (e *Endpoint) goodbyeFrom(number uint64) bool {
 // serverEnded records, at a client, the end of its server: for Receive, which
 // first returns what the server had committed (M5), for sending, and as an event.
 func (e *Endpoint) serverEnded(verdict error, kind EventKind, state PeerState) {
-	verdict, counts := e.concludeServer(verdict, state)
+	counts, verdict := e.concludeServer(verdict, state)
 	e.bell.interrupt()
 	e.emitCounted(Event{Kind: kind, Err: verdict}, counts)
 }
 
 // concludeServer is serverEnded without the counting and the event.
-func (e *Endpoint) concludeServer(verdict error, state PeerState) (error, account) {
+func (e *Endpoint) concludeServer(verdict error, state PeerState) (account, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	counts, err := e.account()
@@ -206,7 +206,7 @@ func (e *Endpoint) concludeServer(verdict error, state PeerState) (error, accoun
 		e.tally.closes++
 	}
 	e.hung.Store(false)
-	return verdict, counts
+	return counts, verdict
 }
 
 // emitCounted counts what the peer has left, and emits its end.
