@@ -206,7 +206,7 @@ var mutants = []mutant{
 	{"the end of a server passed", "TestM5TheEnd", []edit{{"ends.go",
 		"		if err != nil || frozen || e.in.writePos.stop(seen, writePos) {\n", "		if err != nil || frozen || true {\n"}}},
 	{"an expelled server never goes", "TestL5AClientThatExpelled", []edit{{"ends.go",
-		"		verdict = e.corrupt\n", "		return\n"}}},
+		"		verdict = e.corrupt\n", "		return counts, verdict\n"}}},
 	{"views held for the dead", "TestW8Nobody", []edit{{"consumer.go",
 		" && c.e.peerIsThere() { // pairs: waiting\n", " { // pairs: waiting\n"}}},
 	{"the own process killed", "TestNobodyKills", []edit{{"lock_linux.go",
