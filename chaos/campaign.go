@@ -157,13 +157,17 @@ func replayLine(e *episode, deaths []spot) string {
 }
 
 // finishCampaign settles a campaign's verdict: it is Void if less than half of
-// its kills count.
+// its kills count, or if there was none.
 func finishCampaign(r *Report) {
 	r.coverage()
 	r.Kills = r.Counts[countKills]
 	atLeast := 1
-	if r.Counts[countVoidKill] > r.Counts[countKills] {
+	switch {
+	case r.Counts[countVoidKill] > r.Kills:
 		r.Note("more kills in void episodes than in others")
+		atLeast = r.Cases + 1
+	case r.Kills == 0 && r.Cases > 0:
+		r.Note("no process was killed")
 		atLeast = r.Cases + 1
 	}
 	r.Finish(atLeast)

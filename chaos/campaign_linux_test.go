@@ -1,10 +1,12 @@
 package chaos
 
 import (
+	"errors"
 	"flag"
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -118,5 +120,57 @@ func TestASavedCampaignIsJudgedAgain(t *testing.T) {
 	}
 	if again.Verdict != before.Verdict || again.Kills != before.Kills || !maps.Equal(again.Counts, before.Counts) {
 		t.Errorf("before: %v %v\nagain: %v %v", before, before.Counts, again, again.Counts)
+	}
+}
+
+var (
+	_ = register("one that has left", func(*player) {})
+	_ = register("one that has crashed", func(*player) { os.Exit(exitMistake) })
+)
+
+// A kill counts that has ended the process. One that had left before was not
+// killed, and one that had crashed is a failure.
+func TestAKillCountsThatHasEndedTheProcess(t *testing.T) {
+	flight, err := newFlight(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer flight.close()
+	for _, test := range []struct {
+		part  string
+		ended bool // before it is struck
+		fatal bool
+		kills int
+		err   error
+	}{
+		{"spinner", false, false, 1, nil},
+		{"one that has left", true, false, 0, nil},
+		{"one that has left", true, true, 0, nil},
+		{"one that has crashed", true, false, 0, errBroken},
+	} {
+		process, err := start(test.part, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(process.kill)
+		if test.ended {
+			<-process.done
+		}
+		p := &pair{episode: &episode{}, flight: flight}
+		victim := &tenant{process: process, incarnation: 200, fatal: test.fatal}
+		p.strike(victim)
+		if log := p.episode.Log; len(log) != 1 || log[0].What != didKill {
+			t.Errorf("%s: the time of the blow is not logged: %v", test.part, log)
+		}
+		err = p.bury(victim)
+		kills := 0
+		for _, o := range p.episode.Log {
+			if o.What == didKill {
+				kills++
+			}
+		}
+		if kills != test.kills || !errors.Is(err, test.err) || !victim.gone {
+			t.Errorf("%s, fatal %t: %d kills, want %d; %v, want %v; log %v", test.part, test.fatal, kills, test.kills, err, test.err, p.episode.Log)
+		}
 	}
 }

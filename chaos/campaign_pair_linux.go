@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -190,7 +191,7 @@ func (p *pair) reap(t *tenant) error {
 		p.log(didKill, t, byItself)
 		p.flight.killed(t.seat)
 	case signal != 0 || !t.cmd.ProcessState.Success():
-		return p.broke(t, "harness", "%s ended by itself: %v%s", roleName(t.server), t.cmd.ProcessState, t.process.log)
+		return p.endedByItself(t)
 	}
 	p.log(didReap, t, "")
 	return nil
@@ -232,13 +233,14 @@ func (p *pair) kill(t *tenant) error {
 	return p.bury(t)
 }
 
-// strike sends SIGKILL; in a replay the victim does that itself.
+// strike sends SIGKILL; in a replay the victim does that itself. Whether that ends
+// the process is seen when it is buried.
 func (p *pair) strike(t *tenant) {
 	if t.fatal && !t.gone {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		_, err := t.awaitEnd(ctx)
+		signal, err := t.awaitEnd(ctx)
 		cancel()
-		if err == nil {
+		if err == nil && signal == syscall.SIGKILL {
 			p.log(didKill, t, byItself)
 			return
 		}
@@ -247,20 +249,38 @@ func (p *pair) strike(t *tenant) {
 	_ = t.signal(syscall.SIGKILL)
 }
 
+// bury waits for the end of a tenant that was struck. One that had left in good
+// order before was not killed.
 func (p *pair) bury(t *tenant) error {
 	ctx, cancel := patiently(context.Background())
 	defer cancel()
 	if t.gone {
 		return nil
 	}
-	if _, err := t.awaitEnd(ctx); err != nil {
+	signal, err := t.awaitEnd(ctx)
+	if err != nil {
 		return p.broke(t, "harness", "%s survives SIGKILL", roleName(t.server))
 	}
 	_ = t.stdin.Close()
 	t.gone, t.up = true, false
-	p.flight.killed(t.seat)
+	if signal == syscall.SIGKILL {
+		p.flight.killed(t.seat)
+	} else if p.missed(t); signal != 0 || !t.cmd.ProcessState.Success() {
+		return p.endedByItself(t)
+	}
 	p.log(didReap, t, "")
 	return nil
+}
+
+// missed takes back that a tenant was killed: it had ended before.
+func (p *pair) missed(t *tenant) {
+	p.episode.Log = slices.DeleteFunc(p.episode.Log, func(o occurrence) bool {
+		return o.What == didKill && o.Incarnation == t.incarnation
+	})
+}
+
+func (p *pair) endedByItself(t *tenant) error {
+	return p.broke(t, "harness", "%s ended by itself: %v%s", roleName(t.server), t.cmd.ProcessState, t.process.log)
 }
 
 func (p *pair) freeze(t *tenant) {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -206,22 +207,30 @@ func (s *saboteur) judge(b sabotage, r lifeReport) (broken bool) {
 	case r.Err != "" && !r.Clean:
 		broken = s.fail(b, "clean error", "it does not name its cause: %s", r.Err)
 	}
-	if r.Left != "" {
-		broken = s.fail(b, "L8 NoLeak", "%s, behind %q", r.Left, r.Err) || broken
+	if left := s.notExcused(b, r.Left); left != "" {
+		broken = s.fail(b, "L8 NoLeak", "%s, behind %q", left, r.Err)
 	}
 	return broken
 }
 
-// fail records a broken promise, unless it is excused.
-func (s *saboteur) fail(b sabotage, contract, format string, args ...any) bool {
-	what := fmt.Sprintf(format, args...)
-	for _, e := range excuses {
-		if e.call == b.call && strings.Contains(what, e.text) {
-			s.report.Count("excused: "+e.call+": "+e.why, 1)
-			return false
+// notExcused is what a life has left without an excuse. One for a thing is none for
+// what is left beside it.
+func (s *saboteur) notExcused(b sabotage, left string) string {
+	var rest []string
+	for thing := range strings.SplitSeq(left, betweenLeft) {
+		i := slices.IndexFunc(excuses, func(e excuse) bool { return e.call == b.call && e.left == thing })
+		if i < 0 {
+			rest = append(rest, thing)
+			continue
 		}
+		s.report.Count("excused: "+b.call+": "+excuses[i].why, 1)
 	}
-	s.report.Fail(contract, s.reproduce(b.String()), "%v, %v: %s", s.role, b, stable(what))
+	return strings.Join(rest, betweenLeft)
+}
+
+// fail records a broken promise.
+func (s *saboteur) fail(b sabotage, contract, format string, args ...any) bool {
+	s.report.Fail(contract, s.reproduce(b.String()), "%v, %v: %s", s.role, b, stable(fmt.Sprintf(format, args...)))
 	return true
 }
 

@@ -117,6 +117,9 @@ func footprintOf(path string) footprint {
 	return found
 }
 
+// betweenLeft stands between two things that are left.
+const betweenLeft = "; "
+
 // left waits until no more is there than before, and says what stays.
 func (f footprint) left(path string) string {
 	for deadline := time.Now().Add(lifeLimit / 5); ; runtime.Gosched() {
@@ -128,7 +131,7 @@ func (f footprint) left(path string) string {
 			}
 		}
 		if len(lines) == 0 || time.Now().After(deadline) {
-			return strings.Join(lines, "; ")
+			return strings.Join(lines, betweenLeft)
 		}
 	}
 }

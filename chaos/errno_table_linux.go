@@ -78,10 +78,10 @@ var failings = map[string]failing{
 	"futex wake":              {why: "of a mapped word it cannot fail"},
 }
 
-// An excuse is what a failure may do all the same, and why.
+// An excuse is what a life may leave behind when a call has failed, and why.
 type excuse struct {
 	call string
-	text string // part of what is complained of
+	left string // as footprint.left says it
 	why  string
 }
 

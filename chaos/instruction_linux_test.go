@@ -29,6 +29,24 @@ func shareOf(usual time.Duration) time.Duration {
 	return budgetOf(usual/10, usual)
 }
 
+// notHere skips what this machine does not permit, but never where everything must
+// be checked.
+func notHere(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("it cannot be tested on this machine: "+format, args...)
+	}
+	t.Skipf("NOT TESTED on this machine: "+format, args...)
+}
+
+// needTrace is for tests that trace processes.
+func needTrace(t *testing.T) {
+	t.Helper()
+	if err := mayTrace(); err != nil {
+		notHere(t, "%v", err)
+	}
+}
+
 // show prints what a report covered, and refuses one that is not Pass. A machine
 // that does not permit what the layer needs skips it, and says so.
 func show(t *testing.T, report *Report) {
@@ -43,7 +61,7 @@ func show(t *testing.T, report *Report) {
 	for _, note := range report.Notes {
 		t.Log(note)
 		if strings.HasPrefix(note, "skipped:") {
-			t.Skipf("NOT TESTED on this machine: %s: %s", report.Layer, note)
+			notHere(t, "%s: %s", report.Layer, note)
 		}
 	}
 	if report.Verdict != Pass {
@@ -69,9 +87,7 @@ func TestInstructionsLeaveNoImageWithoutItsStep(t *testing.T) {
 }
 
 func TestInstructionsLeaveOutWhatTheBudgetHasNoRoomFor(t *testing.T) {
-	if err := mayTrace(); err != nil {
-		t.Skipf("NOT TESTED on this machine: %v", err)
-	}
+	needTrace(t)
 	report := Instructions(t.Context(), InstructionOptions{Budget: 1, Seed: 1})
 	all, _ := crossingsOf("")
 	if report.Verdict != Void || report.Kills != 0 || len(report.Notes) != len(all) {
@@ -183,9 +199,7 @@ var (
 
 func TestInstructionsFindAPlantedBug(t *testing.T) {
 	onlyShipped(t)
-	if err := mayTrace(); err != nil {
-		t.Skipf("NOT TESTED on this machine: %v", err)
-	}
+	needTrace(t)
 	for name, contract := range map[string]string{
 		"planted: a store without a step":     "steps",
 		"planted: publish before fill":        "M4 NoTear",

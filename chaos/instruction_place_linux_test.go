@@ -29,9 +29,7 @@ func TestInstructionPlacesAreReadAsTheyAreWritten(t *testing.T) {
 func stepping(t *testing.T, operation string, f func(*duel) error) {
 	t.Helper()
 	onlyShipped(t)
-	if err := mayTrace(); err != nil {
-		t.Skipf("NOT TESTED on this machine: %v", err)
-	}
+	needTrace(t)
 	c := &crossing{o: operations[operation], role: ipc.RoleClient, report: NewReport(instructionLayer, 1)}
 	onThread(func() {
 		err := c.again(t.Context(), func(ctx context.Context) error {
@@ -96,9 +94,7 @@ func TestInstructionPlacesThatTheRuntimeDoesNotReachAreLeftBeforeTheNext(t *test
 // A victim that was let run to a waypoint is where one that was stepped is.
 func TestWaypointsLeadToTheInstructionThatAWalkHasFound(t *testing.T) {
 	onlyShipped(t)
-	if err := mayTrace(); err != nil {
-		t.Skipf("NOT TESTED on this machine: %v", err)
-	}
+	needTrace(t)
 	c := &crossing{o: operations[reattach], role: ipc.RoleClient, report: NewReport(instructionLayer, 1)}
 	onThread(func() {
 		if err := c.again(t.Context(), c.walk); err != nil {

@@ -286,6 +286,24 @@ func TestTooLittleIsVoid(t *testing.T) {
 	}
 }
 
+// What nobody was killed in has shown nothing, however much passed; what failed has.
+func TestACampaignWithoutAKillIsVoid(t *testing.T) {
+	for _, test := range []struct {
+		kills, failures int
+		want            Verdict
+	}{{0, 0, Void}, {1, 0, Pass}, {0, 1, Fail}} {
+		report := NewReport("campaign", 1)
+		report.Case(0)
+		report.Count(countKills, test.kills)
+		for range test.failures {
+			report.Fail("M1 NoLoss", "", "message 3 is lost")
+		}
+		if finishCampaign(report); report.Verdict != test.want {
+			t.Errorf("%d kills, %d failures: %v, want %v", test.kills, test.failures, report.Verdict, test.want)
+		}
+	}
+}
+
 // A search that does not end in time is undecided, which makes the episode Void.
 func TestPorcupineOutOfTimeDecidesNothing(t *testing.T) {
 	s := &scribe{}

@@ -49,9 +49,7 @@ func TestALinePlaysOneCaseAgain(t *testing.T) {
 
 func TestALineShowsItsFailureAgain(t *testing.T) {
 	onlyShipped(t)
-	if err := mayTrace(); err != nil {
-		t.Skipf("NOT TESTED on this machine: %v", err)
-	}
+	needTrace(t)
 	report := NewReport(instructionLayer, 1)
 	c := &crossing{o: operations["planted: publish before fill"], role: both[0], report: report, random: rand.New(rand.NewPCG(1, 1)), deadline: time.Now()}
 	onThread(func() { c.run(context.Background()) })

@@ -5,7 +5,7 @@ package chaos
 // touched.
 type mutant struct {
 	name  string // of the rule that it leaves out (docs/DESIGN.md), or of the bug
-	tests string // of package ipc, a pattern for -run: some of them must fail
+	tests string // of package ipc, a pattern for -run: some of them must fail; empty if only the layers can find it
 	edits []edit
 }
 
@@ -215,6 +215,17 @@ var mutants = []mutant{
 		"		number, pid = e.pending, e.pendingPID //", "		number = e.pending //"}}},
 	{"judged by memory that is gone", "TestUnreleasedBeside", []edit{{"ends.go",
 		"	if e.closing.Load() {\n		return ErrClosed // the memory may be gone\n	}\n", ""}}},
+	{"a lock file that cannot be read believed", "", []edit{{"lock_linux.go",
+		"	err := retry(func() (err error) { n, err = unix.Pread(l.fd, content, 0); return err })\n",
+		"	n, err := unix.Pread(l.fd, content, 0)\n	n, err = max(n, 0), nil\n"},
+		{"lock_linux.go", "	content, n := make([]byte, 512), 0\n", "	content := make([]byte, 512)\n"}}},
+	{"full beside an account", "TestM8TrySendBeside", []edit{{"producer.go",
+		"	p.e.mu.Lock()\n	defer p.e.mu.Unlock()\n	seen, frozen := p.readPos.get()\n",
+		"	if !p.e.mu.TryLock() {\n		seen, _ = p.readPos.get()\n		return seen, nil\n	}\n	defer p.e.mu.Unlock()\n	seen, frozen := p.readPos.get()\n"}}},
+	{"a hang left behind", "TestL6AHangEnds", []edit{{"settle.go",
+		"	e.hung.Store(false)\n", "	e.hung.Store(e.hung.Load() && !a.ready)\n"}}},
+	{"a connection dropped before the listener is shut", "TestCloseDropsNobody", []edit{{"admission.go",
+		"	<-s.shut\n", ""}}},
 	{"an orphan's token awaited for ever", "TestKillOrphanDoes", []edit{{"listen.go",
 		"		err = s.poll(rest, tokenByte)\n", "		_ = rest\n		err = s.poll(ctx, tokenByte)\n"}}},
 }

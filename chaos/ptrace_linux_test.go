@@ -63,9 +63,7 @@ var _ = register("no ptrace", func(p *player) {
 })
 
 func TestTracedLayersLeaveNothing(t *testing.T) {
-	if err := mayTrace(); err != nil {
-		t.Skipf("NOT TESTED on this machine: %v", err)
-	}
+	needTrace(t)
 	path := filepath.Join(t.TempDir(), "s")
 	var before footprint
 	for round := range 3 {

@@ -35,9 +35,7 @@ var _ = register("life with a planted bug", func(p *player) {
 })
 
 func TestSystemCallBoundariesShowAPlantedBug(t *testing.T) {
-	if err := mayTrace(); err != nil {
-		t.Skipf("NOT TESTED on this machine: %v", err)
-	}
+	needTrace(t)
 	report := NewReport("planted", 1)
 	b := &boundaries{part: "life with a planted bug", role: ipc.RoleServer, report: report, random: rand.New(rand.NewPCG(1, 1))}
 	onThread(func() {
