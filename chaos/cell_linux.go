@@ -115,7 +115,7 @@ func (c *cell) awaitVictim(ctx context.Context) {
 func (c *cell) step(at step.ID, value uint64) {
 	if c.dying.Load() {
 		c.late(at, value)
-		<-c.risen
+		c.lie(at, value)
 		return
 	}
 	switch at {
@@ -137,8 +137,7 @@ func (c *cell) step(at step.ID, value uint64) {
 		go then()
 	}
 	if c.dying.Load() {
-		c.late(at, value)
-		<-c.risen
+		c.lie(at, value)
 	}
 }
 
@@ -159,6 +158,9 @@ func (c *cell) die() {
 		for admissionRuns() {
 			runtime.Gosched()
 		}
+	}
+	for storeRuns() {
+		runtime.Gosched()
 	}
 	c.takeAll()
 }
@@ -189,14 +191,26 @@ func (c *cell) take(fd int) {
 	_ = unix.Dup3(c.grave, fd, unix.O_CLOEXEC)
 }
 
-// late takes away what another goroutine of the cell was just being given when
-// it died. It does not get as far as using it.
+// late is told of the step that another goroutine of the cell was on its way to
+// when it died. What it has stored is there to be found, and nothing else comes
+// of it.
 func (c *cell) late(at step.ID, value uint64) {
 	switch {
 	case c.risenAlready():
-	case at == step.ConnectionAccepted:
+	case !c.m.dead():
+		c.m.w.outlived(c.m, at, value)
+	case at == step.Published || at == step.Delivered || at == step.Released:
+		c.m.w.broken("harness", "%v: %v behind its death", c.m.role, at)
+	}
+}
+
+// lie keeps a goroutine of a dead cell at its step. What it was just being given
+// there is taken away, for it does not get as far as using it.
+func (c *cell) lie(at step.ID, value uint64) {
+	if at == step.ConnectionAccepted && !c.risenAlready() {
 		c.take(int(value))
 	}
+	<-c.risen
 }
 
 func (c *cell) risenAlready() bool {
@@ -280,9 +294,24 @@ func hasMark(fd int) bool {
 
 // admissionRuns reports whether a goroutine is on its way from one step of an
 // admission to the next, where it may be making a token, or closing its copy of
-// one. The one that asks is not, and none that waits: at a step, for a lock, or
-// for the time to try again.
+// one. One that waits is not: at a step, for a lock, or for the time to try again.
 func admissionRuns() bool {
+	return goroutineIs("/ipc.(*server).admit(", func(state string) bool {
+		return !strings.HasPrefix(state, "chan receive") && !strings.HasPrefix(state, "select") && !strings.HasPrefix(state, "sync.Mutex.Lock")
+	})
+}
+
+// storeRuns reports whether a goroutine is on its way from one step to the next,
+// where it may store. One in the kernel is not: behind each system call is a step.
+func storeRuns() bool {
+	return goroutineIs("/ipc.(", func(state string) bool {
+		return strings.HasPrefix(state, "run")
+	})
+}
+
+// goroutineIs reports whether any but the one that asks is in a state, with a
+// function on its stack.
+func goroutineIs(function string, in func(state string) bool) bool {
 	stacks := make([]byte, 1<<16)
 	n := runtime.Stack(stacks, true)
 	for n == len(stacks) {
@@ -291,9 +320,7 @@ func admissionRuns() bool {
 	}
 	_, others, _ := strings.Cut(string(stacks[:n]), "\n\n")
 	for goroutine := range strings.SplitSeq(others, "\n\n") {
-		_, state, _ := strings.Cut(goroutine, " [")
-		waits := strings.HasPrefix(state, "chan receive") || strings.HasPrefix(state, "select") || strings.HasPrefix(state, "sync.Mutex.Lock")
-		if !waits && strings.Contains(goroutine, "/ipc.(*server).admit(") {
+		if _, state, _ := strings.Cut(goroutine, " ["); in(state) && strings.Contains(goroutine, function) {
 			return true
 		}
 	}

@@ -1,7 +1,10 @@
 package chaos
 
 import (
+	"errors"
 	"os"
+	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -58,6 +61,59 @@ func TestAServerThatDiesInAnAdmissionLetsItsLocksGo(t *testing.T) {
 		lock := unix.Flock_t{Type: unix.F_WRLCK, Len: 2}
 		if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, &lock); err != nil || lock.Type != unix.F_UNLCK {
 			t.Errorf("dead at %v, the server has byte %d locked (%v)", at, lock.Start, err)
+		}
+	}
+}
+
+// A client dies by its server's step while it is on its way from a store to its
+// step: what it has stored is found, so it counts, and it stores nothing any more.
+func TestAStoreCountsThatItsProcessDidNotLiveToTell(t *testing.T) {
+	for _, test := range []struct {
+		at   step.ID
+		does command
+	}{
+		{step.Published, command{Verb: "trysend", First: 2, Sizes: []int{smallSize}}},
+		{step.Delivered, command{Verb: "take", Count: 1}},
+		{step.Released, command{Verb: "release", Count: 1}},
+	} {
+		stored := make(chan struct{})
+		var watch atomic.Bool
+		w, err := newWorld(watched(t), worldOptions([]string{"beat"}), func(m *member) (party, error) {
+			made, err := newCell(m)
+			if c := made.(*cell); err == nil && m.role == ipc.RoleClient {
+				c.report = func(reached step.ID, value uint64) {
+					if reached == test.at && watch.CompareAndSwap(true, false) {
+						close(stored)
+						for !c.dying.Load() && c.ctx.Err() == nil {
+							runtime.Gosched()
+						}
+					}
+					c.step(reached, value)
+				}
+			}
+			return made, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.end()
+		if !w.setup(ipc.RoleClient) {
+			t.Fatal(w.failures)
+		}
+		w.arm(point{Victim: ipc.RoleClient, Clock: ipc.RoleServer, N: 1})
+		watch.Store(true)
+		go func() {
+			<-stored
+			_, _ = w.server.do(w.ctx, command{Verb: "beat"})
+		}()
+		if _, err := w.tell(w.client, test.does); !errors.Is(err, errEnded) {
+			t.Fatalf("dead at %v: %v", test.at, err)
+		}
+		if w.disarm(); !w.recover() || !w.finish() {
+			w.unexplained("the recovery did not come to its end")
+		}
+		if failures := w.judge(); len(failures) > 0 {
+			t.Errorf("dead at %v: %v", test.at, failures)
 		}
 	}
 }

@@ -105,6 +105,25 @@ func (w *world) reached(m *member, at step.ID, value uint64) (then func()) {
 	m.clock++
 	m.last = at
 	m.trail = append(m.trail, at)
+	w.learn(m, at, value)
+	if c := m.cues[at]; c != nil {
+		delete(m.cues, at)
+		close(c.given)
+		return c.act
+	}
+	return nil
+}
+
+// outlived is told of a step that a member reached when it was about to die: what
+// it has stored is there, and nothing else comes of it.
+func (w *world) outlived(m *member, at step.ID, value uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.learn(m, at, value)
+}
+
+// learn notes what a step says of its member, and of the messages.
+func (w *world) learn(m *member, at step.ID, value uint64) {
 	switch at {
 	case step.GenerationRecorded:
 		m.generation, w.current = uint32(value), uint32(value)
@@ -129,12 +148,6 @@ func (w *world) reached(m *member, at step.ID, value uint64) (then func()) {
 	case step.Delivered, step.Released:
 		w.ledgers[m.generation].in(m.role).reach(at, value)
 	}
-	if c := m.cues[at]; c != nil {
-		delete(m.cues, at)
-		close(c.given)
-		return c.act
-	}
-	return nil
 }
 
 // cue has act called, in a goroutine of its own, when the member next reaches a
