@@ -33,7 +33,11 @@ type cell struct {
 
 	fuse atomic.Pointer[burning] // by this cell's steps; nil if there is none
 
+	recorder *recorder // of its steps; nil if nobody wants them
+	ended    func()    // called when it is over; nil likewise
+
 	dying   atomic.Bool   // none of its goroutines gets past another step
+	rests   atomic.Bool   // and none is on its way to one
 	fallen  chan struct{} // closed: and the kernel knows it
 	risen   chan struct{} // closed: its goroutines go on
 	admits  atomic.Bool   // a server is deciding about somebody
@@ -76,6 +80,10 @@ func (c *cell) do(ctx context.Context, command command) (reply, error) {
 	go func() {
 		defer c.calls.Done()
 		defer cancel()
+		if c.recorder != nil {
+			runtime.LockOSThread() // by which the recorder knows who sleeps
+			defer runtime.UnlockOSThread()
+		}
 		result <- c.actor.do(ctx, command)
 	}()
 	select {
@@ -113,6 +121,9 @@ func (c *cell) awaitVictim(ctx context.Context) {
 
 // step is told of every step of the cell.
 func (c *cell) step(at step.ID, value uint64) {
+	if !c.rests.Load() {
+		c.recorder.hook(at, value)
+	}
 	if c.dying.Load() {
 		c.late(at, value)
 		c.lie(at, value)
@@ -162,7 +173,11 @@ func (c *cell) die() {
 	for storeRuns() {
 		runtime.Gosched()
 	}
+	c.rests.Store(true)
 	c.takeAll()
+	if c.ended != nil {
+		c.ended()
+	}
 }
 
 // takeLocks takes the descriptor away by which a server holds its locks, and
@@ -197,7 +212,7 @@ func (c *cell) take(fd int) {
 func (c *cell) late(at step.ID, value uint64) {
 	switch {
 	case c.risenAlready():
-	case !c.m.dead():
+	case !c.rests.Load():
 		c.m.w.outlived(c.m, at, value)
 	case at == step.Published || at == step.Delivered || at == step.Released:
 		c.m.w.broken("harness", "%v: %v behind its death", c.m.role, at)
@@ -361,4 +376,11 @@ func (c *cell) bury() {
 		_ = c.close()
 	}
 	_ = unix.Close(c.grave)
+	if c.recorder == nil {
+		return
+	}
+	if !c.dying.Load() {
+		c.ended()
+	}
+	c.recorder.close()
 }

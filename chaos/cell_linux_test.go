@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -114,6 +115,39 @@ func TestAStoreCountsThatItsProcessDidNotLiveToTell(t *testing.T) {
 		}
 		if failures := w.judge(); len(failures) > 0 {
 			t.Errorf("dead at %v: %v", test.at, failures)
+		}
+	}
+}
+
+// The machines of the specification follow a recorded case, and do not if one of
+// its steps is not recorded.
+func TestTheMachinesFollowCells(t *testing.T) {
+	c, err := parseCoordinate("recorded,client:send/server@client.4/client@5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []step.ID{step.Count, step.Published, step.Delivered, step.AttachmentStored, step.ClientRecorded} {
+		counts := NewReport("enumerator", 0)
+		recruits := func(fl *flight) func(*member) (party, error) {
+			recruit := recordedCells(fl)
+			return func(m *member) (party, error) {
+				made, err := recruit(m)
+				if c := made.(*cell); err == nil {
+					c.report = func(at step.ID, value uint64) {
+						if at != left {
+							c.step(at, value)
+						} else if m.w.reached(m, at, value); c.dying.Load() {
+							<-c.risen
+						}
+					}
+				}
+				return made, err
+			}
+		}
+		p := follower{newReplayer(), counts, nil}.play(watched(t), c, worldOptions(c.Operations), recruits, func(p *played, w *world) { p.play(w, c) })
+		missed := slices.ContainsFunc(p.Failures, func(f Failure) bool { return f.Contract == "Ring" || f.Contract == "Lifecycle" })
+		if left == step.Count && len(p.Failures) > 0 || left != step.Count && !missed || len(p.Deaths) == 0 {
+			t.Errorf("without %v: deaths %v, failures %v", left, p.Deaths, p.Failures)
 		}
 	}
 }

@@ -11,8 +11,10 @@ import (
 // A coordinate says where somebody dies, so that a case can be printed and
 // played again: "client:send,batch,release/client@7/server@3" is a client that
 // sends, sends a batch and releases, and dies at its seventh step from the first
-// operation on; and a server that dies at its third step of the recovery.
+// operation on; and a server that dies at its third step of the recovery. With
+// "recorded," before it the machines of the specification follow what they do.
 type coordinate struct {
+	Recorded   bool
 	Actor      ipc.Role
 	Operations []string
 	Deaths     []point
@@ -34,11 +36,17 @@ func (p point) String() string {
 
 func (c coordinate) String() string {
 	text := fmt.Sprintf("%v:%s", c.Actor, strings.Join(c.Operations, ","))
+	if c.Recorded {
+		text = recordedCase + text
+	}
 	for _, p := range c.Deaths {
 		text += "/" + p.String()
 	}
 	return text
 }
+
+// recordedCase begins the coordinate of a recorded case.
+const recordedCase = "recorded,"
 
 func parseRole(text string) (ipc.Role, error) {
 	for _, role := range roles {
@@ -53,6 +61,7 @@ var roles = []ipc.Role{ipc.RoleServer, ipc.RoleClient}
 
 // parseCoordinate is the inverse of String.
 func parseCoordinate(text string) (c coordinate, err error) {
+	text, c.Recorded = strings.CutPrefix(text, recordedCase)
 	parts := strings.Split(text, "/")
 	actor, operations, found := strings.Cut(parts[0], ":")
 	if c.Actor, err = parseRole(actor); err != nil {

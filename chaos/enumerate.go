@@ -23,6 +23,7 @@ type EnumerateOptions struct {
 // A task is what one process of the enumerator is told to do: the cases of one
 // sequence.
 type task struct {
+	Recorded   bool // the machines of the specification follow the cases
 	Actor      string
 	Operations []string
 	Firsts     int // how many first deaths to draw; all if negative

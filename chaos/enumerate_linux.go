@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -71,20 +72,24 @@ func (e *enumeration) over(ctx context.Context) bool {
 	return ctx.Err() != nil || !e.until.IsZero() && time.Now().After(e.until)
 }
 
+// recordedOf is of how many drawn sequences one is recorded: the machines take more
+// time than the cases do.
+const recordedOf = 4
+
 // assign hands out the tasks: single operations first and whole, whatever the
 // budget, so that every run has all of them; then everything, or samples until
-// the budget is spent.
+// the budget is spent. The machines of the specification follow some of it.
 func (e *enumeration) assign(ctx context.Context) {
 	defer close(e.tasks)
 	depth := cmp.Or(e.options.Depth, 2)
 	draw := rand.New(rand.NewPCG(e.options.Seed, 1))
-	give := func(operations []string, firsts, seconds int, until time.Time) bool {
+	give := func(recorded bool, operations []string, firsts, seconds int, until time.Time) bool {
 		if depth < 2 {
 			seconds = 0
 		}
 		for _, role := range roles {
 			select {
-			case e.tasks <- task{role.String(), operations, firsts, seconds, draw.Uint64(), until}:
+			case e.tasks <- task{recorded, role.String(), operations, firsts, seconds, draw.Uint64(), until}:
 			case <-ctx.Done():
 				return false
 			}
@@ -94,17 +99,19 @@ func (e *enumeration) assign(ctx context.Context) {
 	single := append(beginnings, sequences(1)...)
 	all := append(beginnings, sequences(cmp.Or(e.options.Longest, 3))...)
 	if e.options.Full {
-		for i := 0; i < len(all) && !e.over(ctx) && give(all[i], -1, -1, e.until); i++ {
+		for i := 0; i < len(all) && !e.over(ctx) && give(true, all[i], -1, 0, e.until) && give(false, all[i], -1, -1, e.until); i++ {
 		}
 		return
 	}
 	for _, operations := range single {
-		if !give(operations, -1, 0, time.Time{}) {
+		if !give(false, operations, -1, 0, time.Time{}) {
 			return
 		}
 	}
-	for e.options.Budget > 0 && !e.over(ctx) {
-		if !give(all[draw.IntN(len(all))], 3, 3, e.until) {
+	for i := 0; i < len(single) && !e.over(ctx) && give(true, single[i], 3, 0, e.until); i++ {
+	}
+	for n := 0; e.options.Budget > 0 && !e.over(ctx); n++ {
+		if !give(n%recordedOf == 0, all[draw.IntN(len(all))], 3, 3, e.until) {
 			return
 		}
 	}
@@ -183,6 +190,9 @@ func (e *enumeration) enter(p played) {
 	}
 	e.mu.Unlock()
 	p.enter(e.report, "enumerator")
+	for name, n := range p.Followed {
+		e.report.Count(name, n)
+	}
 	p.count(e.report)
 	if missed := strings.Count(p.Coordinate, "/") - len(p.Deaths); missed > 0 {
 		e.report.Count("points not reached", missed) // the clocks of a case are not those of another
@@ -239,7 +249,7 @@ var _ = register("enumerator", func(p *player) {
 	if err := os.Setenv("TMPDIR", directory); err != nil {
 		p.fail("%v", err)
 	}
-	held := 0
+	held, replays := 0, newReplayer()
 	for {
 		var t task
 		if err := json.Unmarshal([]byte(p.next()), &t); err != nil {
@@ -247,7 +257,7 @@ var _ = register("enumerator", func(p *player) {
 		}
 		t.play(func(c coordinate) played {
 			p.say("play %v", c)
-			got := play(context.Background(), c, newCell)
+			got := playCells(context.Background(), c, replays)
 			sweepGraves()
 			// The first case has opened what the process keeps.
 			if now := len(descriptors()); held != 0 && now > held {
@@ -269,6 +279,19 @@ var _ = register("enumerator", func(p *player) {
 	}
 })
 
+// playCells plays a case in this process, with the machines of the specification
+// behind it if it is to be recorded.
+func playCells(ctx context.Context, c coordinate, replays *replayer) played {
+	if !c.Recorded {
+		return play(ctx, c, newCell)
+	}
+	counts := NewReport("enumerator", 0)
+	p := follower{replays, counts, nil}.play(ctx, c, worldOptions(c.Operations), recordedCells, func(p *played, w *world) { p.play(w, c) })
+	p.Followed = counts.Counts
+	maps.DeleteFunc(p.Followed, func(name string, _ int) bool { return !strings.HasSuffix(name, "replayed") })
+	return p
+}
+
 // play plays the cases of a task.
 func (t task) play(play func(coordinate) played) {
 	actor, err := parseRole(t.Actor)
@@ -277,7 +300,7 @@ func (t task) play(play func(coordinate) played) {
 	}
 	over := func() bool { return !t.Until.IsZero() && time.Now().After(t.Until) }
 	draw := rand.New(rand.NewPCG(t.Seed, 2))
-	c := coordinate{Actor: actor, Operations: t.Operations}
+	c := coordinate{Recorded: t.Recorded, Actor: actor, Operations: t.Operations}
 	whole := play(c)
 	for _, first := range sample(draw, points(whole, t.Operations), t.Firsts) {
 		if over() {
@@ -334,7 +357,7 @@ func PlayAgain(ctx context.Context, at string) (*Report, error) {
 	report := NewReport(layer, 0)
 	switch layer {
 	case "enumerator":
-		got := play(ctx, c, newCell)
+		got := playCells(ctx, c, newReplayer())
 		got.enter(report, layer)
 	case "forked":
 		got := playForked(ctx, c, b)

@@ -19,6 +19,8 @@ type played struct {
 	// without a death, and in the recovery behind the last death.
 	Operations []clocks
 	Recovery   clocks
+
+	Followed map[string]int `json:",omitempty"` // what the specification's machines did, by a report's counts
 }
 
 type clocks struct{ Server, Client int }

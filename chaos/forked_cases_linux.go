@@ -16,7 +16,7 @@ const killClose = "killclose"
 // kills it (Options.KillOnClose): the server dies at one step of its Close after
 // the other. The only step that needs a process to be killed by its peer.
 func (f *forking) killOnClose(ctx context.Context) {
-	c := coordinate{ipc.RoleServer, []string{killClose}, []point{{ipc.RoleServer, ipc.RoleServer, 0}}}
+	c := coordinate{Actor: ipc.RoleServer, Operations: []string{killClose}, Deaths: []point{{ipc.RoleServer, ipc.RoleServer, 0}}}
 	for ctx.Err() == nil {
 		c.Deaths[0].N++
 		p := f.playKillOnClose(ctx, c)

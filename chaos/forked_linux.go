@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -163,53 +162,10 @@ func (f *forking) play(ctx context.Context, c coordinate, b stroke) played {
 	return p
 }
 
-// inWorld plays a case in a world whose processes are recorded, and has the
-// specification's machines follow what they did.
+// inWorld plays a case with processes that get the stroke.
 func (f *forking) inWorld(ctx context.Context, c coordinate, o actorOptions, b stroke, frozen func(*member), script func(*played, *world)) played {
-	p := played{Coordinate: c.String()}
-	broken := func(err error) played {
-		p.Failures = []Failure{{"harness", err.Error(), p.Coordinate}}
-		return p
-	}
-	fl, err := newFlight("")
-	if err != nil {
-		return broken(err)
-	}
-	defer fl.close()
-	w, err := newWorld(ctx, o, forks(fl, b, frozen))
-	if err != nil {
-		return broken(err)
-	}
-	w.uniform = tracePayload
-	script(&p, w)
-	p.Failures = w.judge()
-	w.end()
-	switch {
-	case ctx.Err() != nil:
-		p.Failures = w.brokenOff()
-	case len(p.Failures) == 0: // else it may have ended anywhere
-		t, err := fl.land()
-		if err != nil {
-			return broken(err)
-		}
-		t = t.settled()
-		p.Failures = f.replays.replay(&t, f.report)
-		if f.options.traced != nil {
-			f.options.traced(t)
-		}
-	}
-	for i := range p.Failures {
-		p.Failures[i].Reproduce = p.Coordinate
-	}
-	return p
-}
-
-// brokenOff is what was found in a case that was not played to its end: that it has
-// not come further, and what it has not received, is nobody's fault.
-func (w *world) brokenOff() []Failure {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.DeleteFunc(w.failures, func(f Failure) bool { return f.Contract == "harness" })
+	follows := follower{f.replays, f.report, f.options.traced}
+	return follows.play(ctx, c, o, func(fl *flight) func(*member) (party, error) { return forks(fl, b, frozen) }, script)
 }
 
 // checkFrozen sees that a frozen process is not taken for a dead one, and that
@@ -266,31 +222,13 @@ func (w *world) checkRefused(frozen *member, verb, want, contract string) {
 	ctx, cancel := context.WithTimeout(w.ctx, patience/2)
 	defer cancel()
 	probe := &member{role: frozen.role, w: w, cues: map[step.ID]*cue{}}
-	flight := frozen.party.(*fork).flight
-	at, err := flight.seat(probe.tracedRole(), actorSlots)
-	var recorder *recorder
-	if err == nil {
-		recorder, err = at.open()
-	}
-	if err != nil {
-		w.broken("harness", "%v", err)
-		return
-	}
-	defer recorder.close()
-	defer flight.killed(at)
-	p, err := newCell(probe)
+	p, err := recordedCells(frozen.party.(*fork).flight)(probe)
 	if err != nil {
 		w.broken("harness", "%v", err)
 		return
 	}
 	probe.party = p
 	defer p.bury()
-	c := p.(*cell)
-	tells := c.report
-	c.report = func(at step.ID, value uint64) {
-		recorder.hook(at, value)
-		tells(at, value)
-	}
 	got, err := p.do(ctx, command{Verb: verb})
 	waits := ctx.Err() != nil && verb == "dial" && w.closing(w.server)
 	if err == nil && got.Sort != want && !waits {

@@ -96,7 +96,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 		if r.KilledBy == "" {
 			t.Errorf("%s: nobody finds it", m.name)
 		}
-		t.Logf("%s: killed by %s in %.1f s", m.name, r.KilledBy, r.Seconds)
+		t.Logf("%s: killed by %s in %.1f s; of those asked: %v", m.name, r.KilledBy, r.Seconds, r.Layers)
 		rows = append(rows, r)
 	}
 	for _, r := range explained() {

@@ -310,8 +310,11 @@ func TestL3AServerThatDiesInAdmissionIsReplacedAndItsClientComesOver(t *testing.
 	}
 }
 
+// endSteps are the survivor's steps when its peer has ended.
+var endSteps = []step.ID{step.EndSeen, step.EndProven, step.AccountTaken}
+
 func TestL3AServerThatDiesWhileItsClientEndsIsReplaced(t *testing.T) {
-	for _, at := range []step.ID{step.EndSeen, step.EndProven, step.AccountTaken} {
+	for _, at := range endSteps {
 		t.Run(at.String(), func(t *testing.T) {
 			path := testPath(t)
 			victim := startActor(t, actorArgument{Path: path, DieAt: at.String()})
@@ -320,13 +323,36 @@ func TestL3AServerThatDiesWhileItsClientEndsIsReplaced(t *testing.T) {
 			client.ask("attached 1", "dial")
 			client.kill()
 			victim.awaitDeath()
-			server := listenHere(t, path, nil)
-			if server.Generation() != 2 {
-				t.Errorf("generation %d, want 2", server.Generation())
-			}
-			checkNextClient(t, server, path)
+			checkNewPair(t, path)
 		})
 	}
+}
+
+func TestL3AClientThatDiesWhileItsServerEndsKeepsNobodyOut(t *testing.T) {
+	for _, at := range endSteps {
+		t.Run(at.String(), func(t *testing.T) {
+			path := testPath(t)
+			server := startActor(t, actorArgument{Path: path})
+			server.ask("listening 1", "listen")
+			victim := startActor(t, actorArgument{Path: path, DieAt: at.String()})
+			victim.ask("attached 1", "dial")
+			server.ask("sent 1", "send 1")
+			server.kill()
+			victim.awaitDeath()
+			checkFiles(t, path)
+			checkNewPair(t, path)
+		})
+	}
+}
+
+// checkNewPair sees that a second generation works where both have died.
+func checkNewPair(t *testing.T, path string) {
+	t.Helper()
+	server := listenHere(t, path, nil)
+	if server.Generation() != 2 {
+		t.Errorf("generation %d, want 2", server.Generation())
+	}
+	checkNextClient(t, server, path)
 }
 
 // dialSteps are the steps of Dial, in order.
@@ -441,71 +467,141 @@ func TestL3AServerThatDiesAfterItKilledItsClientIsReplaced(t *testing.T) {
 	checkNextClient(t, listenHere(t, path, nil), path)
 }
 
-// spaceCrashes die in a wait for space: the ring is full, and stays so.
+// spaceWaitSteps are the steps of a wait for space. Who dies there leaves a ring that
+// is full, and stays so.
+var spaceWaitSteps = []step.ID{step.SpaceArmed, step.Sleeping, step.Woken}
+
 func TestM7M8AProcessThatDiesWaitingForSpaceLeavesTheRingWhole(t *testing.T) {
-	for _, at := range []step.ID{step.SpaceArmed, step.Sleeping, step.Woken} {
-		t.Run(at.String(), func(t *testing.T) {
-			path := testPath(t)
-			small := &Options{ToServerSize: os.Getpagesize(), ToClientSize: os.Getpagesize()}
-			server := listenHere(t, path, small)
-			victim := startActor(t, actorArgument{Path: path, DieAt: at.String()})
-			victim.ask("attached", "dial")
-			var kinds []string
-			for kind := range 60 { // more than a page
-				kinds = append(kinds, fmt.Sprint(kind+1))
-			}
-			victim.tell("send %s", strings.Join(kinds, " "))
-			if at == step.Woken {
-				eventually(t, "the victim sleeps", func() bool {
-					return server.peer.control.spaceWaitFor.Load() != 0
-				})
-				m, err := server.Receive(testContext(t))
-				if err != nil || m.Release() != nil {
-					t.Fatal(err)
+	small := actorOptions{ToServerSize: os.Getpagesize(), ToClientSize: os.Getpagesize()}
+	for _, role := range []Role{RoleClient, RoleServer} {
+		for _, at := range spaceWaitSteps {
+			t.Run(role.String()+"/"+at.String(), func(t *testing.T) {
+				path := testPath(t)
+				victim, survivor := startPair(t, path, role, small)
+				victim.ask("armed", fmt.Sprintf("arm %v 1 9", at))
+				var kinds []string
+				for kind := range 60 { // more than a page
+					kinds = append(kinds, fmt.Sprint(kind+1))
 				}
-				kinds = kinds[1:]
-			}
+				victim.tell("send %s", strings.Join(kinds, " "))
+				if at == step.Woken {
+					eventually(t, "the victim sleeps", func() bool {
+						return survivor.peer.control.spaceWaitFor.Load() != 0
+					})
+					m, err := survivor.Receive(testContext(t))
+					if err != nil || m.Release() != nil {
+						t.Fatal(err)
+					}
+					kinds = kinds[1:]
+				}
+				victim.awaitDeath()
+				got, end := receiveAll(t, survivor)
+				if !errors.Is(end, ErrPeerDied) || !strings.HasPrefix(strings.Join(kinds, " ")+" ", got+" ") || len(got) < 10 {
+					t.Errorf("received %q, then %v", got, end)
+				}
+				checkTheNext(t, survivor, path)
+			})
+		}
+	}
+}
+
+// startPair makes a pair of an actor in a role, who is to die, and an endpoint here.
+func startPair(t *testing.T, path string, role Role, options actorOptions) (victim *process, survivor *Endpoint) {
+	t.Helper()
+	victim = startActor(t, actorArgument{Path: path, Options: options})
+	if role == RoleClient {
+		survivor = listenHere(t, path, options.options(nil))
+		victim.ask("attached", "dial")
+		return victim, survivor
+	}
+	victim.ask("listening", "listen")
+	survivor = dialHere(t, path, options.options(nil))
+	victim.ask("event attached", "event")
+	return victim, survivor
+}
+
+// checkTheNext sees that the survivor works again with a successor.
+func checkTheNext(t *testing.T, survivor *Endpoint, path string) {
+	t.Helper()
+	if survivor.Role() == RoleServer {
+		checkNextClient(t, survivor, path)
+		return
+	}
+	checkNextServer(t, survivor, path)
+}
+
+// wakers are who dies as it wakes, with a message to receive.
+var wakers = []Role{RoleClient, RoleServer}
+
+func TestM7AReceiverThatDiesOnWakingLeavesTheMessage(t *testing.T) {
+	for _, role := range wakers {
+		t.Run(role.String(), func(t *testing.T) {
+			path := testPath(t)
+			victim, survivor := startPair(t, path, role, actorOptions{})
+			victim.ask("armed", fmt.Sprintf("arm %v 1 9", step.Woken))
+			victim.tell("receive")
+			eventually(t, "the victim sleeps", func() bool { return survivor.peer.control.dataWaitFor.Load() != 0 })
+			sendAll(t, survivor, 1)
 			victim.awaitDeath()
-			got, end := receiveAll(t, server)
-			if !errors.Is(end, ErrPeerDied) || !strings.HasPrefix(strings.Join(kinds, " ")+" ", got+" ") || len(got) < 10 {
-				t.Errorf("received %q, then %v", got, end)
+			if role == RoleServer {
+				<-survivor.Done()
+				if got := unreleased(t, survivor); got != "1" {
+					t.Errorf("M6 Account: unreleased %q, want 1", got)
+				}
+				checkNextServer(t, survivor, path)
+				return
 			}
-			checkNextClient(t, server, path)
+			next := startActor(t, actorArgument{Path: path})
+			next.ask("attached", "dial")
+			next.ask("got 1", "receive")
 		})
 	}
 }
 
-func TestM7AReceiverThatDiesOnWakingLeavesTheMessage(t *testing.T) {
-	path := testPath(t)
-	server := listenHere(t, path, nil)
-	victim := startActor(t, actorArgument{Path: path, DieAt: step.Woken.String()})
-	victim.ask("attached", "dial")
-	victim.tell("receive")
-	eventually(t, "the victim sleeps", func() bool { return server.peer.control.dataWaitFor.Load() != 0 })
-	sendAll(t, server, 1)
-	victim.awaitDeath()
-	next := startActor(t, actorArgument{Path: path})
-	next.ask("attached", "dial")
-	next.ask("got 1", "receive")
+// who is to die at a step, by the word of the document's step table.
+func whoDies(who string) []Role {
+	switch who {
+	case "server":
+		return []Role{RoleServer}
+	case "client":
+		return []Role{RoleClient}
+	}
+	return []Role{RoleServer, RoleClient} // whichever of the two sends, receives, waits or survives
 }
 
 func TestEveryStepHasARow(t *testing.T) {
-	rows := map[step.ID]bool{step.ClientKilled: true, step.SpaceArmed: true, step.Sleeping: true, step.Woken: true,
-		step.EndSeen: true, step.EndProven: true, step.AccountTaken: true}
-	for _, list := range [][]step.ID{listenSteps, admissionSteps, dialSteps, clientCloseSteps} {
-		for _, s := range list {
-			rows[s] = true
+	type row struct {
+		at  step.ID
+		who Role
+	}
+	rows := map[row]bool{{step.ClientKilled, RoleServer}: true} // TestL3AServerThatDiesAfterItKilledItsClientIsReplaced
+	enter := func(who Role, steps ...step.ID) {
+		for _, s := range steps {
+			rows[row{s, who}] = true
 		}
 	}
-	for _, c := range append(producerCrashes, consumerCrashes...) {
-		rows[c.at] = true
-	}
+	enter(RoleServer, listenSteps...)
+	enter(RoleServer, admissionSteps...)
+	enter(RoleClient, dialSteps...)
+	enter(RoleClient, clientCloseSteps...)
 	for _, c := range serverCloseSteps {
-		rows[c.at] = true
+		enter(RoleServer, c.at)
 	}
-	for _, s := range step.All() {
-		if !rows[s] {
-			t.Errorf("no crash test has a process die at %v", s)
+	for _, both := range []Role{RoleServer, RoleClient} {
+		enter(both, spaceWaitSteps...)
+		enter(both, endSteps...)
+		for _, c := range append(producerCrashes, consumerCrashes...) {
+			enter(both, c.at)
+		}
+	}
+	for _, who := range wakers {
+		enter(who, step.Woken)
+	}
+	for _, line := range section(t, protocolDocument(t), "Steps") {
+		for _, who := range whoDies(line[1]) {
+			if !rows[row{stepNamed(line[0]), who}] {
+				t.Errorf("no crash test has a %v die at %v", who, line[0])
+			}
 		}
 	}
 }

@@ -185,6 +185,91 @@ var _ = part("idle", func(p *player) {
 	p.untilStdinEnds()
 })
 
+// A server that sends and receives as fast as it can until it is killed.
+var _ = part("busy server", func(p *player) {
+	var path string
+	p.arg(&path)
+	server, err := Listen(p.ctx, path, &Options{Wait: true})
+	if err != nil {
+		p.fail("listen: %v", err)
+	}
+	p.say("listening")
+	go p.untilStdinEnds()
+	go func() {
+		for server.Send(p.ctx, 1, make([]byte, 100)) == nil {
+		}
+	}()
+	for m, err := range server.Messages(p.ctx) {
+		if err != nil {
+			return
+		}
+		_ = m.Release()
+	}
+})
+
+func TestL8NoLeakIn200KilledServers(t *testing.T) {
+	ctx, path := testContext(t), testPath(t)
+	warmUp(t, path)
+	nothing, space := footprintOf(path), addressSpace(t)
+	var client *Endpoint
+	const rounds = 200
+	for i := range rounds {
+		server := start(t, "busy server", path)
+		var err error
+		if client == nil {
+			server.expect("listening")
+			client, err = Dial(ctx, path, nil)
+		} else {
+			client, err = client.Redial(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 { // in the middle of traffic, both ways
+			for range 10 {
+				if err := client.Send(ctx, 1, make([]byte, 100)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := client.ReceiveInto(ctx, make([]byte, 100)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		_ = server.cmd.Process.Kill()
+		buffer := make([]byte, 100)
+		for err == nil {
+			_, err = client.ReceiveInto(ctx, buffer)
+		}
+		if !errors.Is(err, ErrPeerDied) {
+			t.Fatalf("round %d: %v, want the end of a server that died", i, err)
+		}
+		server.kill()
+	}
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Remove(path) // the last server's, stale: the next Listen would remove it
+	nothingLeft(t, path, nothing)
+	if grown := addressSpace(t) - space; grown > rounds<<20 { // both memories take more than four times that
+		t.Errorf("L8 NoLeak: %d MiB of address space after %d servers", grown>>20, rounds)
+	}
+}
+
+// addressSpace is how much of it this process has taken, in bytes: what is detached
+// and not unmapped has no name among the mappings.
+func addressSpace(t *testing.T) int64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}
+
 func TestL8NoLeakIn50ServersAndTheirClients(t *testing.T) {
 	ctx, path := testContext(t), testPath(t)
 	warmUp(t, path)
