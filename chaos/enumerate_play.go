@@ -69,15 +69,15 @@ func (p *played) play(w *world, c coordinate) {
 				w.unexplained(operation + " did not come to its end")
 				return
 			}
-			p.mourn(w, operation, deaths[0])
-			deaths = deaths[1:]
+			if deaths = p.mournNext(w, operation, deaths); deaths == nil {
+				return
+			}
 			break
 		}
 		p.Operations = append(p.Operations, w.clocks())
 	}
 	if w.disarm(); len(p.Deaths) == 0 && len(deaths) > 0 && w.fallen() { // too late for any operation to notice
-		p.mourn(w, c.Operations[len(c.Operations)-1], deaths[0])
-		deaths = deaths[1:]
+		deaths = p.mournNext(w, c.Operations[len(c.Operations)-1], deaths)
 	}
 	for {
 		w.setClocks()
@@ -94,12 +94,24 @@ func (p *played) play(w *world, c coordinate) {
 			w.unexplained("the recovery did not come to its end")
 			return
 		}
-		p.mourn(w, "recovery", deaths[0])
-		deaths = deaths[1:]
+		if deaths = p.mournNext(w, "recovery", deaths); deaths == nil {
+			return
+		}
 	}
 	if !w.finish() {
 		w.unexplained("the last pair did not come to its end")
 	}
+}
+
+// mournNext is mourn for the first of the deaths that are to come, and returns the
+// others; nil if there was none to come, which is a failure.
+func (p *played) mournNext(w *world, during string, deaths []point) []point {
+	if len(deaths) == 0 {
+		w.broken("harness", "somebody has ended by itself, during %s", during)
+		return nil
+	}
+	p.mourn(w, during, deaths[0])
+	return append([]point{}, deaths[1:]...)
 }
 
 // mourn notes who has died where.

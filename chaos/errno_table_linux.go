@@ -73,7 +73,7 @@ var failings = map[string]failing{
 	"madvise MADV_DONTFORK":   {errnos: []unix.Errno{unix.EINVAL, unix.ENOMEM, unix.EAGAIN}, why: "an emulated kernel; " + forMemory},
 	"poll":                    {errnos: []unix.Errno{unix.EINTR, unix.ENOMEM}, why: forSignal + "; " + forMemory},
 	"pidfd_open":              {errnos: []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOSYS, unix.ESRCH}, why: forFiles + "; " + forMemory + "; an older kernel; it is gone"},
-	"futex_waitv":             {errnos: []unix.Errno{unix.EINTR, unix.EAGAIN, unix.ETIMEDOUT, unix.ENOMEM}, why: forSignal + "; the word has changed; the time is over; " + forMemory},
+	"futex_waitv":             {errnos: []unix.Errno{unix.EINTR, unix.EAGAIN, unix.ETIMEDOUT, unix.ENOMEM, unix.ENOSYS, unix.EPERM}, why: forSignal + "; the word has changed; the time is over; " + forMemory + "; an older kernel; a sandbox that does not know it"},
 	"munmap":                  {why: "of a whole mapping it cannot fail"},
 	"futex wake":              {why: "of a mapped word it cannot fail"},
 }

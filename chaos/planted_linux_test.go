@@ -164,3 +164,30 @@ func (d *deaf) do(ctx context.Context, c command) (reply, error) {
 	}
 	return got, err
 }
+
+// A mortal is a cell that ends where nobody has planned it.
+type mortal struct{ *cell }
+
+func (d *mortal) do(ctx context.Context, c command) (reply, error) {
+	if c.Verb == "trysend" && c.Sizes[0] == sendSize {
+		d.die()
+		return reply{}, errEnded
+	}
+	return d.cell.do(ctx, c)
+}
+
+func TestAnEndThatNobodyHasPlannedIsFound(t *testing.T) {
+	c, _ := parseCoordinate("client:send")
+	got := play(watched(t), c, func(m *member) (party, error) {
+		p, err := newCell(m)
+		if err != nil {
+			return nil, err
+		}
+		return &mortal{p.(*cell)}, nil
+	})
+	if !slices.ContainsFunc(got.Failures, func(f Failure) bool {
+		return f.Contract == "harness" && strings.Contains(f.What, "ended by itself, during send")
+	}) {
+		t.Errorf("have %v", got.Failures)
+	}
+}
