@@ -11,6 +11,19 @@ type mutant struct {
 
 type edit struct{ file, old, new string }
 
+// mustFind are bugs that a layer must find by itself, also if the tests of ipc have
+// found them before: one for each layer.
+var mustFind = map[string]string{
+	"enumerator":   "the drain skipped",
+	"properties":   "a successor forgets the mark",
+	"syscalls":     "the generation stands still",
+	"instructions": "publish before fill",
+	"errnos":       "a lock file that cannot be read believed",
+	"forked":       "W7 (before it is handed out)",
+	"campaign":     "a successor skips what was delivered",
+	"traces":       "C1",
+}
+
 var mutants = []mutant{
 	{"C1", "TestC1A", []edit{{"client.go",
 		"	err := e.own.detach()\n",
@@ -226,6 +239,14 @@ var mutants = []mutant{
 		"	e.hung.Store(false)\n", "	e.hung.Store(e.hung.Load() && !a.ready)\n"}}},
 	{"a connection dropped before the listener is shut", "TestCloseDropsNobody", []edit{{"admission.go",
 		"	<-s.shut\n", ""}}},
+	{"the death proven by another server's byte", "TestL5L6AServerThatWaits", []edit{{"client.go",
+		"isLocked(c.token, generationByte(c.e.generation))", "isLocked(c.token, serverByte)"}}},
+	{"no hang before it is ready", "TestL6AClientThatFreezes", []edit{{"heartbeat.go",
+		"	if e.pending != 0 {\n", "	if e.pending != 0 && e.state == PeerAttached {\n"}}},
+	{"silent connections keep everybody out", "TestC7Silent", []edit{{"admission.go",
+		"	if silent != nil {\n		silent.wake()\n	}\n", "	_ = silent\n"}}},
+	{"garbage left to the successor", "TestT1AClientThatNeverSays", []edit{{"settle.go",
+		"		e.markEnd(endMark{pos: writePos}) // what it sent without a word is not its successor's\n", ""}}},
 	{"an orphan's token awaited for ever", "TestKillOrphanDoes", []edit{{"listen.go",
 		"		err = s.poll(rest, tokenByte)\n", "		_ = rest\n		err = s.poll(ctx, tokenByte)\n"}}},
 }

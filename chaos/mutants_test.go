@@ -22,6 +22,7 @@ var (
 	everyLayerFlag = flag.Bool("everyLayer", false, "with -mutants: show each bug to every layer, not only until one finds it")
 	matrixFlag     = flag.String("matrix", "", "with -mutants: the file to write the matrix to, as JSON")
 	onlyFlag       = flag.String("only", "", "with -mutants: only those whose name contains this")
+	hunterFlag     = flag.String("hunter", "", "with -mutants: the only one that hunts")
 )
 
 // A hunter is what may find a planted bug: a layer in its short form, or the
@@ -84,7 +85,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 		r := row{Name: m.name, Files: m.files(), Layers: map[string]catch{}}
 		mutated := prepare(t, &m)
 		for _, h := range hunters {
-			if r.KilledBy != "" && !*everyLayerFlag || h.pattern(m) == "" || !passes(h, m) {
+			if !h.asked(m, r.KilledBy != "") || !passes(h, m) {
 				continue
 			}
 			_, failed, seconds := mutated.hunt(t, h, m)
@@ -95,6 +96,11 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 		}
 		if r.KilledBy == "" {
 			t.Errorf("%s: nobody finds it", m.name)
+		}
+		for layer, bug := range mustFind {
+			if c, asked := r.Layers[layer]; bug == m.name && asked && c.Outcome != "killed" {
+				t.Errorf("%s: %s does not find it by itself", m.name, layer)
+			}
 		}
 		t.Logf("%s: killed by %s in %.1f s; of those asked: %v", m.name, r.KilledBy, r.Seconds, r.Layers)
 		rows = append(rows, r)
@@ -114,6 +120,17 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// asked reports whether a hunter is shown a bug, which another may have found before.
+func (h hunter) asked(m mutant, found bool) bool {
+	switch {
+	case h.pattern(m) == "", *hunterFlag != "" && *hunterFlag != h.name:
+		return false
+	case mustFind[h.name] == m.name:
+		return true
+	}
+	return !found || *everyLayerFlag
 }
 
 // explained are the rows of the rules that no mutant leaves out.
@@ -153,8 +170,14 @@ func TestEachMutantIsOne(t *testing.T) {
 		}
 	}
 	for _, h := range hunters {
-		if h.run != "" && !hasTest(t, ".", h.run) {
+		if h.run == "" {
+			continue
+		}
+		if !hasTest(t, ".", h.run) {
 			t.Errorf("%s: no test matches %s", h.name, h.run)
+		}
+		if !names[mustFind[h.name]] {
+			t.Errorf("%s finds no bug by itself", h.name)
 		}
 	}
 	for _, rule := range rules {

@@ -823,13 +823,23 @@ func TestL5L6AServerThatWaitsForThePathDoesNotHideADeath(t *testing.T) {
 	path := testPath(t)
 	first := startActor(t, actorArgument{Path: path})
 	first.ask("listening 1", "listen")
-	client := dialHere(t, path, nil)
-	standby := startActor(t, actorArgument{Path: path, Options: actorOptions{Wait: true}})
+	waits := make(chan struct{})
+	client := dialHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
+		if at == step.EndSeen {
+			<-waits // from here on it looks for the proof
+		}
+	}})
+	proceed := sync.OnceFunc(func() { close(waits) })
+	t.Cleanup(proceed)
+	standby := startActor(t, actorArgument{Path: path, Options: actorOptions{Wait: true}, DieAt: step.ServerLocked.String(), Signal: syscall.SIGSTOP})
 	standby.tell("listen")
 	first.kill()
+	standby.awaitStopped() // it has byte 0
+	proceed()
 	if _, err := client.Receive(testContext(t)); !errors.Is(err, ErrPeerDied) {
 		t.Errorf("L5 TrueVerdict: the server was killed, and the client says %v", err)
 	}
+	standby.signal(syscall.SIGCONT)
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}
