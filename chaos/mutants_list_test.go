@@ -16,10 +16,10 @@ type edit struct{ file, old, new string }
 var mustFind = map[string]string{
 	"enumerator":   "the drain skipped",
 	"properties":   "a successor forgets the mark",
-	"syscalls":     "the generation stands still",
+	"syscalls":     "a stale socket left in the way",
 	"instructions": "publish before fill",
 	"errnos":       "a lock file that cannot be read believed",
-	"forked":       "W7 (before it is handed out)",
+	"forked":       "a successor skips what was delivered",
 	"campaign":     "a successor skips what was delivered",
 	"traces":       "C1",
 }
@@ -239,6 +239,9 @@ var mutants = []mutant{
 		"	e.hung.Store(false)\n", "	e.hung.Store(e.hung.Load() && !a.ready)\n"}}},
 	{"a connection dropped before the listener is shut", "TestCloseDropsNobody", []edit{{"admission.go",
 		"	<-s.shut\n", ""}}},
+	{"a stale socket left in the way", "TestL1L3L8", []edit{{"listen.go",
+		"	if err := unix.Unlink(temporary); err != nil && !errors.Is(err, unix.ENOENT) {\n",
+		"	if err := error(nil); err != nil {\n"}}},
 	{"the death proven by another server's byte", "TestL5L6AServerThatWaits", []edit{{"client.go",
 		"isLocked(c.token, generationByte(c.e.generation))", "isLocked(c.token, serverByte)"}}},
 	{"no hang before it is ready", "TestL6AClientThatFreezes", []edit{{"heartbeat.go",

@@ -69,7 +69,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 	passes := func(h hunter, m mutant) bool {
 		key := h.name + h.pattern(m)
 		if _, known := sound[key]; !known {
-			output, failed, _ := asItIs.hunt(t, h, m)
+			output, failed, _ := asItIs.hunt(t, h, m, false)
 			sound[key] = !failed && strings.Contains(output, "--- PASS")
 			if !sound[key] {
 				t.Errorf("%s (-run %s) does not pass on the code as it is:\n%s", h.name, h.pattern(m), output)
@@ -88,7 +88,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 			if !h.asked(m, r.KilledBy != "") || !passes(h, m) {
 				continue
 			}
-			_, failed, seconds := mutated.hunt(t, h, m)
+			_, failed, seconds := mutated.hunt(t, h, m, mustFind[h.name] == m.name)
 			r.Layers[h.name] = catch{map[bool]string{true: "killed", false: "survived"}[failed], seconds}
 			if failed && (r.KilledBy == "" || seconds < r.Seconds) {
 				r.KilledBy, r.Seconds = h.name, seconds
@@ -303,18 +303,22 @@ func (b binaries) binary(t *testing.T, name string) string {
 }
 
 // hunt runs one hunter, in its short form and with short watchdogs: mutants hang.
-// What rapid finds leaves no file in the tree: it is not of the code as it is.
-func (b binaries) hunt(t *testing.T, h hunter, m mutant) (output string, failed bool, seconds float64) {
+// What must be found gets more time. What rapid finds leaves no file in the tree: it
+// is not of the code as it is.
+func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool) (output string, failed bool, seconds float64) {
 	t.Helper()
-	name, short := "chaos", true
-	if h.run == "" {
-		name, short = "ipc", false
+	name, form := "chaos", []string{"-test.short"}
+	switch {
+	case h.run == "":
+		name, form = "ipc", nil
+	case must:
+		form = []string{"-chaos.budget=20s"}
 	}
 	binary := b.binary(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, binary, "-test.v", "-test.failfast",
-		"-rapid.nofailfile", "-test.timeout=90s", fmt.Sprintf("-test.short=%v", short), "-test.run="+h.pattern(m))
+	command := exec.CommandContext(ctx, binary, append(form, "-test.v", "-test.failfast",
+		"-rapid.nofailfile", "-test.timeout=90s", "-test.run="+h.pattern(m))...)
 	command.Dir = filepath.Join("..", name)
 	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=10s")
 	begun := time.Now()

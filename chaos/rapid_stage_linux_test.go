@@ -104,7 +104,7 @@ func (g *stage) slay(m *puppetry) {
 // fuse draws at which step of the next operation, of about so many, a puppet
 // dies: 0 for none, which is the most likely.
 func (g *stage) fuse(steps int) (n int, prefix string) {
-	if n = rapid.IntRange(0, 5*steps).Draw(g.t, "step"); n > steps {
+	if n = evenly(10*steps).Draw(g.t, "step"); n > steps {
 		n = 0
 	}
 	if n > 0 {
