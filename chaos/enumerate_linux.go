@@ -50,6 +50,9 @@ func Enumerate(ctx context.Context, o EnumerateOptions) (*Report, error) {
 	if ctx.Err() == nil && (!o.Full || !e.over(ctx)) {
 		e.report.cover(enumerated())
 	}
+	if missed := e.report.counted(pointsMissed); missed > 20+e.report.Kills/10 {
+		e.report.Fail("harness", "go test ./chaos -run 'TestEnumerator$' -v", "%d points were not reached, beside %d that were", missed, e.report.Kills)
+	}
 	e.report.Count("pairs of step and operation", len(e.pairs))
 	e.report.Count("images per second", int(float64(e.report.Kills)/max(time.Since(e.report.Started).Seconds(), 1e-3)))
 	return e.report.Finish(1), ctx.Err()
@@ -180,6 +183,10 @@ func (e *enumeration) hear(ctx context.Context, p *process) (at string, err erro
 	}
 }
 
+// pointsMissed counts the deaths that did not come, because the clocks of a case are
+// not quite those of another.
+const pointsMissed = "points not reached"
+
 // enter enters one case into the report.
 func (e *enumeration) enter(p played) {
 	e.mu.Lock()
@@ -195,7 +202,7 @@ func (e *enumeration) enter(p played) {
 	}
 	p.count(e.report)
 	if missed := strings.Count(p.Coordinate, "/") - len(p.Deaths); missed > 0 {
-		e.report.Count("points not reached", missed) // the clocks of a case are not those of another
+		e.report.Count(pointsMissed, missed)
 	}
 	if e.options.Progress != nil {
 		e.options.Progress(cases)

@@ -262,9 +262,21 @@ func alone(events []model.Event) bool {
 	})
 }
 
+// killed reports whether somebody dies in a trace.
+func killed(events []model.Event) bool {
+	return slices.ContainsFunc(events, func(e model.Event) bool {
+		_, kill := guardedOf(e.Who)
+		return kill
+	})
+}
+
+// wanted reports whether a trace is wanted where there are so many of its layer: half
+// of the places are for traces with a death.
+func wanted(events []model.Event, there int) bool { return there < checkedEach/2 || killed(events) }
+
 // take takes what the checker can be asked about, of the first traces of a layer,
 // and counts what all of them took.
-func (c *checkerDocket) take(t *testing.T, replays *replayer, played trace, rings, lives *int) {
+func (c *checkerDocket) take(t *testing.T, replays *replayer, played trace, rings, lives, deaths *int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, rejected := range replays.replay(&played, c.report) {
@@ -275,10 +287,11 @@ func (c *checkerDocket) take(t *testing.T, replays *replayer, played trace, ring
 			continue
 		}
 		config := r.config()
-		if r.Events = beginning(r.Events, checkedRing); len(r.Events) < checkedLeast {
+		if r.Events = beginning(r.Events, checkedRing); len(r.Events) < checkedLeast || !wanted(r.Events, *rings) {
 			continue
 		}
 		*rings++
+		*deaths += count(killed(r.Events))
 		c.bounds.KillP = max(c.bounds.KillP, config.KillP, config.KillC)
 		c.bounds.CancelP = max(c.bounds.CancelP, config.CancelP, config.CancelC)
 		c.bounds.MaxMsg = max(c.bounds.MaxMsg, config.MaxMsg)
@@ -289,10 +302,11 @@ func (c *checkerDocket) take(t *testing.T, replays *replayer, played trace, ring
 	l := played.lifeTrace()
 	config := l.config()
 	l.Events = beginning(l.Events, checkedLife)
-	if len(l.Events) < checkedLeast || *lives == checkedEach || !alone(l.Events) || config.KillOnClose {
+	if len(l.Events) < checkedLeast || *lives == checkedEach || !wanted(l.Events, *lives) || !alone(l.Events) || config.KillOnClose {
 		return
 	}
 	*lives++
+	*deaths += count(killed(l.Events))
 	c.life.KillsS, c.life.KillsC = max(c.life.KillsS, config.KillsS), max(c.life.KillsC, config.KillsC)
 	c.life.ClosesS, c.life.ClosesC = max(c.life.ClosesS, config.ClosesS), max(c.life.ClosesC, config.ClosesC)
 	fields := fmt.Sprint("closes |-> ", config.ClosesS)
@@ -305,17 +319,17 @@ func TestTraceCheckerAgrees(t *testing.T) {
 	c := &checkerDocket{bounds: model.RingConfig{KillP: 1, MaxMsg: traceSlots}, seen: map[string]bool{}, report: NewReport("traces", 0)}
 	var missing []string
 	for _, layer := range tracedLayers {
-		rings, lives, replays := 0, 0, newReplayer()
-		for tries := 0; tries < 5 && (rings == 0 || lives == 0); tries++ { // few get far on a starved machine
-			layer.play(t, func(played trace) { c.take(t, replays, played, &rings, &lives) })
+		rings, lives, deaths, replays := 0, 0, 0, newReplayer()
+		for tries := 0; tries < 5 && (rings == 0 || lives == 0 || deaths == 0); tries++ { // few get far on a starved machine
+			layer.play(t, func(played trace) { c.take(t, replays, played, &rings, &lives, &deaths) })
 		}
-		t.Logf("%s: %d directions and %d life cycles for the checker", layer.name, rings, lives)
-		if rings == 0 || lives == 0 {
+		t.Logf("%s: %d directions and %d life cycles for the checker, %d of them with a death", layer.name, rings, lives, deaths)
+		if rings == 0 || lives == 0 || deaths == 0 {
 			missing = append(missing, layer.name)
 		}
 	}
 	if len(missing) > 0 {
-		t.Errorf("no traces of the layers %v", missing)
+		t.Errorf("no traces, or none with a death, of the layers %v", missing)
 	}
 	if len(c.seen) < 20 {
 		t.Errorf("only %d kinds of corruption were tried", len(c.seen))
