@@ -109,9 +109,9 @@ type VersionError struct {
 
 func (e *VersionError) Error() string {
 	if e.Ours != e.Theirs {
-		return fmt.Sprintf("ipc: protocol version %d here, %d at the peer: rebuild the older one", e.Ours, e.Theirs)
+		return fmt.Sprintf("ipc: protocol version %d here, %d at the peer: nothing was attached: rebuild the older one", e.Ours, e.Theirs)
 	}
-	return fmt.Sprintf("ipc: memory layout %016x (pages of %d) here, %016x (pages of %d) at the peer: build both from one version",
+	return fmt.Sprintf("ipc: memory layout %016x (pages of %d) here, %016x (pages of %d) at the peer: nothing was attached: build both from one version",
 		e.OurLayout, e.OurPageSize, e.TheirLayout, e.TheirPageSize)
 }
 
