@@ -12,8 +12,8 @@ type InstructionOptions struct {
 	// Seed draws the crash points.
 	Seed uint64
 
-	// Only, if not empty, is one crash point, as a failure names it:
-	// victim/operation/place.
+	// Only, if not empty, is one crash point, as a failure names it,
+	// victim/operation/place, or without the place all of that operation.
 	Only string
 }
 

@@ -18,11 +18,14 @@ import (
 func crossingsOf(only string) (list []*crossing, err error) {
 	if only != "" {
 		victim, rest, _ := strings.Cut(only, "/")
-		name, where, _ := strings.Cut(rest, "/")
-		at, err := parsePlace(where)
+		name, where, one := strings.Cut(rest, "/")
+		var at place // none: all of them
+		if one {
+			at, err = parsePlace(where)
+		}
 		o := operations[name]
 		if o == nil || err != nil {
-			return nil, fmt.Errorf("%q is not victim/operation/place", only)
+			return nil, fmt.Errorf("%q is not victim/operation/place, or victim/operation for all of them", only)
 		}
 		for _, role := range o.victims {
 			if role.String() == victim {
