@@ -40,7 +40,7 @@ func TestPlayAgain(t *testing.T) {
 	if *replayAt == "" {
 		t.Skip("nothing to play again: see -chaos.at")
 	}
-	report, err := PlayAgain(watched(t), *replayAt)
+	report, err := PlayAgain(t.Context(), *replayAt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func TestInstructionsWithoutABudgetLeaveNothingOut(t *testing.T) {
 			report.Covered(s.String(), "sound")
 		}
 		summarize(report, []*crossing{c}, o)
-		if failed := report.Failed > 0; failed != (o == InstructionOptions{}) {
+		if failed := report.Failed > 0; failed != (o.Budget == 0) {
 			t.Errorf("%+v: %v", o, report)
 		}
 	}
