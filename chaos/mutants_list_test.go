@@ -128,9 +128,10 @@ var mutants = []mutant{
 			"	p.e.bell.notify(&p.own.writePos, pos, next, p.peer.control.dataWaitFor.Load()) // pairs: waiting\n", ""}}},
 	{"no wake behind a release", "TestW1W2|TestM7", []edit{{"take.go",
 		"	c.e.bell.notify(&c.own.readPos, pos, r.next, c.peer.control.spaceWaitFor.Load()) // pairs: waiting\n", ""}}},
-	{"release before copy", "TestM", []edit{{"take.go",
-		"	m.Data = buf[:copy(buf, c.ring.payload(pos, r.size))]\n",
-		"	c.own.readPos.Store(r.next)\n	m.Data = buf[:copy(buf, c.ring.payload(pos, r.size))]\n"}}},
+	{"release before copy", "TestM4ACopyIs", []edit{{"take.go",
+		"	m.Data = buf[:copy(buf, c.ring.payload(pos, r.size))]\n", ""}, {"take.go",
+		"		hook(step.Released, r.next)\n	}\n	c.e.bell.notify(",
+		"		hook(step.Released, r.next)\n	}\n	m.Data = buf[:copy(buf, c.ring.payload(pos, r.size))]\n	c.e.bell.notify("}}},
 	{"one record too many", "TestM8", []edit{
 		{"send.go", "next-seen > p.ring.size {\n", "next-seen > p.ring.size+recordAlign {\n"},
 		{"producer.go", "	return p.filled+need-seen <= p.ring.size\n", "	return p.filled+need-seen <= p.ring.size+recordAlign\n"}}},

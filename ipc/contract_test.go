@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -816,6 +817,38 @@ func TestStatsAddUp(t *testing.T) {
 	first := recordSize(len(pattern(1)))
 	if c, s := client.Stats(), server.Stats(); c.HeldViews != 0 || c.ReceivedBytes != first || s.UnreleasedBytes != bytes-first {
 		t.Errorf("after the release: %+v, %+v", c, s)
+	}
+}
+
+// The sender takes all the space at the very moment at which it is released.
+func TestM4ACopyIsMadeBeforeItsSpaceIsReleased(t *testing.T) {
+	for name, receive := range map[string]func(*Endpoint, context.Context, []byte) (Message, error){
+		"ReceiveInto":    (*Endpoint).ReceiveInto,
+		"TryReceiveInto": func(e *Endpoint, _ context.Context, buf []byte) (Message, error) { return e.TryReceiveInto(buf) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := testPath(t)
+			server := listenHere(t, path, &Options{ToClientSize: os.Getpagesize()})
+			overwritten := 0
+			client := dialHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
+				if at != step.Released {
+					return
+				}
+				for server.TrySend(2, bytes.Repeat([]byte{2}, 1000)) == nil {
+					overwritten++
+				}
+			}})
+			if err := server.Send(testContext(t), 1, bytes.Repeat([]byte{1}, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			m, err := receive(client, testContext(t), make([]byte, 1000))
+			if err != nil || !bytes.Equal(m.Data, bytes.Repeat([]byte{1}, 1000)) {
+				t.Errorf("M4 NoTear: %v, %d bytes %.8x", err, len(m.Data), m.Data)
+			}
+			if overwritten*1000 < os.Getpagesize()-1024 {
+				t.Errorf("only %d messages were sent: the space was not taken", overwritten)
+			}
+		})
 	}
 }
 
