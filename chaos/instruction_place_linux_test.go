@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
@@ -91,7 +92,8 @@ func TestInstructionPlacesThatTheRuntimeDoesNotReachAreLeftBeforeTheNext(t *test
 	})
 }
 
-// A victim that was let run to a waypoint is where one that was stepped is.
+// A victim that was let run to a waypoint is where one that was stepped is. Here and
+// there the runtime does not come by it, and then the layer steps all the way.
 func TestWaypointsLeadToTheInstructionThatAWalkHasFound(t *testing.T) {
 	onlyShipped(t)
 	needTrace(t)
@@ -101,7 +103,7 @@ func TestWaypointsLeadToTheInstructionThatAWalkHasFound(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	tried, several := 0, 0
+	tried, several, passed := 0, 0, 0
 	for i := 0; i < len(c.ways); i += len(c.ways)/20 + 1 {
 		for i < len(c.ways)-1 && (c.places[i].others > 0 || c.places[i].own == 0) {
 			i++
@@ -120,7 +122,11 @@ func TestWaypointsLeadToTheInstructionThatAWalkHasFound(t *testing.T) {
 				return err
 			}
 			before := d.steps
-			if err := d.runTo(w); err != nil {
+			switch err := d.runTo(w); {
+			case errors.Is(err, errPassed):
+				stands = 0
+				return nil
+			case err != nil:
 				return err
 			}
 			if err := d.advance(at, nil); err != nil {
@@ -136,13 +142,20 @@ func TestWaypointsLeadToTheInstructionThatAWalkHasFound(t *testing.T) {
 			stands = r.pc() + d.shift
 			return err
 		})
+		tried++
+		if stands == 0 {
+			passed++
+			continue
+		}
 		if stands != c.ways[i].address {
 			t.Errorf("to %v by %+v: it stands at %#x, in the walk it stood at %#x", at, w, stands, c.ways[i].address)
 		}
-		tried++
 		if w.hits > 1 {
 			several++
 		}
 	}
-	t.Logf("%d waypoints, %d of them not the first time they were come by", tried, several)
+	t.Logf("%d waypoints, %d of them not the first time they were come by, %d not reached", tried, several, passed)
+	if passed > tried/2 {
+		t.Errorf("%d of %d waypoints were not reached", passed, tried)
+	}
 }
