@@ -190,6 +190,34 @@ func TestEachMutantIsOne(t *testing.T) {
 	}
 }
 
+// TestTheRecordNamesPlantedBugs holds that the bugs which the record of what was found
+// says are planted again are.
+func TestTheRecordNamesPlantedBugs(t *testing.T) {
+	text, err := os.ReadFile("../docs/TESTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, record, found := strings.Cut(string(text), "\n## Record\n")
+	named := 0
+	for line := range strings.Lines(record) {
+		cells := strings.Split(line, " | ")
+		if len(cells) < 4 {
+			continue
+		}
+		for _, m := range plantedName.FindAllStringSubmatch(cells[2], -1) {
+			named++
+			if !slices.ContainsFunc(mutants, func(planted mutant) bool { return planted.name == m[1] }) && !strings.HasSuffix(m[1], " (tla)") {
+				t.Errorf("the record says that %q is planted, and it is not", m[1])
+			}
+		}
+	}
+	if !found || named < 20 {
+		t.Errorf("the record names %d planted bugs", named)
+	}
+}
+
+var plantedName = regexp.MustCompile(`\*([^*]+)\*`)
+
 // hasTest reports whether a test in the directory has a name that the pattern matches.
 func hasTest(t *testing.T, directory, pattern string) bool {
 	t.Helper()
@@ -312,7 +340,7 @@ func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool) (output stri
 	case h.run == "":
 		name, form = "ipc", nil
 	case must:
-		form = []string{"-chaos.budget=20s"}
+		form = []string{"-chaos.budget=10s"}
 	}
 	binary := b.binary(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
