@@ -121,7 +121,7 @@ func (e *Endpoint) await(ctx context.Context, w *waiter, t end) error {
 				continue
 			}
 		}
-		waitFor.Store(target) // pairs: waiting. It fences: see layout and W4.
+		storeFenced(waitFor, target) // pairs: waiting
 		armed = true
 		e.hook(w.armed, target)
 		e.hook(step.Sleeping, value)

@@ -133,6 +133,13 @@ func putWord(mem []byte, offset, value uint64) {
 	*(*uint64)(unsafe.Pointer(&mem[offset])) = value
 }
 
+// storeFenced stores a word that the peer looks at, before this process looks at
+// one of the peer's: no load behind it is made before the store is seen (W4). It
+// swaps, because a Store is not enough everywhere: built with -race for amd64, an
+// atomic store to memory that is not Go's own is a plain MOV. Without -race the two
+// are the same instruction there.
+func storeFenced(word *atomic.Uint64, value uint64) { word.Swap(value) }
+
 // putPosition stores a position that needs no fence behind it: the stores of this
 // process become visible in program order up to the next atomic one, and a death
 // undoes none of them.

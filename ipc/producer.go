@@ -226,7 +226,7 @@ func (p *producer) publish() {
 		return
 	}
 	p.writePos = p.filled
-	p.own.writePos.Store(p.filled) // pairs: message-committed
+	storeFenced(&p.own.writePos, p.filled) // pairs: message-committed
 	p.e.hook(step.Published, p.filled)
 	p.e.bell.notify(&p.own.writePos, old, p.filled, p.peer.control.dataWaitFor.Load()) // pairs: waiting
 	if p.renewed() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -455,4 +456,60 @@ func TestW8AReceiverThatHoldsAllTheSpaceIsTold(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Error(err)
 	}
+}
+
+// The litmus test of two processors that each store, and then look at what the other
+// has stored: one of them must see it. Without the fence neither does, in one round of
+// a hundred to ten thousand.
+func TestW4AStoreIsSeenBeforeTheLoadBehindIt(t *testing.T) {
+	one, two, err := allowedProcessors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one == two {
+		t.Skip("needs two processors")
+	}
+	mem, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(mem) }()
+	const rounds, chunk = 500_000, 1000
+	for started, round := time.Now(), uint64(0); round < rounds && time.Since(started) < 5*time.Second; round += chunk {
+		if missed := storeAndLook(mem, one, two, round, chunk); missed > 0 {
+			t.Fatalf("in %d of %d rounds neither saw the other's store", missed, chunk)
+		}
+	}
+}
+
+// storeAndLook plays rounds from first on, and returns in how many of them neither
+// side saw the other's store.
+func storeAndLook(mem []byte, processor, another int, first, rounds uint64) int {
+	there := wordAt(mem, 16*cacheLine) // how often either has come to the start of a round
+	play := func(processor int, own, other *atomic.Uint64, to chan<- []bool) {
+		runtime.LockOSThread() // for good: the thread ends with its goroutine
+		var on unix.CPUSet
+		on.Set(processor)
+		_ = unix.SchedSetaffinity(0, &on) // without, less is seen
+		saw := make([]bool, rounds)
+		for i := range rounds {
+			there.Add(1)
+			for there.Load() < 2*(first+i+1) {
+			}
+			storeFenced(own, first+i+1)
+			saw[i] = other.Load() == first+i+1
+		}
+		to <- saw
+	}
+	one, two := wordAt(mem, 0), wordAt(mem, 8*cacheLine)
+	mine, theirs := make(chan []bool), make(chan []bool)
+	go play(processor, one, two, mine)
+	go play(another, two, one, theirs)
+	missed, others := 0, <-theirs
+	for i, saw := range <-mine {
+		if !saw && !others[i] {
+			missed++
+		}
+	}
+	return missed
 }

@@ -68,7 +68,7 @@ func (p *producer) sendNow(kind uint32, data []byte) bool {
 	if hook != nil {
 		hook(step.Sealed, next)
 	}
-	p.own.writePos.Store(next) // pairs: message-committed
+	storeFenced(&p.own.writePos, next) // pairs: message-committed
 	if hook != nil {
 		hook(step.Published, next)
 	}

@@ -62,7 +62,7 @@ func (c *consumer) describe(r *record, m *Message) {
 //
 // Preconditions: the caller holds the gate with no view held, or views' mutex.
 func (c *consumer) store(old, new uint64) {
-	c.own.readPos.Store(new) // pairs: message-released
+	storeFenced(&c.own.readPos, new) // pairs: message-released
 	c.e.hook(step.Released, new)
 	c.e.bell.notify(&c.own.readPos, old, new, c.views.peer.control.spaceWaitFor.Load()) // pairs: waiting
 	if c.renewed() {
@@ -137,7 +137,7 @@ func (c *consumer) receiveInto(ctx context.Context, buf []byte) (Message, error)
 	}
 	m.Data = buf[:copy(buf, c.ring.payload(pos, r.size))]
 	c.cursor, c.views.readPos = r.next, r.next
-	c.own.readPos.Store(r.next) // pairs: message-released
+	storeFenced(&c.own.readPos, r.next) // pairs: message-released
 	if hook != nil {
 		hook(step.Released, r.next)
 	}

@@ -254,8 +254,6 @@ type matrix struct {
 		KilledBy string          `json:"killed_by"`
 		Seconds  float64         `json:"seconds"`
 		Layers   map[string]hunt `json:"layers"`
-
-		Explained string `json:"explained"` // why this one is not planted, if it is not
 	} `json:"mutants"`
 }
 
@@ -267,14 +265,8 @@ type hunt struct {
 type matrixView struct {
 	Layers    []string
 	Rows      []matrixRow
-	Explained []explainedRow // not planted
 	Survivors int
 }
-
-type explainedRow struct{ Name, Why string }
-
-// Columns is how many there are behind the name.
-func (v *matrixView) Columns() int { return len(v.Layers) + 3 }
 
 type matrixRow struct {
 	Name, Files, KilledBy string
@@ -302,10 +294,6 @@ func readMatrix(path string) (*matrixView, error) {
 	}
 	slices.Sort(v.Layers)
 	for _, mutant := range m.Mutants {
-		if mutant.Explained != "" {
-			v.Explained = append(v.Explained, explainedRow{mutant.Name, mutant.Explained})
-			continue
-		}
 		row := matrixRow{mutant.Name, strings.Join(mutant.Files, ", "), mutant.KilledBy, mutant.Seconds, nil}
 		for _, name := range v.Layers {
 			row.Cells = append(row.Cells, mutant.Layers[name])
