@@ -35,7 +35,7 @@ func TestCampaign(t *testing.T) {
 		o.Dir = *dirFlag
 	}
 	if testing.Short() {
-		o.Duration = 6 * time.Second
+		o.Duration = 4 * time.Second
 	}
 	if *timeFlag > 0 {
 		o.Duration = *timeFlag

@@ -49,7 +49,7 @@ func TestPlayAgain(t *testing.T) {
 
 func TestEnumerator(t *testing.T) {
 	o := EnumerateOptions{Seed: seedOf(t), Full: *fullFlag, Longest: *longFlag, Depth: *depthFlag}
-	if o.Budget = budgetOf(4*time.Second, 10*time.Second); o.Full {
+	if o.Budget = budgetOf(2*time.Second, 10*time.Second); o.Full {
 		o.Budget = *budgetFlag
 	}
 	report, err := Enumerate(t.Context(), o)

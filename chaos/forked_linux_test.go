@@ -7,7 +7,7 @@ import (
 )
 
 func TestForked(t *testing.T) {
-	report, err := Forked(t.Context(), ForkedOptions{Budget: budgetOf(4*time.Second, 10*time.Second), Seed: seedOf(t)})
+	report, err := Forked(t.Context(), ForkedOptions{Budget: budgetOf(2*time.Second, 10*time.Second), Seed: seedOf(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
