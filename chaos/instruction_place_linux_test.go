@@ -97,6 +97,9 @@ func TestInstructionPlacesThatTheRuntimeDoesNotReachAreLeftBeforeTheNext(t *test
 func TestWaypointsLeadToTheInstructionThatAWalkHasFound(t *testing.T) {
 	onlyShipped(t)
 	needTrace(t)
+	if testing.Short() {
+		t.Skip("takes 20 s if a victim has to be stepped all the way")
+	}
 	c := &crossing{o: operations[reattach], role: ipc.RoleClient, report: NewReport(instructionLayer, 1)}
 	onThread(func() {
 		if err := c.again(t.Context(), c.walk); err != nil {
