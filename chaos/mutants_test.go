@@ -343,12 +343,17 @@ func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool) (output stri
 		form = []string{"-chaos.budget=10s"}
 	}
 	binary := b.binary(t, name)
+	temporary, err := newDirectory() // a mutant that dies leaves its files
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(temporary) }()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, binary, append(form, "-test.v", "-test.failfast",
 		"-rapid.nofailfile", "-test.timeout=90s", "-test.run="+h.pattern(m))...)
 	command.Dir = filepath.Join("..", name)
-	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=10s")
+	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=10s", "TMPDIR="+temporary)
 	begun := time.Now()
 	text, err := command.CombinedOutput()
 	return string(text), err != nil, time.Since(begun).Seconds()
