@@ -115,20 +115,27 @@ func deadActs(process, thread string) corruption {
 	}}
 }
 
-// toldTooSoon has a death proven before the last things that the dead did.
+// toldTooSoon has a death proven before the last things that the dead did: a
+// successor that waits to be admitted is not the dead.
 func toldTooSoon(watcher, proof, thread string) corruption {
 	return corruption{"the end of " + thread + " is proven before", func(all []model.Event) ([]model.Event, bool) {
 		proven := find(all, 0, watcher, proof)
-		var own []int
+		var own, dead []int
 		for i := 0; i < proven; i++ {
-			if all[i].Who == thread {
-				own = append(own, i)
+			if all[i].Who != thread {
+				continue
+			}
+			if len(own) > 0 && all[i].Life != all[own[0]].Life || all[i].Name == "Connected" {
+				own = nil
+			}
+			if own = append(own, i); all[i].Name != "Connected" && all[i].Name != "HelloSent" {
+				dead = own
 			}
 		}
-		if len(own) < 4 {
+		if len(dead) < 4 {
 			return nil, false
 		}
-		return move(all, proven, own[len(own)-3]), true
+		return move(all, proven, dead[len(dead)-3]), true
 	}}
 }
 

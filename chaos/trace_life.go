@@ -128,6 +128,12 @@ var listenAndClose = []step.ID{
 	step.TokenAwaited, step.ClientKilled, step.SegmentUnmapped, step.ServerUnlocked,
 }
 
+// about is what learns of the end of an attachment of the newest generation: its
+// server waits, closing, until nothing does, so that no record comes later.
+func (t *lifeTrace) about(lane string, attachment uint64) string {
+	return fmt.Sprintf("%s %d.%d", lane, t.Servers, attachment)
+}
+
 func (t *lifeTrace) server(e recorded) {
 	lane, name := "", e.At.String()
 	switch e.At {
@@ -151,9 +157,9 @@ func (t *lifeTrace) server(e recorded) {
 		if e.Value <= t.proven {
 			return // an admission has settled it, and its watcher comes late
 		}
-		lane = placeName(".watch", e.Value)
+		lane = t.about(".watch", e.Value)
 	case step.EndProven:
-		lane, t.proven = placeName(".end", e.Value), e.Value
+		lane, t.proven = t.about(".end", e.Value), e.Value
 	case step.GenerationRecorded, step.GoodbyeSaid:
 		if e.At == step.GenerationRecorded {
 			t.Servers, t.proven = int(e.Value-t.before), 0

@@ -2,9 +2,11 @@ package chaos
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/tandem-ipc/tandem/ipc/step"
 	"github.com/tandem-ipc/tandem/model"
 )
 
@@ -79,5 +81,57 @@ func TestTraceCorruptionsAreRejected(t *testing.T) {
 	t.Logf("%d kinds of corruption: %v", len(rejected), rejected)
 	if len(rejected) < 10 {
 		t.Errorf("only %d kinds of corruption were tried", len(rejected))
+	}
+}
+
+// A server closes before it has proven its first client's end, and its next
+// generation has a first client too, which lives: what was not recorded of the one
+// is not what is recorded of the other.
+func TestTraceTellsTheGenerationsApart(t *testing.T) {
+	const server, first, second = 1, 2, 3
+	var events []recorded
+	did := func(process int, steps ...step.ID) {
+		for _, at := range steps {
+			events = append(events, recorded{Process: process, At: at, Value: 1})
+		}
+	}
+	listens := func(generation uint64) {
+		did(server, listenAndClose[:slices.Index(listenAndClose, step.PathUnlinked)]...)
+		for i := len(events) - 1; events[i].At != step.LockFileOpened; i-- {
+			events[i].Value = generation
+		}
+	}
+	admits := func(client int) {
+		did(client, step.Connected)
+		did(server, step.ConnectionAccepted)
+		did(client, step.HelloSent)
+		did(server, step.HelloReceived, step.TokenTaken, step.ClientRecorded, step.GrantSent, step.TokenHandedOver)
+		did(client, step.GrantReceived)
+	}
+	maps := func(client int) { did(client, step.SegmentsMapped, step.AttachmentStored, step.ReadySent) }
+
+	listens(1)
+	admits(first)
+	maps(first)
+	did(server, step.ReadyReceived)
+	events = append(events, recorded{At: recordKilled, Value: first})
+	did(server, step.EndSeen, step.CloseBegun, step.PathUnlinked, step.ListenerClosed, step.GoodbyeSaid, step.ConnectionClosed,
+		step.TokenAwaited, step.SegmentUnmapped, step.ServerUnlocked)
+	listens(2)
+	admits(second)
+	tooSoon := len(events)
+	maps(second)
+	did(server, step.ReadyReceived)
+	events = append(events, recorded{At: recordKilled, Value: second})
+	did(server, step.EndSeen, step.EndProven)
+
+	all := trace{Roles: map[int]tracedRole{server: {Server: true}, first: {}, second: {}}, Events: events}
+	if n, err := all.lifeTrace().replay(); err != nil {
+		t.Fatalf("%d of %d events: %v", n, len(events), err)
+	}
+	all.Events = slices.Insert(slices.Clone(events[:len(events)-1]), tooSoon, events[len(events)-1])
+	var parted *model.ReplayError
+	if n, err := all.lifeTrace().replay(); !errors.As(err, &parted) {
+		t.Fatalf("%d of %d events, %v: the end of a client is proven before it has mapped the memory", n, len(events), err)
 	}
 }

@@ -47,8 +47,7 @@ func (c checked) text() string {
 	byKey := map[string]*thread{}
 	at := make([]*thread, len(c.events))
 	for i, e := range c.events {
-		who, number := splitNumber(e.Who)
-		key := fmt.Sprintf("<<%q, %d, %d>>", who, number, e.Life)
+		key := fmt.Sprintf("<<%q, %d>>", e.Who, e.Life)
 		if byKey[key] == nil {
 			byKey[key] = &thread{key: key}
 			threads = append(threads, byKey[key])

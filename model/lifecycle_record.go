@@ -18,10 +18,11 @@ type LifecycleRun struct {
 // LifecycleRuns is the machine of the life cycle as runs of it are recorded, and
 // what package ipc records of it, by the names of ipc/step. Who acts is a thread
 // of control of a process: "s1" listens and closes, "s1.accept", "s1.hello" and
-// "s1.admit" let a client in, "s1.watch 2" and "s1.end 2" learn of the second one's
-// end; "c1" dials and closes, "c1.watch" learns of the server's; and the [Kernel]
-// kills, as [LifecycleKill] says. Life is how often the process was killed before.
-// Numbers of generations and attachments are part of the name.
+// "s1.admit" let a client in, "s1.watch 3.2" and "s1.end 3.2" learn of the end of
+// the second one of generation 3; "c1" dials and closes, "c1.watch" learns of the
+// server's; and the [Kernel] kills, as [LifecycleKill] says. Life is how often the
+// process was killed before. Numbers of generations and attachments are part of
+// the name.
 //
 // Not recorded are the actions that are no step, the end of a connection whose
 // attachment is settled, and CloseBegun, which nobody sees. A process that is
@@ -131,7 +132,10 @@ func serverRecorded(action string, generation int8) string {
 }
 
 func connRecorded(from *LifecycleRun, action string, k int8, to *LifecycleRun) (lane, name string) {
-	number := from.at(k).num
+	about := func(lane string, k int8) string {
+		c := from.at(k)
+		return fmt.Sprintf("%s %d.%d", lane, from.memory(from.server(c.s).mem).gen, c.num)
+	}
 	switch action {
 	case "ConnectionAccepted":
 		return ".accept", action
@@ -142,14 +146,14 @@ func connRecorded(from *LifecycleRun, action string, k int8, to *LifecycleRun) (
 	case "GrantSent":
 		return ".admit", numbered(action, to.at(k).num)
 	case "ReadyReceived", "EndSeen":
-		return numbered(".watch", number), action
+		return about(".watch", k), action
 	case "EndProven":
 		if from.server(from.at(k).s).cur == k {
-			return numbered(".end", number), action
+			return about(".end", k), action
 		}
 	case "FormerSettled":
 		if former := from.server(from.at(k).s).cur; former != 0 {
-			return numbered(".end", from.at(former).num), "EndProven"
+			return about(".end", former), "EndProven"
 		}
 	}
 	return "", ""

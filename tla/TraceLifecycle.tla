@@ -10,11 +10,14 @@ VARIABLES
   lives,  \* [Proc -> how often it was killed]
   failed  \* clients that found their server gone before they could say ready
 
-Of(p, lane, n) == <<p \o lane, n, lives[p]>>
+Of(p, lane) == <<p \o lane, lives[p]>>
 Alike == UNCHANGED <<lives, failed>>
 Hidden == Unrecorded /\ Alike
-Does(p, name, place) == Recorded(Of(p, "", 0), name, place) /\ Alike
-DoesIn(p, lane, n, name, place) == Recorded(Of(p, lane, n), name, place) /\ Alike
+Does(p, name, place) == Recorded(Of(p, ""), name, place) /\ Alike
+DoesIn(p, lane, name, place) == Recorded(Of(p, lane), name, place) /\ Alike
+
+\* What learns of the end of one attachment of one generation.
+About(lane, k) == lane \o " " \o ToString(mem[srv[conn[k].s].mem].gen) \o "." \o ToString(conn[k].num)
 
 TraceInit == Init /\ lives = [p \in Proc |-> 0] /\ failed = {} /\ \E t \in DOMAIN Traces : Begins(t)
 
@@ -38,7 +41,7 @@ Serving(s) ==
   \/ Abandoned(s) /\ Hidden
 
 Closes(s) ==
-  \/ CloseBegun(s) /\ Hidden /\ ClosesS - left.closeS < T.closes /\ NextIs(Of(s, "", 0), "PathUnlinked")
+  \/ CloseBegun(s) /\ Hidden /\ ClosesS - left.closeS < T.closes /\ NextIs(Of(s, ""), "PathUnlinked")
   \/ PathUnlinked(s) /\ Does(s, "PathUnlinked", 0)
   \/ ListenerClosed(s) /\ Does(s, "ListenerClosed", 0)
   \/ ServerGoodbyeSaid(s) /\ Does(s, "GoodbyeSaid", mem[srv[s].mem].gen)
@@ -49,39 +52,39 @@ Closes(s) ==
 
 Admits(k) ==
   LET s == conn[k].s IN
-  \/ ConnectionAccepted(k) /\ DoesIn(s, ".accept", 0, "ConnectionAccepted", 0)
-  \/ HelloReceived(k) /\ DoesIn(s, ".hello", 0, "HelloReceived", 0)
+  \/ ConnectionAccepted(k) /\ DoesIn(s, ".accept", "ConnectionAccepted", 0)
+  \/ HelloReceived(k) /\ DoesIn(s, ".hello", "HelloReceived", 0)
   \/ HandshakeEnded(k) /\ Hidden
   \/ AdmissionBegun(k) /\ Hidden
-  \/ TokenTaken(k) /\ DoesIn(s, ".admit", 0, "TokenTaken", 0)
+  \/ TokenTaken(k) /\ DoesIn(s, ".admit", "TokenTaken", 0)
   \/ AdmissionRefused(k) /\ Hidden
-  \/ FormerSettled(k) /\ IF srv[s].cur = 0 THEN Hidden ELSE DoesIn(s, ".end", conn[srv[s].cur].num, "EndProven", 0)
-  \/ ClientRecorded(k) /\ DoesIn(s, ".admit", 0, "ClientRecorded", 0)
-  \/ GrantSent(k) /\ DoesIn(s, ".admit", 0, "GrantSent", conn'[k].num)
+  \/ FormerSettled(k) /\ IF srv[s].cur = 0 THEN Hidden ELSE DoesIn(s, About(".end", srv[s].cur), "EndProven", 0)
+  \/ ClientRecorded(k) /\ DoesIn(s, ".admit", "ClientRecorded", 0)
+  \/ GrantSent(k) /\ DoesIn(s, ".admit", "GrantSent", conn'[k].num)
   \/ AdmissionGivenUp(k) /\ Hidden
-  \/ TokenHandedOver(k) /\ DoesIn(s, ".admit", 0, "TokenHandedOver", 0)
-  \/ ReadyReceived(k) /\ DoesIn(s, ".watch", conn[k].num, "ReadyReceived", 0)
-  \/ EndSeen(k) /\ DoesIn(s, ".watch", conn[k].num, "EndSeen", 0)
-  \/ EndProven(k) /\ IF srv[s].cur = k THEN DoesIn(s, ".end", conn[k].num, "EndProven", 0) ELSE Hidden
+  \/ TokenHandedOver(k) /\ DoesIn(s, ".admit", "TokenHandedOver", 0)
+  \/ ReadyReceived(k) /\ DoesIn(s, About(".watch", k), "ReadyReceived", 0)
+  \/ EndSeen(k) /\ DoesIn(s, About(".watch", k), "EndSeen", 0)
+  \/ EndProven(k) /\ IF srv[s].cur = k THEN DoesIn(s, About(".end", k), "EndProven", 0) ELSE Hidden
 
 Dials(c) ==
-  \/ /\ Connected(c) /\ Recorded(Of(c, "", 0), "Connected", 0)
+  \/ /\ Connected(c) /\ Recorded(Of(c, ""), "Connected", 0)
      /\ failed' = failed \ {c} /\ UNCHANGED lives
   \/ HelloSent(c) /\ Does(c, "HelloSent", 0)
-  \/ DialFailed(c) /\ Hidden /\ NextIs(Of(c, "", 0), "Connected")
+  \/ DialFailed(c) /\ Hidden /\ NextIs(Of(c, ""), "Connected")
   \/ GrantReceived(c) /\ Does(c, "GrantReceived", conn[cli[c].k].num)
   \/ SegmentsMapped(c) /\ Does(c, "SegmentsMapped", 0)
   \/ AttachmentStored(c) /\ Does(c, "AttachmentStored", conn[cli[c].k].num)
   \/ ReadySent(c) /\ Does(c, "ReadySent", 0)
   \/ ReadyFailed(c) /\ Unrecorded /\ failed' = failed \union {c} /\ UNCHANGED lives
-  \/ ClientEndSeen(c) /\ DoesIn(c, ".watch", 0, "EndSeen", 0)
-  \/ ClientEndProven(c) /\ DoesIn(c, ".watch", 0, "EndProven", 0)
+  \/ ClientEndSeen(c) /\ DoesIn(c, ".watch", "EndSeen", 0)
+  \/ ClientEndProven(c) /\ DoesIn(c, ".watch", "EndProven", 0)
   \/ GoodbyeSaid(c) /\ Does(c, "GoodbyeSaid", conn[cli[c].k].num)
   \/ SegmentUnmapped(c) /\ Does(c, "SegmentUnmapped", 0)
   \/ TokenClosed(c) /\ IF c \in failed THEN Hidden ELSE Does(c, "TokenClosed", 0)
   \/ ConnectionClosed(c) /\ IF c \in failed THEN Hidden ELSE Does(c, "ConnectionClosed", 0)
 
-Dies(p) == /\ AlwaysRecorded(<<"Killed " \o p, 0, 0>>, "Killed " \o p)
+Dies(p) == /\ AlwaysRecorded(<<"Killed " \o p, 0>>, "Killed " \o p)
            /\ lives' = [lives EXCEPT ![p] = @ + 1] /\ UNCHANGED failed
 
 \* A process that holds nothing dies as one that never was.

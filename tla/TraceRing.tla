@@ -8,8 +8,8 @@
 EXTENDS Ring, TraceSteps
 
 Life(r) == Kills[r] - kills[r]
-Of(t) == <<t, 0, Life(RoleOf(t))>>
-Watch(r) == <<r \o ".watch", 0, Life(r)>>
+Of(t) == <<t, Life(RoleOf(t))>>
+Watch(r) == <<r \o ".watch", Life(r)>>
 
 Does(t, name, place) == Recorded(Of(t), name, place)
 
@@ -72,7 +72,7 @@ Ending ==
        \/ AccountTaken(r) /\ Recorded(Watch(r), "AccountTaken", 0)
        \/ Interrupted(r) /\ Unrecorded
        \/ InterruptNotified(r) /\ Unrecorded
-       \/ Killed(r) /\ AlwaysRecorded(<<"Killed " \o r, 0, 0>>, "Killed " \o r)
+       \/ Killed(r) /\ AlwaysRecorded(<<"Killed " \o r, 0>>, "Killed " \o r)
   \/ SegmentsMapped /\ Does(Client, "SegmentsMapped", 0)
   \/ DataWaitCleared /\ Does("C", "DataWaitCleared", 0)
   \/ SpaceWaitCleared /\ Does("P", "SpaceWaitCleared", 0)
