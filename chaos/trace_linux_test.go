@@ -84,10 +84,11 @@ func TestTraceCorruptionsAreRejected(t *testing.T) {
 	}
 }
 
-// A server closes before it has proven its first client's end, and its next
-// generation has a first client too, which lives: what was not recorded of the one
-// is not what is recorded of the other.
-func TestTraceTellsTheGenerationsApart(t *testing.T) {
+// generations is a record of two generations of a server, with a first client in
+// each, which dies. The server closes before it has proven the end of the one, and
+// proves that of the other: of which two records are made, one where it is dead by
+// then, and one where it has not yet mapped the memory.
+func generations() (real, tooSoon *lifeTrace) {
 	const server, first, second = 1, 2, 3
 	var events []recorded
 	did := func(process int, steps ...step.ID) {
@@ -108,30 +109,41 @@ func TestTraceTellsTheGenerationsApart(t *testing.T) {
 		did(server, step.HelloReceived, step.TokenTaken, step.ClientRecorded, step.GrantSent, step.TokenHandedOver)
 		did(client, step.GrantReceived)
 	}
-	maps := func(client int) { did(client, step.SegmentsMapped, step.AttachmentStored, step.ReadySent) }
+	attachesAndDies := func(client int) {
+		did(client, step.SegmentsMapped, step.AttachmentStored, step.ReadySent)
+		did(server, step.ReadyReceived)
+		events = append(events, recorded{At: recordKilled, Value: uint64(client)})
+		did(server, step.EndSeen)
+	}
 
 	listens(1)
 	admits(first)
-	maps(first)
-	did(server, step.ReadyReceived)
-	events = append(events, recorded{At: recordKilled, Value: first})
-	did(server, step.EndSeen, step.CloseBegun, step.PathUnlinked, step.ListenerClosed, step.GoodbyeSaid, step.ConnectionClosed,
+	attachesAndDies(first)
+	did(server, step.CloseBegun, step.PathUnlinked, step.ListenerClosed, step.GoodbyeSaid, step.ConnectionClosed,
 		step.TokenAwaited, step.SegmentUnmapped, step.ServerUnlocked)
 	listens(2)
 	admits(second)
-	tooSoon := len(events)
-	maps(second)
-	did(server, step.ReadyReceived)
-	events = append(events, recorded{At: recordKilled, Value: second})
-	did(server, step.EndSeen, step.EndProven)
+	granted := len(events)
+	attachesAndDies(second)
+	did(server, step.EndProven)
 
-	all := trace{Roles: map[int]tracedRole{server: {Server: true}, first: {}, second: {}}, Events: events}
-	if n, err := all.lifeTrace().replay(); err != nil {
-		t.Fatalf("%d of %d events: %v", n, len(events), err)
+	record := func(events []recorded) *lifeTrace {
+		t := trace{Roles: map[int]tracedRole{server: {Server: true}, first: {}, second: {}}, Events: events}
+		return t.lifeTrace()
 	}
-	all.Events = slices.Insert(slices.Clone(events[:len(events)-1]), tooSoon, events[len(events)-1])
+	proof := len(events) - 1
+	return record(events), record(slices.Insert(slices.Clone(events[:proof]), granted, events[proof]))
+}
+
+// What was not recorded of a client in one generation is not what is recorded of
+// a client in another.
+func TestTraceTellsTheGenerationsApart(t *testing.T) {
+	real, tooSoon := generations()
+	if n, err := real.replay(); err != nil {
+		t.Fatalf("%d of %d events: %v", n, len(real.Events), err)
+	}
 	var parted *model.ReplayError
-	if n, err := all.lifeTrace().replay(); !errors.As(err, &parted) {
-		t.Fatalf("%d of %d events, %v: the end of a client is proven before it has mapped the memory", n, len(events), err)
+	if n, err := tooSoon.replay(); !errors.As(err, &parted) {
+		t.Fatalf("%d of %d events, %v: the end of a client is proven before it has mapped the memory", n, len(tooSoon.Events), err)
 	}
 }

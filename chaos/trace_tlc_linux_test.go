@@ -313,6 +313,14 @@ func (c *checkerDocket) take(t *testing.T, replays *replayer, played trace, ring
 	c.lives = append(c.lives, spoilt(fields, l.Events, lifeCorruptions, c.seen)...)
 }
 
+// takeGenerations takes the record of TestTraceTellsTheGenerationsApart.
+func (c *checkerDocket) takeGenerations() {
+	real, tooSoon := generations()
+	c.life.KillsC, c.life.ClosesS = max(c.life.KillsC, real.KillsC), max(c.life.ClosesS, real.ClosesS)
+	fields := fmt.Sprint("closes |-> ", real.ClosesS)
+	c.lives = append(c.lives, checked{fields, real.Events, ""}, checked{fields, tooSoon.Events, "an end in another generation"})
+}
+
 func TestTraceCheckerAgrees(t *testing.T) {
 	needTLC(t)
 	c := &checkerDocket{bounds: model.RingConfig{KillP: 1, MaxMsg: traceSlots}, seen: map[string]bool{}, report: NewReport("traces", 0)}
@@ -333,6 +341,7 @@ func TestTraceCheckerAgrees(t *testing.T) {
 	if len(c.seen) < 20 {
 		t.Errorf("only %d kinds of corruption were tried", len(c.seen))
 	}
+	c.takeGenerations()
 	c.report.coverage()
 	for _, note := range c.report.Notes {
 		t.Log(note)
