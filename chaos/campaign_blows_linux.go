@@ -286,7 +286,7 @@ func (p *pair) leftovers() error {
 		return err
 	}
 	for _, entry := range entries {
-		if entry.Name() != filepath.Base(p.path())+".lock" {
+		if !staysBehind(entry.Name(), p.path()) {
 			_ = p.broke(nil, "L8 NoLeak", "%s is left", entry.Name())
 		}
 	}

@@ -250,8 +250,8 @@ func (c *cell) awaitHandover() {
 func (c *cell) handing() bool { return c.copied.Load() >= 0 && !c.dying.Load() }
 
 // owns reports whether a descriptor is the cell's: a server's sockets are bound
-// to the path and a client's are connected to it; a server locks the lock file
-// for writing and a client has a token that can only read.
+// to the path and a client's are connected to it; a server opens the lock file and
+// its token files for writing, and a client has a token that can only read.
 func (c *cell) owns(fd int) bool {
 	server := c.m.role == ipc.RoleServer
 	name := descriptorName(fd)
@@ -278,10 +278,11 @@ func descriptorName(fd int) string {
 	return name
 }
 
-// isLockFile reports whether a descriptor of that name is of the lock file, and
-// can only read it, as a token does.
+// isLockFile reports whether a descriptor of that name is of the lock file or of a
+// token file, and can only read it, as a token does.
 func (c *cell) isLockFile(fd int, name string) (readOnly, ok bool) {
-	if name != c.path+".lock" {
+	name = strings.TrimSuffix(name, " (deleted)") // as the token file of a former client is
+	if name != c.path+".lock" && name != c.path+".token" && name != c.path+".token.new" {
 		return false, false
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)

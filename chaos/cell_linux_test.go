@@ -54,14 +54,16 @@ func TestAServerThatDiesInAnAdmissionLetsItsLocksGo(t *testing.T) {
 		case <-w.ctx.Done():
 			t.Fatalf("nobody died at %v", at)
 		}
-		file, err := os.Open(w.path + ".lock")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		lock := unix.Flock_t{Type: unix.F_WRLCK, Len: 2}
-		if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, &lock); err != nil || lock.Type != unix.F_UNLCK {
-			t.Errorf("dead at %v, the server has byte %d locked (%v)", at, lock.Start, err)
+		for _, suffix := range []string{".lock", ".token"} {
+			file, err := os.Open(w.path + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lock := unix.Flock_t{Type: unix.F_WRLCK, Len: 2}
+			if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, &lock); err != nil || lock.Type != unix.F_UNLCK {
+				t.Errorf("dead at %v, the server has byte %d of %s locked (%v)", at, lock.Start, suffix, err)
+			}
+			_ = file.Close()
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package chaos
 
-import "os"
+import (
+	"os"
+	"path/filepath"
+)
 
 // inMemory is a file system in memory, where there is one.
 const inMemory = "/dev/shm"
@@ -16,4 +19,11 @@ func newDirectory() (string, error) {
 		}
 	}
 	return os.MkdirTemp("", "tandem")
+}
+
+// staysBehind reports whether a file is one of the two that stay beside a path when
+// server and client are gone (L8): the lock file and the token file.
+func staysBehind(name, path string) bool {
+	base := filepath.Base(path)
+	return name == base+".lock" || name == base+".token"
 }

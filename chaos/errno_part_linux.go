@@ -110,7 +110,7 @@ func footprintOf(path string) footprint {
 	}
 	files, _ := os.ReadDir(filepath.Dir(path))
 	for _, file := range files {
-		if file.Name() != filepath.Base(path)+".lock" {
+		if !staysBehind(file.Name(), path) {
 			found["file "+file.Name()]++
 		}
 	}

@@ -323,8 +323,10 @@ func (d *duel) leave(e *ipc.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	if len(files) != 1 || files[0].Name() != filepath.Base(d.path)+".lock" {
-		return fmt.Errorf("L8 NoLeak: the directory holds %v", files)
+	for _, file := range files {
+		if !staysBehind(file.Name(), d.path) {
+			return fmt.Errorf("L8 NoLeak: the directory holds %v", files)
+		}
 	}
 	return nil
 }

@@ -123,14 +123,14 @@ func serve(ctx context.Context, path string) error {
 	return err
 }
 
-// onlyLockFile returns an error if more than the lock file is left of a path.
+// onlyLockFile returns an error if more is left of a path than what stays.
 func onlyLockFile(path string) error {
 	files, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
-		if file.Name() != filepath.Base(path)+".lock" {
+		if !staysBehind(file.Name(), path) {
 			return fmt.Errorf("L8 NoLeak: %s is left", file.Name())
 		}
 	}

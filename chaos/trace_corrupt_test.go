@@ -153,7 +153,7 @@ var ringCorruptions = []corruption{
 }
 
 var lifeCorruptions = []corruption{
-	dropped("s1", "TokenLocked"), dropped("s1", "GenerationLocked"), dropped("s1.admit", "TokenTaken"), dropped("c1", "GrantReceived"),
+	dropped("s1", "TokenLocked"), dropped("s1.admit", "TokenTaken"), dropped("c1", "GrantReceived"),
 	dropped("s1", "GoodbyeSaid"), dropped("c1", "SegmentUnmapped"),
 	swapped("s1", "SocketBound", "SocketListening"), swapped("s1", "ServerLocked", "TokenLocked"),
 	swapped("s1", "TokenAwaited", "SegmentUnmapped"), swapped("s1", "SegmentUnmapped", "ServerUnlocked"),

@@ -122,7 +122,7 @@ func numberedName(e recorded) string { return placeName(e.At.String(), e.Value) 
 
 // The steps of a server in Listen and Close, by one thread of control.
 var listenAndClose = []step.ID{
-	step.LockFileOpened, step.ServerLocked, step.TokenLocked, step.StaleProbed, step.GenerationRecorded, step.GenerationLocked,
+	step.LockFileOpened, step.ServerLocked, step.TokenLocked, step.StaleProbed, step.GenerationRecorded,
 	step.ServerSegmentMade, step.ClientSegmentMade, step.SocketBound, step.SocketListening, step.LockFileRechecked,
 	step.SocketRenamed, step.TokenReturned, step.PathUnlinked, step.ListenerClosed, step.GoodbyeSaid, step.ConnectionClosed,
 	step.TokenAwaited, step.ClientKilled, step.SegmentUnmapped, step.ServerUnlocked,

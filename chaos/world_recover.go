@@ -167,8 +167,8 @@ func (w *world) finish() bool {
 	return true
 }
 
-// checkFiles sees that nothing is left but the lock file, and the socket of a
-// server that died (L8).
+// checkFiles sees that nothing is left but what stays, and what a server leaves
+// that died (L8).
 func (w *world) checkFiles(died bool) {
 	entries, err := os.ReadDir(filepath.Dir(w.path))
 	if err != nil {
@@ -177,8 +177,8 @@ func (w *world) checkFiles(died bool) {
 	}
 	for _, entry := range entries {
 		switch name := filepath.Join(filepath.Dir(w.path), entry.Name()); {
-		case name == w.path+".lock":
-		case died && (name == w.path || name == w.path+".new"):
+		case staysBehind(entry.Name(), w.path):
+		case died && (name == w.path || name == w.path+".new" || name == w.path+".token.new"):
 		default:
 			w.broken("L8 NoLeak", "%s is left", entry.Name())
 		}

@@ -144,10 +144,11 @@ func (s *server) hello(c *conn) (reason uint32, pid int) {
 func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	s.admission.Lock()
 	defer s.admission.Unlock()
-	token, reason, holder := s.takeToken(c)
+	own, token, reason, holder := s.takeToken(c)
 	if reason != reasonNone {
 		return nil, reason, holder
 	}
+	s.token = own
 	defer func() {
 		if a == nil {
 			letGo(token)
@@ -186,7 +187,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		}
 		s.e.bell.interrupt() // who waits for the former memory goes over to this one
 	}
-	a = &attachment{number: s.granted + 1, conn: c, who: who, uid: user.Uid, pidfd: pidfdOf(c.fd, who)}
+	a = &attachment{number: s.granted + 1, conn: c, token: own, who: who, uid: user.Uid, pidfd: pidfdOf(c.fd, who)}
 	grant := newPacket(packetGrant)
 	grant.Generation, grant.Attachment = s.e.generation, a.number
 	grant.ToServerSize, grant.ToClientSize = s.e.peer.ring.size, s.e.own.ring.size
@@ -213,36 +214,50 @@ func (s *server) cannotAdmit(err error) (reason uint32) {
 	return reasonFailed
 }
 
+// tokenIsTaken reports whether somebody holds the token of the latest attachment.
+//
+// Preconditions: s.admission is held.
+func (s *server) tokenIsTaken() (bool, error) {
+	if s.token == nil {
+		return false, nil // it was found free before
+	}
+	return s.token.taken()
+}
+
 // takeToken takes the token for the newcomer. While the former client shows no
 // end it is refused; while that one ends, the newcomer waits for the proof.
-func (s *server) takeToken(c *conn) (token int, reason uint32, holder int) {
+func (s *server) takeToken(c *conn) (own *tokenFile, token int, reason uint32, holder int) {
 	deadline := time.Now().Add(s.e.options.handshakeTimeout())
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
 		if s.e.closing.Load() {
-			return -1, reasonClosing, 0
+			return nil, -1, reasonClosing, 0
 		}
 		s.e.mu.Lock()
 		former := s.current
 		s.e.mu.Unlock()
 		showsEnd := former != nil && former.conn.ended()
-		token, ok, err := s.lock.takeToken()
-		if err != nil {
-			s.e.mu.Lock()
-			defer s.e.mu.Unlock()
-			return -1, s.cannotAdmit(err), 0
-		}
-		if ok {
+		taken, err := s.tokenIsTaken()
+		if err == nil && !taken {
 			if former != nil {
 				s.settle(former) // its account and its end first
 			}
-			return token, reasonNone, 0
+			own, token, err = s.newToken()
 		}
-		if former != nil && !showsEnd {
-			return -1, reasonClientRunning, former.who.pid
-		}
-		if time.Now().After(deadline) || c.ended() {
+		switch {
+		case err != nil:
+			s.e.mu.Lock()
+			defer s.e.mu.Unlock()
+			return nil, -1, s.cannotAdmit(err), 0
+		case !taken:
+			if s.token != nil {
+				s.token.close()
+			}
+			return own, token, reasonNone, 0
+		case former != nil && !showsEnd:
+			return nil, -1, reasonClientRunning, former.who.pid
+		case time.Now().After(deadline), c.ended():
 			_, client := s.lock.holders()
-			return -1, reasonClientRunning, client.pid
+			return nil, -1, reasonClientRunning, client.pid
 		}
 		s.sleep(wait)
 	}

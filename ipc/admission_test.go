@@ -41,7 +41,7 @@ func TestAServerThatCannotAdmitSaysWhy(t *testing.T) {
 	path := testPath(t)
 	listening := listenHere(t, path, quickOptions())
 	for range 2 { // it is told again after somebody was admitted
-		mend := spoil(t, listening.life.(*server).lock.fd)
+		mend := spoil(t, listening.life.(*server).lock.fd) // it cannot record the client
 		ctx, cancel := context.WithCancel(testContext(t))
 		dialed := make(chan error, 1)
 		tries := make(chan struct{}, 1<<16)

@@ -178,7 +178,7 @@ func TestAClientFollowsASymlinkThroughTheDeathOfItsServer(t *testing.T) {
 }
 
 func TestATemporaryNameOrALockFileThatIsNotOursIsUntouched(t *testing.T) {
-	for _, suffix := range []string{temporarySuffix, ".lock"} {
+	for _, suffix := range []string{temporarySuffix, ".lock", newTokenSuffix} {
 		t.Run(suffix, func(t *testing.T) {
 			path := testPath(t)
 			for name, make := range map[string]func(string) error{

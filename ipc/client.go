@@ -287,13 +287,13 @@ func (c *client) watch() {
 	c.e.serverEnded(verdict, kind, state)
 }
 
-// proveDeath waits for the kernel's word: the byte of the server's generation is
-// free. Byte 0 would not do: the next server may hold it already, while it waits
-// for this client's token.
+// proveDeath waits for the kernel's word: in this client's token file, the byte of
+// the server that granted it is free. The server lock would not do: the next server
+// may hold it already, while it waits for this client's token.
 func (c *client) proveDeath() bool {
 	deadline := time.Now().Add(c.e.options.handshakeTimeout())
 	for wait := 20 * time.Microsecond; time.Now().Before(deadline); wait = min(2*wait, 5*time.Millisecond) {
-		if locked, err := isLocked(c.token, generationByte(c.e.generation)); err == nil && !locked {
+		if locked, err := isLocked(c.token, grantorByte); err == nil && !locked {
 			return true
 		}
 		timer := time.NewTimer(wait)

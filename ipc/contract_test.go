@@ -935,8 +935,7 @@ func TestC2C3AClientFrozenBehindItsTokenHoldsUpNobody(t *testing.T) {
 	former.ask("attached 1 1", "dial")
 	former.tell("close")
 	eventually(t, "the token is free", func() bool {
-		locked, err := isLocked(listening.life.(*server).lock.fd, tokenByte)
-		return err == nil && !locked
+		return !tokenIsTaken(t, path)
 	})
 	next := startActor(t, actorArgument{Path: path, Options: quick})
 	next.ask("attached 1 2", "dial")

@@ -29,7 +29,7 @@ import (
 type footprint map[string]int
 
 // footprintOf looks. The directory of path is looked at too, if path is not
-// empty; the lock file, which stays, does not count.
+// empty; the lock file and the token file, which stay, do not count.
 func footprintOf(path string) footprint {
 	found := footprint{"goroutines": runtime.NumGoroutine()}
 	entries, _ := os.ReadDir("/proc/self/fd")
@@ -49,7 +49,7 @@ func footprintOf(path string) footprint {
 	if path != "" {
 		files, _ := os.ReadDir(filepath.Dir(path))
 		for _, file := range files {
-			if file.Name() != filepath.Base(path)+".lock" {
+			if name := filepath.Join(filepath.Dir(path), file.Name()); name != path+".lock" && name != path+tokenSuffix {
 				found["file "+file.Name()]++
 			}
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
-// listen is Listen. Byte 0 is held from here to the end of Close, byte 1 while
-// no client must exist (D2).
+// listen is Listen. The server lock is held from here to the end of Close, the
+// token of the latest attachment while no client must exist (D2).
 func listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	e := newEndpoint(RoleServer, path, o)
 	s := &server{e: e, listener: -1}
@@ -71,19 +71,13 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	s.e.hook(step.GenerationRecorded, s.e.generation)
-	if ok, err := s.lock.tryLock(generationByte(s.e.generation)); err != nil {
-		return err
-	} else if !ok {
-		return s.running(ErrServerRunning, record.server) // one that some other file says nothing of
-	}
-	s.e.hook(step.GenerationLocked, s.e.generation)
 	if err := s.makeMemory(); err != nil {
 		return err
 	}
 	if err := s.bind(); err != nil {
 		return err
 	}
-	if err := s.lock.unlock(tokenByte); err != nil {
+	if err := s.retireToken(); err != nil {
 		_ = unix.Unlink(s.e.path)
 		return err
 	}
@@ -96,7 +90,7 @@ func self() owner { return owner{pid: os.Getpid(), start: startTime(os.Getpid())
 
 // lockServer takes byte 0, and says who holds it else.
 func (s *server) lockServer(ctx context.Context) error {
-	err := s.acquire(ctx, serverByte, func() error {
+	err := s.acquire(ctx, s.lock.tryLock, func() error {
 		server, _ := s.lock.holders()
 		return s.running(ErrServerRunning, server)
 	})
@@ -115,18 +109,22 @@ func (s *server) lockServer(ctx context.Context) error {
 	return nil
 }
 
-// lockToken takes byte 1: no client of any generation lives. One that has
-// outlived its server and does not leave is killed if that is wanted (C6).
+// lockToken takes the token of the latest attachment: no client of any generation
+// lives. One that has outlived its server and does not leave is killed if that is
+// wanted (C6).
 func (s *server) lockToken(ctx context.Context) error {
 	failure := func() error {
 		_, client := s.lock.holders()
 		return s.running(ErrClientRunning, client)
 	}
 	var err error
+	if s.token, err = openTokenFile(s.e.path); err != nil {
+		return err
+	}
 	if s.e.options.KillOrphan {
 		err = s.killOrphan(ctx, failure)
 	} else {
-		err = s.acquire(ctx, tokenByte, failure)
+		err = s.acquire(ctx, s.token.tryLock, failure)
 	}
 	if err == nil {
 		s.e.hook(step.TokenLocked, 0)
@@ -136,7 +134,7 @@ func (s *server) lockToken(ctx context.Context) error {
 
 // tokenIsHeld reports whether a client still holds the token.
 func (s *server) tokenIsHeld() bool {
-	locked, err := isLocked(s.lock.fd, tokenByte)
+	locked, err := s.token.taken()
 	return err != nil || locked
 }
 
@@ -145,7 +143,7 @@ func (s *server) tokenIsHeld() bool {
 func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 	bounded, cancel := context.WithTimeout(ctx, s.e.options.closeTimeout())
 	defer cancel()
-	err := s.poll(bounded, tokenByte)
+	err := poll(bounded, s.token.tryLock)
 	if err == nil || bounded.Err() == nil {
 		return err
 	}
@@ -157,7 +155,7 @@ func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 		// Somebody may have a copy of the token besides.
 		rest, cancel := context.WithTimeout(ctx, max(s.e.options.closeTimeout(), time.Second))
 		defer cancel()
-		err = s.poll(rest, tokenByte)
+		err = poll(rest, s.token.tryLock)
 	}
 	switch {
 	case err != nil && ctx.Err() == nil:
@@ -177,27 +175,26 @@ func (s *server) running(sentinel error, holder owner) error {
 	return err
 }
 
-// acquire takes a byte of the lock file, at once or, with Options.Wait, when it
-// is free.
-func (s *server) acquire(ctx context.Context, at int64, failure func() error) error {
-	ok, err := s.lock.tryLock(at)
+// acquire takes a lock, at once or, with Options.Wait, when it is free.
+func (s *server) acquire(ctx context.Context, tryLock func() (bool, error), failure func() error) error {
+	ok, err := tryLock()
 	switch {
 	case err != nil || ok:
 		return err
 	case !s.e.options.Wait:
 		return failure()
 	}
-	if err := s.poll(ctx, at); err != nil {
+	if err := poll(ctx, tryLock); err != nil {
 		return errors.Join(err, failure())
 	}
 	return nil
 }
 
-// poll tries to take a byte until it is free or ctx ends. The kernel's own wait
+// poll tries to take a lock until it is free or ctx ends. The kernel's own wait
 // could not be cancelled.
-func (s *server) poll(ctx context.Context, at int64) error {
+func poll(ctx context.Context, tryLock func() (bool, error)) error {
 	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		if ok, err := s.lock.tryLock(at); ok || err != nil {
+		if ok, err := tryLock(); ok || err != nil {
 			return err
 		}
 		if err := pause(ctx, wait); err != nil {
@@ -324,6 +321,9 @@ func (s *server) abandon() {
 		s.e.in.peer.release()
 		s.e.peer.release()
 		s.e.own.release()
+	}
+	if s.token != nil {
+		s.token.close()
 	}
 	s.lock.close()
 }

@@ -12,18 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The locks of the lock file, by byte (D2). They belong to open file
+// serverByte is the one lock of the lock file (D2). Locks belong to open file
 // descriptions, not to processes: whoever holds the descriptor holds the lock,
 // and the kernel frees it with the last copy, which is what proves a death. Who
-// lets go of a lock while it lives says so, see letGo.
-const (
-	serverByte = 0
-	tokenByte  = 1
-)
-
-// generationByte is locked by the server of one generation only, and so tells
-// its client whether that server lives.
-func generationByte(generation uint64) int64 { return 2 + int64(generation&(1<<62-1)) }
+// lets go of a lock while it lives says so, see letGo. No client ever gets a
+// descriptor of the lock file: it could hold any byte of it.
+const serverByte = 0
 
 // A lockFile is the file beside the socket. It is never unlinked: unlinking a
 // lock file is a race.
@@ -53,27 +47,8 @@ const recordFormat = "tandem lock file\ngeneration %020d\nserver %010d started %
 func openLockFile(path string) (*lockFile, error) {
 	l := &lockFile{path: path + ".lock"}
 	var err error
-	err = retry(func() error {
-		l.fd, err = unix.Open(l.path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-		return err
-	})
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		return nil, fmt.Errorf("ipc: open %s: %w: create the directory %s first", l.path, err, directoryOf(path))
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
-		return nil, fmt.Errorf("%w: %s is not a regular file (%w)", ErrForeign, l.path, err)
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EROFS):
-		return nil, fmt.Errorf("ipc: open %s: %w: the server needs to write in its directory, and in this file if another server has made it", l.path, err)
-	case err != nil:
-		return nil, fmt.Errorf("ipc: open %s: %w: nothing was started: try again, or use another path", l.path, err)
-	}
-	if err := unix.Fstat(l.fd, &l.stat); err != nil {
-		l.close()
-		return nil, fmt.Errorf("ipc: stat %s: %w: nothing was started: use a path on another file system", l.path, err)
-	}
-	if l.stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		l.close()
-		return nil, fmt.Errorf("%w: %s is not a regular file", ErrForeign, l.path)
+	if l.fd, l.stat, err = openOurs(l.path); err != nil {
+		return nil, err
 	}
 	if l.stat.Size > 0 {
 		content, err := l.content()
@@ -86,6 +61,66 @@ func openLockFile(path string) (*lockFile, error) {
 		}
 	}
 	return l, nil
+}
+
+// open opens a file, above the standard three descriptors.
+func open(path string, flags int, mode uint32) (fd int, err error) {
+	err = retry(func() error {
+		fd, err = unix.Open(path, flags, mode)
+		return err
+	})
+	if err != nil {
+		return -1, err
+	}
+	return aboveStdio(fd)
+}
+
+// makeOurs makes a file that only its owner can open, whatever the umask is.
+func makeOurs(path string) (fd int, err error) {
+	fd, err = open(path, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Fchmod(fd, 0o600); err != nil {
+		_ = unix.Close(fd)
+		_ = unix.Unlink(path)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// openOurs opens a file of ours beside the socket and makes it if need be. It tries
+// to open first: with O_CREAT the kernel may refuse a file of another user that is
+// there (fs.protected_regular).
+func openOurs(path string) (fd int, stat unix.Stat_t, err error) {
+	for {
+		fd, err = open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if errors.Is(err, unix.ENOENT) {
+			fd, err = makeOurs(path)
+		}
+		if !errors.Is(err, unix.EEXIST) {
+			break
+		} // else another server has made it meanwhile
+	}
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return -1, stat, fmt.Errorf("ipc: open %s: %w: create the directory %s first", path, err, directoryOf(path))
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
+		return -1, stat, fmt.Errorf("%w: %s is not a regular file (%w)", ErrForeign, path, err)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EROFS):
+		return -1, stat, fmt.Errorf("ipc: open %s: %w: the server needs to write in its directory, and in this file if another server has made it", path, err)
+	case err != nil:
+		return -1, stat, fmt.Errorf("ipc: open %s: %w: nothing was started: try again, or use another path", path, err)
+	}
+	err = unix.Fstat(fd, &stat)
+	if err == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG {
+		return fd, stat, nil
+	}
+	_ = unix.Close(fd)
+	if err != nil {
+		return -1, stat, fmt.Errorf("ipc: stat %s: %w: nothing was started: use a path on another file system", path, err)
+	}
+	return -1, stat, fmt.Errorf("%w: %s is not a regular file", ErrForeign, path)
 }
 
 // setLock tries to lock or unlock one byte, and reports whether it is free for
@@ -103,53 +138,19 @@ func setLock(fd int, at int64, kind int16) (bool, error) {
 	case errors.Is(err, unix.ENOLCK), errors.Is(err, unix.EOPNOTSUPP):
 		return false, fmt.Errorf("ipc: the file system of the lock file does not support locks: %w: use a path on a local one", err)
 	}
-	return false, fmt.Errorf("ipc: lock byte %d of the lock file: %w: use a path on another file system", at, err)
+	return false, fmt.Errorf("ipc: lock byte %d: %w: use a path on another file system", at, err)
 }
 
 // isLocked reports whether another open file description holds a byte.
 func isLocked(fd int, at int64) (bool, error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: at, Len: 1}
 	if err := retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock) }); err != nil {
-		return false, fmt.Errorf("ipc: test byte %d of the lock file: %w: use a path on another file system", at, err)
+		return false, fmt.Errorf("ipc: test byte %d: %w: use a path on another file system", at, err)
 	}
 	return lock.Type != unix.F_UNLCK, nil
 }
 
-func (l *lockFile) tryLock(at int64) (bool, error) { return setLock(l.fd, at, unix.F_WRLCK) }
-
-func (l *lockFile) unlock(at int64) error {
-	ok, err := setLock(l.fd, at, unix.F_UNLCK)
-	if err == nil && !ok {
-		err = fmt.Errorf("ipc: unlock byte %d of %s: %w: use a path on another file system", at, l.path, unix.EACCES)
-	}
-	return err
-}
-
-// takeToken locks byte 1 on an open file description of its own, to be passed to
-// a client. The file is reached through this descriptor and never by path: it
-// may have been deleted and made again (C4). The client may be another user's, so
-// it gets a descriptor that cannot write what the file says (T2), and a read lock,
-// which is what such a descriptor can hold. That it is the only one is tested
-// before, and nobody but the holder of byte 0 gives out tokens.
-//
-// Preconditions: the caller is the only one who takes tokens now.
-func (l *lockFile) takeToken() (fd int, ok bool, err error) {
-	if locked, err := isLocked(l.fd, tokenByte); locked || err != nil {
-		return -1, false, err
-	}
-	err = retry(func() error {
-		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		return err
-	})
-	if err != nil {
-		return -1, false, fmt.Errorf("ipc: open the lock file again for the client's token: %w: is /proc mounted?", err)
-	}
-	if ok, err = setLock(fd, tokenByte, unix.F_RDLCK); !ok || err != nil {
-		_ = unix.Close(fd)
-		return -1, false, err
-	}
-	return fd, true, nil
-}
+func (l *lockFile) tryLock() (bool, error) { return setLock(l.fd, serverByte, unix.F_WRLCK) }
 
 // names reports whether a path names the file that stat describes. A path that
 // names nothing does not.
@@ -163,6 +164,12 @@ func names(path string, stat *unix.Stat_t) (bool, error) {
 		return false, fmt.Errorf("ipc: stat %s: %w: the server needs to search its directory", path, err)
 	}
 	return now.Dev == stat.Dev && now.Ino == stat.Ino, nil
+}
+
+// exists reports whether a path names anything.
+func exists(path string) bool {
+	var stat unix.Stat_t
+	return retry(func() error { return unix.Lstat(path, &stat) }) == nil
 }
 
 // content returns what the file says.

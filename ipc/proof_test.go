@@ -99,15 +99,16 @@ func TestL5ACloseBeforeTheProofTellsNoEnd(t *testing.T) {
 	path := testPath(t)
 	server := startActor(t, actorArgument{Path: path})
 	server.ask("listening 1", "listen")
-	held, err := os.OpenFile(path+".lock", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer held.Close()
 	looking := make(chan error, 1)
 	client := dialHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
 		if at == step.EndSeen { // the proof is that this byte is free
-			lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: generationByte(1), Len: 1}
+			held, err := os.OpenFile(path+tokenSuffix, os.O_RDWR, 0)
+			if err != nil {
+				looking <- err
+				return
+			}
+			t.Cleanup(func() { _ = held.Close() })
+			lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: grantorByte, Len: 1}
 			looking <- retry(func() error { return unix.FcntlFlock(held.Fd(), unix.F_OFD_SETLKW, &lock) })
 		}
 	}})

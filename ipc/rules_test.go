@@ -137,10 +137,12 @@ func TestC4ADeletedLockFileAdmitsNoSecondClient(t *testing.T) {
 		listenHere(t, path, nil)
 		if before {
 			remove(t, path+".lock")
+			remove(t, path+tokenSuffix)
 		}
 		dialHere(t, path, nil)
 		if !before {
 			remove(t, path+".lock")
+			remove(t, path+tokenSuffix)
 		}
 		if _, err := Dial(testContext(t), path, nil); !errors.Is(err, ErrClientRunning) {
 			t.Errorf("a second client after the lock file was deleted: %v", err)
@@ -204,7 +206,7 @@ func TestC10NothingIsInherited(t *testing.T) {
 	seen := 0
 	for _, entry := range entries {
 		target, _ := os.Readlink("/proc/self/fd/" + entry.Name())
-		if !strings.Contains(target, "memfd:tandem") && !strings.HasSuffix(target, ".lock") && !strings.HasPrefix(target, "socket:") {
+		if !strings.Contains(target, "memfd:tandem") && !strings.HasSuffix(target, ".lock") && !strings.Contains(target, tokenSuffix) && !strings.HasPrefix(target, "socket:") {
 			continue
 		}
 		seen++

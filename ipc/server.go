@@ -21,10 +21,13 @@ type server struct {
 	lock     *lockFile
 	listener int
 	socket   unix.Stat_t // what the path names while it is ours
+	shown    tokenName   // what the token file's path names while it is ours
 	lost     bool        // the path no longer does; the heartbeat's own
 
-	// admission lets one handshake at a time take the token.
+	// admission lets one handshake at a time take the token. It guards token, which
+	// is that of the latest attachment until it was found free.
 	admission   sync.Mutex
+	token       *tokenFile
 	slots       chan struct{} // bounds the handshakes under way
 	shut        chan struct{} // closed when nobody can connect any more
 	accepted    chan struct{} // closed when the accept loop has ended
@@ -42,6 +45,7 @@ type server struct {
 type attachment struct {
 	number uint64
 	conn   *conn
+	token  *tokenFile
 	who    owner
 	uid    uint32
 	pidfd  int  // -1 if the kernel has none
@@ -79,8 +83,22 @@ func (s *server) watch(a *attachment) {
 	over := a.over
 	s.e.mu.Unlock()
 	if over { // else Close goes on from here
+		s.retire(a)
 		a.conn.hangUp()
 		a.closePidfd()
+	}
+}
+
+// retire retires the token of an attachment that is over, if it is free: a copy of it
+// may live on.
+func (s *server) retire(a *attachment) {
+	s.admission.Lock()
+	defer s.admission.Unlock()
+	if s.token != a.token || s.e.closing.Load() {
+		return
+	}
+	if taken, err := a.token.taken(); err == nil && !taken {
+		_ = s.retireToken() // else the next admission does
 	}
 }
 
@@ -205,6 +223,9 @@ func (s *server) close() error {
 	if current != nil {
 		current.closePidfd()
 	}
+	if s.token != nil {
+		s.token.close()
+	}
 	s.lock.close() // frees byte 0, last
 	e.hook(step.ServerUnlocked, 0)
 	return errors.Join(err, unlinkErr)
@@ -256,7 +277,11 @@ func (a *attachment) kill() error {
 func (s *server) awaitToken(limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
-		if locked, err := isLocked(s.lock.fd, tokenByte); err == nil && !locked {
+		if s.token == nil {
+			return true
+		}
+		if taken, err := s.token.taken(); err == nil && !taken {
+			_ = s.retireToken() // else the next server tests the former one, which is free
 			return true
 		}
 		if time.Now().After(deadline) {

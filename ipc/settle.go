@@ -19,7 +19,7 @@ func (s *server) proven(a *attachment) bool {
 	if over {
 		return true // admission saw it first
 	}
-	if locked, err := isLocked(s.lock.fd, tokenByte); err != nil || locked {
+	if taken, err := a.token.taken(); err != nil || taken {
 		return false
 	}
 	s.settle(a)

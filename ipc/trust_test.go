@@ -60,10 +60,10 @@ func attempts(r *rawClient) map[string]func() error {
 			_, err := unix.FcntlInt(uintptr(server), unix.F_ADD_SEALS, unix.F_SEAL_WRITE)
 			return err
 		},
-		"write to the lock file": func() error { return write(token) },
-		"cut off the lock file":  func() error { return unix.Ftruncate(token, 0) },
-		"lock byte 0 of the lock file": func() error {
-			if ok, err := setLock(token, serverByte, unix.F_RDLCK); !ok {
+		"write to the token file": func() error { return write(token) },
+		"cut off the token file":  func() error { return unix.Ftruncate(token, 0) },
+		"lock the server's byte of the token file": func() error {
+			if ok, err := setLock(token, grantorByte, unix.F_RDLCK); !ok {
 				return errors.Join(unix.EAGAIN, err)
 			}
 			return nil
@@ -76,6 +76,13 @@ func TestT2AClientChangesNothingButItsOwnRing(t *testing.T) {
 	server := listenHere(t, path, hostileOptions())
 	sendAll(t, server, 1)
 	client := rawAttach(t, path)
+	isLocks := func(fd int) bool {
+		var stat, lock unix.Stat_t
+		return unix.Fstat(fd, &stat) != nil || unix.Lstat(path+".lock", &lock) != nil || stat.Ino == lock.Ino
+	}
+	if isLocks(client.files[0]) || isLocks(client.files[1]) || isLocks(client.files[2]) {
+		t.Error("a client has a descriptor of the lock file, and so each byte of it to lock")
+	}
 	record, err := os.ReadFile(path + ".lock")
 	if err != nil {
 		t.Fatal(err)
@@ -117,9 +124,9 @@ var _ = sceneOf("change what is another user's", func(s *scene) {
 			s.fail("another user's client can %s", name)
 		}
 	}
-	for _, path := range []string{s.path + ".lock", fmt.Sprintf("/proc/self/fd/%d", files[2])} {
+	for _, path := range []string{s.path + ".lock", s.path + tokenSuffix, fmt.Sprintf("/proc/self/fd/%d", files[2])} {
 		_, err := unix.Open(path, unix.O_RDWR, 0)
-		s.must("open of the lock file for writing", err, fs.ErrPermission)
+		s.must("open of "+path+" for writing", err, fs.ErrPermission)
 	}
 })
 

@@ -39,22 +39,21 @@ const (
 	ListenBegun        // nothing is done yet
 	LockFileOpened     // the lock file is open
 	ServerLocked       // byte 0 is locked
-	TokenLocked        // byte 1 is locked: no client lives
+	TokenLocked        // the latest token is locked: no client lives
 	StaleProbed        // nobody answers at the path
 	GenerationRecorded // the lock file names this generation and this server
-	GenerationLocked   // the byte of this generation is locked
 	ServerSegmentMade  // the server's memory is made, mapped, formatted and sealed
 	ClientSegmentMade  // the client's memory likewise
 	SocketBound        // the socket is bound under its temporary name
 	SocketListening    // it listens
 	LockFileRechecked  // the lock file is still the one locked
 	SocketRenamed      // the socket is at the path
-	TokenReturned      // byte 1 is free for the first client
+	TokenReturned      // the first client may come
 
 	// Admission, at the server.
 	ConnectionAccepted // a connection is accepted
 	HelloReceived      // its hello is read and checked
-	TokenTaken         // byte 1 is locked on a fresh open file description
+	TokenTaken         // the token of a fresh token file is locked
 	ClientRecorded     // the lock file names the client
 	GrantSent          // memory and token are on their way
 	TokenHandedOver    // the server's own copy of the token is closed
@@ -115,7 +114,6 @@ var names = [Count]string{
 	TokenLocked:        "TokenLocked",
 	StaleProbed:        "StaleProbed",
 	GenerationRecorded: "GenerationRecorded",
-	GenerationLocked:   "GenerationLocked",
 	ServerSegmentMade:  "ServerSegmentMade",
 	ClientSegmentMade:  "ClientSegmentMade",
 	SocketBound:        "SocketBound",
