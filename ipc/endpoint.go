@@ -178,6 +178,10 @@ func (e *Endpoint) join(own, peer *segment) error {
 		return err
 	}
 	e.own, e.peer = own, peer
+	if e.options.DumpRings {
+		own.dump()
+		peer.dump()
+	}
 	peer.refs.Add(2) // heartbeat, producer, consumer
 	e.out.ring, e.out.own, e.out.peer = own.ring, own.control, peer
 	e.out.writePos = ownAt.writePos

@@ -43,7 +43,7 @@ func advise(err error) error {
 	case errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("%w: the whole system is out of files: raise fs.file-max", err)
 	}
-	return err
+	return nameSandbox(err)
 }
 
 // start takes Listen from the open lock file to the listening socket.

@@ -74,6 +74,10 @@ type Options struct {
 	// server's own effective user if empty.
 	AllowUIDs []uint32
 
+	// DumpRings puts the rings into this process's core dumps, each twice, with what
+	// the messages say. Without it they are left out, as far as the kernel can.
+	DumpRings bool
+
 	// Hook, if set, is called at every named step with the position or number
 	// that the step is about. It exists for tests, which kill the process in
 	// it, and it must not call the endpoint.
@@ -174,7 +178,7 @@ func (o *Options) allows(uid uint32) bool {
 // String prints the options in force, defaults filled in.
 func (o *Options) String() string {
 	v := o.get()
-	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t uids=%v",
+	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t dumpRings=%t uids=%v",
 		o.toServerSize(), o.toClientSize(), v.Spin, o.heartbeatInterval(), o.hangTimeout(), v.FailOnHang,
-		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.KillOrphan, v.KillOnClose, v.AllowUIDs)
+		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.KillOrphan, v.KillOnClose, v.DumpRings, v.AllowUIDs)
 }

@@ -12,6 +12,7 @@ type segment struct {
 	control *control
 	ring    ring
 	file    int          // the memfd, or -1
+	dumped  bool         // the memory is in core dumps (Options.DumpRings)
 	refs    atomic.Int32 // whoever may still touch mem; the last one unmaps it
 }
 

@@ -17,6 +17,9 @@ const (
 	serverSeals  = segmentSeals | unix.F_SEAL_FUTURE_WRITE
 )
 
+// lessMemory is the advice where memory is short.
+const lessMemory = "free memory, or ask for a smaller ring"
+
 func sealsOf(owner Role) int {
 	if owner == RoleServer {
 		return serverSeals
@@ -26,7 +29,7 @@ func sealsOf(owner Role) int {
 
 // unsupported says which feature the kernel lacks.
 func unsupported(feature string, err error) error {
-	return fmt.Errorf("ipc: this kernel lacks %s: %w (%w): nothing was started or attached: use a newer one", feature, errors.ErrUnsupported, err)
+	return fmt.Errorf("ipc: this kernel lacks %s, or a sandbox denies it: %w (%w): nothing was started or attached", feature, errors.ErrUnsupported, err)
 }
 
 // newSegment makes, sizes, maps, formats and seals the memory of one process.
@@ -39,8 +42,11 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 	if errors.Is(err, unix.ENOSYS) {
 		return nil, unsupported("memfd_create (Linux 3.17)", err)
 	}
+	if err == nil {
+		file, err = aboveStdio(file)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("ipc: create the %s's memory: %w: free memory", owner, err)
+		return nil, fmt.Errorf("ipc: create the %s's memory: %w: %s", owner, err, otherwise(err, "free memory"))
 	}
 	defer func() {
 		if err != nil {
@@ -49,10 +55,10 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 	}()
 	size := segmentSize(ringSize)
 	if err = retry(func() error { return unix.Ftruncate(file, size) }); err != nil {
-		return nil, fmt.Errorf("ipc: size the %s's memory to %d bytes: %w: ask for a smaller ring, or raise RLIMIT_FSIZE", owner, size, err)
+		return nil, fmt.Errorf("ipc: size the %s's memory to %d bytes: %w: %s", owner, size, err, otherwise(err, "ask for a smaller ring, or raise RLIMIT_FSIZE"))
 	}
 	if err = retry(func() error { return unix.Fallocate(file, 0, 0, size) }); err != nil {
-		return nil, fmt.Errorf("ipc: allocate %d bytes for the %s's memory: %w: free memory, or ask for a smaller ring", size, owner, err)
+		return nil, fmt.Errorf("ipc: allocate %d bytes for the %s's memory: %w: %s", size, owner, err, otherwise(err, lessMemory))
 	}
 	writable, err := mapSegment(file, ringSize, true)
 	if err != nil {
@@ -64,7 +70,7 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 		if errors.Is(err, unix.EINVAL) {
 			return nil, unsupported("F_SEAL_FUTURE_WRITE (Linux 5.1)", err)
 		}
-		return nil, fmt.Errorf("ipc: seal the %s's memory: %w: nothing was started: try again", owner, err)
+		return nil, fmt.Errorf("ipc: seal the %s's memory: %w: %s", owner, err, otherwise(err, "nothing was started: try again"))
 	}
 	if owner == RoleServer {
 		writable.file = file
@@ -78,22 +84,11 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 	return s, nil
 }
 
-// openSegment maps memory that came through the handshake, having checked that
-// nobody can take it away from under the mapping. It leaves the file open.
+// openSegment maps memory that came through the handshake, having checked that it
+// is what it should be. It leaves the file open.
 func openSegment(file int, owner Role, generation, ringSize uint64) (*segment, error) {
-	seals, err := unix.FcntlInt(uintptr(file), unix.F_GET_SEALS, 0)
-	if err != nil {
-		return nil, fmt.Errorf("ipc: read the seals of the %s's memory: %w: nothing was attached: what the server sent is no memory of this protocol", owner, err)
-	}
-	if want := sealsOf(owner); seals&want != want {
-		return nil, &CorruptError{"I0", fmt.Sprintf("the %s's memory has seals %#x, want %#x", owner, seals, want)}
-	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(file, &stat); err != nil {
-		return nil, fmt.Errorf("ipc: size of the %s's memory: %w: nothing was attached: dial again", owner, err)
-	}
-	if stat.Size != segmentSize(ringSize) {
-		return nil, &CorruptError{"I0", fmt.Sprintf("the %s's memory has %d bytes, want %d", owner, stat.Size, segmentSize(ringSize))}
+	if err := checkFile(file, owner, segmentSize(ringSize)); err != nil {
+		return nil, err
 	}
 	s, err := mapSegment(file, ringSize, owner == RoleClient)
 	if err != nil {
@@ -106,13 +101,74 @@ func openSegment(file int, owner Role, generation, ringSize uint64) (*segment, e
 	return s, nil
 }
 
+// checkFile refuses a file that is not a memfd of ordinary pages, all there, of
+// exactly this size, which nobody can take away from under a mapping. Each thing is
+// a danger to this process: a file of huge pages makes the kernel map more than was
+// asked for, over the neighbours; one that shrinks, or whose pages are not there,
+// faults; one of another file system may block at any access.
+func checkFile(file int, owner Role, size int64) error {
+	broken := func(format string, args ...any) error {
+		return &CorruptError{"I0", fmt.Sprintf("the %s's memory ", owner) + fmt.Sprintf(format, args...)}
+	}
+	var system unix.Statfs_t
+	if err := retry(func() error { return unix.Fstatfs(file, &system) }); err != nil {
+		return fmt.Errorf("ipc: see what the %s's memory is: %w: %s", owner, err, otherwise(err, "dial again"))
+	}
+	if uint32(system.Type) != unix.TMPFS_MAGIC { // HUGETLBFS_MAGIC, or anything
+		return broken("is no memory of ordinary pages: its file system is %#x", uint32(system.Type))
+	}
+	seals, err := unix.FcntlInt(uintptr(file), unix.F_GET_SEALS, 0)
+	if err != nil {
+		return fmt.Errorf("ipc: read the seals of the %s's memory: %w: %w: %s", owner, err, broken("shows no seals"), otherwise(err, "dial again"))
+	}
+	// MFD_NOEXEC_SEAL adds a seal that does no harm; others keep the owner from writing.
+	if want := sealsOf(owner); seals&^unix.F_SEAL_EXEC != want {
+		return broken("has seals %#x, want %#x", seals, want)
+	}
+	var stat unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(file, &stat) }); err != nil {
+		return fmt.Errorf("ipc: size of the %s's memory: %w: %s", owner, err, otherwise(err, "dial again"))
+	}
+	switch {
+	case stat.Mode&unix.S_IFMT != unix.S_IFREG:
+		return broken("is no regular file: its mode is %#o", stat.Mode)
+	case stat.Size != size:
+		return broken("has %d bytes, want %d", stat.Size, size)
+	case stat.Blocks*512 < size:
+		return broken("has %d of its %d bytes in place", stat.Blocks*512, size)
+	}
+	return nil
+}
+
+// reserve finds address space that begins at an odd page. No huge page can begin
+// there, so that a file of huge pages, which must not come as far as this, cannot
+// be mapped over it: the kernel would round its size up, and its place must fit.
+func reserve(total uintptr) (base unsafe.Pointer, err error) {
+	page := uintptr(controlSize())
+	base, err = unix.MmapPtr(-1, 0, nil, total+page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, err
+	}
+	start, rest := base, unsafe.Add(base, total)
+	if uintptr(base)%(2*page) == 0 {
+		start, rest = unsafe.Add(base, page), base
+	}
+	if err = unix.MunmapPtr(rest, page); err != nil {
+		_ = unix.MunmapPtr(base, total+page)
+		return nil, err
+	}
+	return start, nil
+}
+
 // mapSegment maps the control page and the ring, and the ring again behind it.
+//
+// Preconditions: the file is one that checkFile accepts, or this process's own.
 func mapSegment(file int, ringSize uint64, writable bool) (*segment, error) {
 	first := uintptr(segmentSize(ringSize))
 	total := first + uintptr(ringSize)
-	base, err := unix.MmapPtr(-1, 0, nil, total, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	base, err := reserve(total)
 	if err != nil {
-		return nil, fmt.Errorf("ipc: find %d bytes of address space: %w: free memory, or ask for a smaller ring", total, err)
+		return nil, fmt.Errorf("ipc: find %d bytes of address space: %w: %s", total, err, otherwise(err, lessMemory))
 	}
 	protection := unix.PROT_READ
 	if writable {
@@ -127,8 +183,9 @@ func mapSegment(file int, ringSize uint64, writable bool) (*segment, error) {
 			break
 		}
 	}
+	mem := unsafe.Slice((*byte)(base), total)
 	if err == nil {
-		err = unix.Madvise(unsafe.Slice((*byte)(base), total), unix.MADV_DONTFORK) // C10
+		err = keepFromChildren(mem) // C10
 		if errors.Is(err, unix.EINVAL) {
 			_ = unix.MunmapPtr(base, total)
 			return nil, unsupported("MADV_DONTFORK (Linux 2.6.16)", err)
@@ -136,9 +193,25 @@ func mapSegment(file int, ringSize uint64, writable bool) (*segment, error) {
 	}
 	if err != nil {
 		_ = unix.MunmapPtr(base, total)
-		return nil, fmt.Errorf("ipc: map %d bytes of shared memory: %w: free memory, or ask for a smaller ring", total, err)
+		return nil, fmt.Errorf("ipc: map %d bytes of shared memory: %w: %s", total, err, otherwise(err, lessMemory))
 	}
-	return lay(unsafe.Slice((*byte)(base), total), ringSize, -1), nil
+	s := lay(mem, ringSize, -1)
+	s.keepOut()
+	return s, nil
+}
+
+// keepFromChildren keeps memory out of processes that this one forks (C10).
+func keepFromChildren(mem []byte) error { return unix.Madvise(mem, unix.MADV_DONTFORK) }
+
+// keepOut keeps the memory out of core dumps: they would be as large as the rings,
+// twice, hold up the death for as long, and show what the messages say. It is a
+// wish: what works without it is not to fail for it.
+func (s *segment) keepOut() { _ = unix.Madvise(s.mem, unix.MADV_DONTDUMP) }
+
+// dump puts the memory into core dumps after all (Options.DumpRings).
+func (s *segment) dump() {
+	s.dumped = true
+	_ = unix.Madvise(s.mem, unix.MADV_DODUMP)
 }
 
 // detach puts private memory in the place of the shared one, in one step: from
@@ -150,7 +223,13 @@ func (s *segment) detach() error {
 	base := unsafe.Pointer(&s.mem[0])
 	_, err := unix.MmapPtr(-1, 0, base, uintptr(len(s.mem)), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)
-	if err != nil {
+	if err == nil {
+		// As before: a copy in a child, and a dump of it, would serve nobody.
+		_ = keepFromChildren(s.mem)
+		if !s.dumped {
+			s.keepOut()
+		}
+	} else {
 		err = unix.Mprotect(s.mem, unix.PROT_READ)
 	}
 	if err != nil {

@@ -146,6 +146,9 @@ func (s *server) renew() error {
 	if err != nil {
 		return err
 	}
+	if e.options.DumpRings {
+		fresh.dump()
+	}
 	fresh.refs.Add(2) // heartbeat, producer, consumer
 	if e.fresh != nil {
 		e.fresh.release()
