@@ -27,7 +27,7 @@ func bareLock(t testing.TB) *lockFile {
 		t.Fatal(err)
 	}
 	t.Cleanup(lock.close)
-	if ok, err := lock.tryLock(serverByte); !ok {
+	if ok, err := lock.tryLock(); !ok {
 		t.Fatalf("the server byte is not free: %v", err)
 	}
 	return lock
