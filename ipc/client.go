@@ -323,6 +323,7 @@ func (c *client) look() {}
 func (c *client) close() error {
 	e := c.e
 	c.conn.wake()
+	e.rest()
 	e.workers.Wait()
 	e.own.control.goodbye.Store(e.attachment.Load()) // pairs: goodbye
 	e.hook(step.GoodbyeSaid, e.attachment.Load())

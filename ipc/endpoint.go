@@ -99,6 +99,8 @@ type Endpoint struct {
 
 	closing  atomic.Bool   // Close has begun
 	closed   chan struct{} // closed at the same time, for those in a gate
+	resting  chan struct{} // closed when the beat ends, later
+	looking  atomic.Bool   // a look at the path is under way
 	hung     atomic.Bool   // the verdict on the attached peer
 	done     chan struct{} // closed when err is set
 	events   chan Event
@@ -129,7 +131,7 @@ type Endpoint struct {
 type life interface {
 	expel(reason error) // drop the corrupt peer, without waiting; e.mu is held
 	kill() error        // kill the peer's process
-	look()              // see that the path is still ours
+	look()              // see that the path is still ours; it may take for ever, and outlive close
 	close() error       // leave; sending and receiving have stopped
 }
 
@@ -157,7 +159,7 @@ func newEndpoint(role Role, path string, o *Options) *Endpoint {
 		role: role, path: path, options: &options,
 		heartbeatInterval: o.heartbeatInterval(), hangTimeout: o.hangTimeout(),
 		spinOption: options.Spin, failOnHang: options.FailOnHang, hookFunc: options.Hook,
-		closed: make(chan struct{}), done: make(chan struct{}), events: make(chan Event, 64),
+		closed: make(chan struct{}), resting: make(chan struct{}), done: make(chan struct{}), events: make(chan Event, 64),
 	}
 	e.out.e, e.in.e = e, e
 	e.out.gate, e.in.gate = newGate(), newGate()

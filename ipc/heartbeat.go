@@ -12,29 +12,54 @@ const pathLookEvery = 20
 // pulse proves that this process lives, and judges whether its peer does (D6).
 // It looks twice in a heartbeat, so that a hang is told within the timeout and
 // one heartbeat (L6).
+//
+// The beat depends on the clock alone: nothing here waits for a lock or makes a
+// system call that may take long. It goes on while Close does, which may take long
+// too, up to the moment before the memory goes.
 func (e *Endpoint) pulse() {
 	defer e.workers.Done()
 	ticker := time.NewTicker(e.heartbeatInterval / 2)
 	defer ticker.Stop()
 	last := time.Now()
+	beat := e.own.control.beat.Load()
 	var judge silence
 	for tick := 0; ; tick++ {
 		if tick%2 == 0 {
-			beat := e.own.control.beat.Load() + 1
+			beat++
 			e.own.control.beat.Store(beat) // pairs: heartbeat
 			e.hook(step.Beaten, beat)
 		}
-		if tick%pathLookEvery == pathLookEvery-1 {
-			e.life.look()
+		closing := e.closing.Load()
+		if tick%pathLookEvery == pathLookEvery-1 && !closing {
+			e.lookAside()
 		}
 		select {
-		case <-e.closed:
+		case <-e.resting:
 			return
 		case <-ticker.C:
 		}
 		now := time.Now()
-		e.judge(&judge, min(now.Sub(last), e.heartbeatInterval))
+		if !closing {
+			e.judge(&judge, min(now.Sub(last), e.heartbeatInterval))
+		}
 		last = now
+	}
+}
+
+// rest ends the beat.
+//
+// Preconditions: the peer is told that this side leaves, or is about to be.
+func (e *Endpoint) rest() { close(e.resting) }
+
+// lookAside looks at the path. A file system that stalls holds up nothing but this
+// goroutine: not the beat, not Close, which waits for no look, and of looks there is
+// only one at a time.
+func (e *Endpoint) lookAside() {
+	if e.looking.CompareAndSwap(false, true) {
+		go func() {
+			defer e.looking.Store(false)
+			e.life.look()
+		}()
 	}
 }
 
@@ -45,13 +70,19 @@ type silence struct {
 	attachment uint64
 	beat       uint64
 	spent      time.Duration
+	owed       time.Duration // ticks that could not be judged yet
 }
 
 // judge adds a tick to the silence, and tells when it has become a hang, and
 // when it ends. Silence alone makes nobody dead (L5).
 func (e *Endpoint) judge(s *silence, tick time.Duration) {
-	e.mu.Lock()
+	tick += s.owed
+	if !e.mu.TryLock() { // whoever has it may take long: the beat does not wait
+		s.owed = tick
+		return
+	}
 	defer e.mu.Unlock()
+	s.owed = 0
 	number, pid := e.attachment.Load(), e.peerPID
 	if e.pending != 0 {
 		number, pid = e.pending, e.pendingPID // it holds the token, and may freeze before it is ready

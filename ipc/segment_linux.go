@@ -46,7 +46,7 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 		file, err = aboveStdio(file)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ipc: create the %s's memory: %w: %s", owner, err, otherwise(err, "free memory"))
+		return nil, fmt.Errorf("ipc: create the %s's memory: %w: nothing was made: %s", owner, err, otherwise(err, "free memory"))
 	}
 	defer func() {
 		if err != nil {
@@ -55,10 +55,10 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 	}()
 	size := segmentSize(ringSize)
 	if err = retry(func() error { return unix.Ftruncate(file, size) }); err != nil {
-		return nil, fmt.Errorf("ipc: size the %s's memory to %d bytes: %w: %s", owner, size, err, otherwise(err, "ask for a smaller ring, or raise RLIMIT_FSIZE"))
+		return nil, fmt.Errorf("ipc: size the %s's memory to %d bytes: %w: nothing was made: %s", owner, size, err, otherwise(err, "ask for a smaller ring, or raise RLIMIT_FSIZE"))
 	}
 	if err = retry(func() error { return unix.Fallocate(file, 0, 0, size) }); err != nil {
-		return nil, fmt.Errorf("ipc: allocate %d bytes for the %s's memory: %w: %s", size, owner, err, otherwise(err, lessMemory))
+		return nil, fmt.Errorf("ipc: allocate %d bytes for the %s's memory: %w: nothing was made: %s", size, owner, err, otherwise(err, lessMemory))
 	}
 	writable, err := mapSegment(file, ringSize, true)
 	if err != nil {
@@ -70,7 +70,7 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 		if errors.Is(err, unix.EINVAL) {
 			return nil, unsupported("F_SEAL_FUTURE_WRITE (Linux 5.1)", err)
 		}
-		return nil, fmt.Errorf("ipc: seal the %s's memory: %w: %s", owner, err, otherwise(err, "nothing was started: try again"))
+		return nil, fmt.Errorf("ipc: seal the %s's memory: %w: nothing was made: %s", owner, err, otherwise(err, "try again"))
 	}
 	if owner == RoleServer {
 		writable.file = file
@@ -112,14 +112,14 @@ func checkFile(file int, owner Role, size int64) error {
 	}
 	var system unix.Statfs_t
 	if err := retry(func() error { return unix.Fstatfs(file, &system) }); err != nil {
-		return fmt.Errorf("ipc: see what the %s's memory is: %w: %s", owner, err, otherwise(err, "dial again"))
+		return fmt.Errorf("ipc: see what the %s's memory is: %w: nothing was attached: %s", owner, err, otherwise(err, "dial again"))
 	}
 	if uint32(system.Type) != unix.TMPFS_MAGIC { // HUGETLBFS_MAGIC, or anything
 		return broken("is no memory of ordinary pages: its file system is %#x", uint32(system.Type))
 	}
 	seals, err := unix.FcntlInt(uintptr(file), unix.F_GET_SEALS, 0)
 	if err != nil {
-		return fmt.Errorf("ipc: read the seals of the %s's memory: %w: %w: %s", owner, err, broken("shows no seals"), otherwise(err, "dial again"))
+		return fmt.Errorf("ipc: read the seals of the %s's memory: %w: %w: nothing was attached: %s", owner, err, broken("shows no seals"), otherwise(err, "dial again"))
 	}
 	// MFD_NOEXEC_SEAL adds a seal that does no harm; others keep the owner from writing.
 	if want := sealsOf(owner); seals&^unix.F_SEAL_EXEC != want {
@@ -127,7 +127,7 @@ func checkFile(file int, owner Role, size int64) error {
 	}
 	var stat unix.Stat_t
 	if err := retry(func() error { return unix.Fstat(file, &stat) }); err != nil {
-		return fmt.Errorf("ipc: size of the %s's memory: %w: %s", owner, err, otherwise(err, "dial again"))
+		return fmt.Errorf("ipc: size of the %s's memory: %w: nothing was attached: %s", owner, err, otherwise(err, "dial again"))
 	}
 	switch {
 	case stat.Mode&unix.S_IFMT != unix.S_IFREG:
@@ -168,7 +168,7 @@ func mapSegment(file int, ringSize uint64, writable bool) (*segment, error) {
 	total := first + uintptr(ringSize)
 	base, err := reserve(total)
 	if err != nil {
-		return nil, fmt.Errorf("ipc: find %d bytes of address space: %w: %s", total, err, otherwise(err, lessMemory))
+		return nil, fmt.Errorf("ipc: find %d bytes of address space: %w: nothing was mapped: %s", total, err, otherwise(err, lessMemory))
 	}
 	protection := unix.PROT_READ
 	if writable {
@@ -193,7 +193,7 @@ func mapSegment(file int, ringSize uint64, writable bool) (*segment, error) {
 	}
 	if err != nil {
 		_ = unix.MunmapPtr(base, total)
-		return nil, fmt.Errorf("ipc: map %d bytes of shared memory: %w: %s", total, err, otherwise(err, lessMemory))
+		return nil, fmt.Errorf("ipc: map %d bytes of shared memory: %w: nothing was mapped: %s", total, err, otherwise(err, lessMemory))
 	}
 	s := lay(mem, ringSize, -1)
 	s.keepOut()

@@ -22,7 +22,7 @@ type server struct {
 	listener int
 	socket   unix.Stat_t // what the path names while it is ours
 	shown    tokenName   // what the token file's path names while it is ours
-	lost     bool        // the path no longer does; the heartbeat's own
+	lost     bool        // the path no longer does; the look's own
 
 	// admission lets one handshake at a time take the token. It guards token, which
 	// is that of the latest attachment until it was found free.
@@ -170,9 +170,9 @@ func (s *server) look() {
 		return
 	}
 	s.lost = !named
-	if s.lost {
-		s.e.mu.Lock()
-		defer s.e.mu.Unlock()
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if s.lost && !s.e.closing.Load() { // else it is Close that has removed it
 		s.e.emit(Event{Kind: EventPathLost, Err: fmt.Errorf("ipc: %s no longer names this server's socket: no client can come: close, and listen again", s.e.path)})
 	}
 }
@@ -211,6 +211,7 @@ func (s *server) close() error {
 		current.conn.wake()
 	}
 	e.mu.Unlock()
+	e.rest()
 	e.workers.Wait()
 	if current != nil {
 		current.conn.hangUp()
