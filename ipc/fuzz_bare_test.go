@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,12 @@ import (
 type bareServer struct{ *server }
 
 // close leaves out what a listening server does besides.
-func (s bareServer) close() error { return s.e.own.detach() }
+func (s bareServer) close() error {
+	if s.token != nil {
+		s.token.close()
+	}
+	return s.e.own.detach()
+}
 
 // bareLock is the lock file that the bare servers of a target share: as long as the
 // target runs, it holds what a server holds.
@@ -36,7 +42,7 @@ func bareLock(t testing.TB) *lockFile {
 // newBareServer makes a server of a fresh generation.
 func newBareServer(t testing.TB, lock *lockFile) bareServer {
 	t.Helper()
-	e := newEndpoint(RoleServer, "bare", hostileOptions())
+	e := newEndpoint(RoleServer, strings.TrimSuffix(lock.path, ".lock"), hostileOptions())
 	s := bareServer{&server{e: e, listener: -1, lock: lock}}
 	e.life, e.generation = s, 1
 	if err := s.makeMemory(); err != nil {
