@@ -98,6 +98,7 @@ func (s bareServer) left(t testing.TB, r *rawClient) {
 		if !s.proven(a) {
 			t.Fatal("the token of a client that is gone is not free")
 		}
+		s.retire(a)
 		a.conn.hangUp()
 		a.closePidfd()
 	}
