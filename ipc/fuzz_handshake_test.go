@@ -231,7 +231,7 @@ func FuzzHandshakeClient(f *testing.F) {
 				t.Error(err)
 				return
 			}
-			answer(t, &conn{fd: fd}, &program{code})
+			answerAnything(t, &conn{fd: fd}, &program{code})
 		}()
 		client, err := dialOnce(t.Context(), path, hostileOptions())
 		if err == nil {
@@ -246,8 +246,8 @@ func FuzzHandshakeClient(f *testing.F) {
 	})
 }
 
-// answer is what a hostile server does with one connection.
-func answer(t testing.TB, c *conn, p *program) {
+// answerAnything is what a hostile server does with one connection.
+func answerAnything(t testing.TB, c *conn, p *program) {
 	defer c.hangUp()
 	_ = c.setDeadline(watchdog)
 	if p.below(2) == 1 {
