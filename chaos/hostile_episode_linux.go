@@ -443,7 +443,7 @@ func (e *hostileEpisode) conclude() error {
 	if _, _, err := e.want(e.server, "M6 Account", "account"); err != nil {
 		return err
 	}
-	if err := e.await(func(f footing) string { return e.tooMuch(f) }); err != nil {
+	if err := e.await(e.server, e.tooMuch); err != nil {
 		return err
 	}
 	e.server.tell("hush")
@@ -460,11 +460,11 @@ func (e *hostileEpisode) conclude() error {
 // A server is given some time to let go of what it had for a client.
 const footPatience = 10 * time.Second
 
-// await looks at what the server takes up until nothing is wrong with it.
-func (e *hostileEpisode) await(wrong func(footing) string) error {
+// await looks at what a process takes up until nothing is wrong with it.
+func (e *hostileEpisode) await(x *extra, wrong func(footing) string) error {
 	for begun := time.Now(); ; time.Sleep(2 * time.Millisecond) {
-		e.server.tell("foot")
-		_, rest, err := e.want(e.server, contractStuck, "foot")
+		x.tell("foot")
+		_, rest, err := e.want(x, contractStuck, "foot")
 		if err != nil {
 			return err
 		}
@@ -477,7 +477,7 @@ func (e *hostileEpisode) await(wrong func(footing) string) error {
 			return nil
 		}
 		if time.Since(begun) > footPatience {
-			return e.broke("L8 NoLeak", "the server: %s", what)
+			return e.broke("L8 NoLeak", "%v: %s", x, what)
 		}
 	}
 }

@@ -287,6 +287,10 @@ func (h *honest) account() string {
 // A footing is what a process takes up.
 type footing struct{ Descriptors, Goroutines, Memories, Maps, Threads, Kilobytes int }
 
+func (f footing) String() string {
+	return fmt.Sprint(f.Descriptors, f.Goroutines, f.Memories, f.Maps, f.Threads, f.Kilobytes)
+}
+
 func ownFooting() (f footing) {
 	f.Descriptors, f.Goroutines = openFiles(), runtime.NumGoroutine()
 	maps, _ := os.ReadFile("/proc/self/maps")
@@ -325,8 +329,7 @@ var _ = register("honest server", func(p *player) {
 		case "account":
 			p.say("%s", h.account())
 		case "foot":
-			f := ownFooting()
-			p.say("foot %d %d %d %d %d %d", f.Descriptors, f.Goroutines, f.Memories, f.Maps, f.Threads, f.Kilobytes)
+			p.say("foot %s", ownFooting())
 		case "close":
 			h.leave()
 			return

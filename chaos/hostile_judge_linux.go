@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 )
@@ -121,11 +120,12 @@ func (e *hostileEpisode) judgeToServer(g *hostileGeneration) string {
 func (e *hostileEpisode) judgeCount(g *hostileGeneration) string {
 	fits := uint64(e.script.ToServer / 8)
 	room, other := uint64(0), uint64(0)
-	counted := map[*extra]bool{}
 	for _, x := range e.all { // one of a former generation has no memory of this one
-		if x.part == "hostile client" && !counted[x] {
-			counted[x] = true
+		switch x.part {
+		case "hostile client":
 			room += fits * (x.diary.get(pageWrites) + x.diary.get(pageEntries))
+		case "guest":
+			room += x.diary.get(pageBegun)
 		}
 	}
 	for _, line := range g.server.diary.entries() {
@@ -201,7 +201,7 @@ func (e *hostileEpisode) judgeToClient(g *hostileGeneration) {
 			mayBeReleased = first - 1
 		}
 		released = max(released, s.x.diary.get(pageReleased))
-		if taking := s.x.diary.get(pageTaking); mayBeReleased != ^uint64(0) {
+		if taking := max(s.x.diary.get(pageTaking), last+uint64(count(!s.x.calm && last != 0))); mayBeReleased != ^uint64(0) {
 			mayBeReleased = max(mayBeReleased, taking)
 		}
 		if last != 0 {
@@ -218,7 +218,3 @@ func (e *hostileEpisode) judgeToClient(g *hostileGeneration) {
 }
 
 var sprint = fmt.Sprintf
-
-func (e *hostileEpisode) withHostileServers(ctx context.Context) error {
-	return e.withHostileClients(ctx)
-}
