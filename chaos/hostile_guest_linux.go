@@ -42,6 +42,8 @@ func (s *honestScript) visit(r *rand.Rand, d *diary) string {
 	if err != nil {
 		return fmt.Sprintf("refused %v", err)
 	}
+	d.put(pageReads, 1)
+	d.enter(entry{entryAttached, uint32(e.Generation()), e.Attachment()})
 	events := make(chan struct{})
 	go func() {
 		defer close(events)

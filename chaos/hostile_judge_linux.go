@@ -61,7 +61,7 @@ func (e *hostileEpisode) generations() (all []*hostileGeneration) {
 					g.stays = append(g.stays, stayed{up & (1<<32 - 1), x})
 				}
 			}
-		case "hostile client":
+		case "hostile client", "guest": // a guest does what it likes, too
 			for _, line := range x.diary.entries() {
 				if g := of(uint64(line.a)); g != nil && line.what == entryAttached {
 					g.stays = append(g.stays, stayed{line.b, x})
@@ -178,9 +178,10 @@ func (e *hostileEpisode) judgeToClient(g *hostileGeneration) {
 			case again && mayBeSeen != ^uint64(0) && n > mayBeSeen:
 				_ = e.broke("M3 AtLeastOnce", "client %d receives %d with mark, which nobody has seen", s.x.lane, n)
 			}
-			if again {
-				e.count(countAgain, 1)
+			if len(e.Broken) > 0 {
+				return
 			}
+			e.count(countAgain, count(again))
 			last = n
 		}
 		if s.x.tainted { // another may have released in its name
@@ -206,10 +207,7 @@ func (e *hostileEpisode) judgeToClient(g *hostileGeneration) {
 		}
 		if last != 0 {
 			seen = max(seen, last)
-			if mayBeSeen = last + 1; s.x.calm {
-				mayBeSeen = last
-			}
-			mayBeSeen = max(mayBeSeen, seen)
+			mayBeSeen = max(mayBeSeen, seen+uint64(count(!s.x.calm)))
 		}
 		if s.x.calm && g.server.settled && s.attachment == g.stays[len(g.stays)-1].attachment && last < g.server.diary.get(pageSent) {
 			_ = e.broke("M1 NoLoss", "the last client has received up to %d of %d", last, g.server.diary.get(pageSent))
