@@ -269,7 +269,7 @@ func (c *cell) owns(fd int) bool {
 		address, err = unix.Getpeername(fd)
 	}
 	at, ok := address.(*unix.SockaddrUnix)
-	return err == nil && ok && (at.Name == c.path+".new" || at.Name == c.path)
+	return err == nil && ok && at.Name == c.path
 }
 
 // descriptorName is what a descriptor names; empty if there is none any more.

@@ -46,7 +46,7 @@ func lives(live func(context.Context, lifeArgument) error) func(*player) {
 			before := footprintOf(arg.Path)
 			remove := func() {}
 			if arg.Role == ipc.RoleServer {
-				if remove, err = staleSockets(arg.Path); err != nil {
+				if remove, err = staleFiles(arg.Path); err != nil {
 					p.fail("%v", err)
 				}
 			}

@@ -137,19 +137,22 @@ func onlyLockFile(path string) error {
 	return nil
 }
 
-// staleSockets leaves what a server leaves that died while it started, and one
-// that died later: Listen then makes all the calls that it can make. remove takes
-// away what the life has not touched.
-func staleSockets(path string) (remove func(), err error) {
+// staleFiles leaves what a server leaves that died while it admitted a client: its
+// socket, and a token file that it had not shown yet. Listen then makes all the calls
+// that it can make. remove takes away what the life has not touched.
+func staleFiles(path string) (remove func(), err error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	_ = unix.Unlink(path)
+	err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	_ = unix.Close(fd)
+	if err = cmp.Or(err, os.WriteFile(path+".token.new", nil, 0o600)); err != nil {
+		return nil, err
+	}
 	left := map[string]uint64{} // inodes
-	for _, name := range []string{path, path + ".new"} {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return nil, err
-		}
-		_ = unix.Unlink(name)
-		err = unix.Bind(fd, &unix.SockaddrUnix{Name: name})
-		_ = unix.Close(fd)
+	for _, name := range []string{path, path + ".token.new"} {
 		var stat unix.Stat_t
 		if err = cmp.Or(err, unix.Lstat(name, &stat)); err != nil {
 			return nil, err
@@ -184,7 +187,7 @@ var _ = register("life", func(p *player) {
 	var arg lifeArgument
 	p.arg(&arg)
 	if arg.Role == ipc.RoleServer {
-		if _, err := staleSockets(arg.Path); err != nil {
+		if _, err := staleFiles(arg.Path); err != nil {
 			p.fail("%v", err)
 		}
 	}

@@ -124,7 +124,7 @@ func numberedName(e recorded) string { return placeName(e.At.String(), e.Value) 
 var listenAndClose = []step.ID{
 	step.LockFileOpened, step.ServerLocked, step.TokenLocked, step.StaleProbed, step.GenerationRecorded,
 	step.ServerSegmentMade, step.ClientSegmentMade, step.SocketBound, step.SocketListening, step.LockFileRechecked,
-	step.SocketRenamed, step.TokenReturned, step.PathUnlinked, step.ListenerClosed, step.GoodbyeSaid, step.ConnectionClosed,
+	step.TokenReturned, step.PathUnlinked, step.ListenerClosed, step.GoodbyeSaid, step.ConnectionClosed,
 	step.TokenAwaited, step.ClientKilled, step.SegmentUnmapped, step.ServerUnlocked,
 }
 

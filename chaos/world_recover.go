@@ -178,7 +178,7 @@ func (w *world) checkFiles(died bool) {
 	for _, entry := range entries {
 		switch name := filepath.Join(filepath.Dir(w.path), entry.Name()); {
 		case staysBehind(entry.Name(), w.path):
-		case died && (name == w.path || name == w.path+".new" || name == w.path+".token.new"):
+		case died && (name == w.path || name == w.path+".token.new"):
 		default:
 			w.broken("L8 NoLeak", "%s is left", entry.Name())
 		}

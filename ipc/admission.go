@@ -148,10 +148,10 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	if reason != reasonNone {
 		return nil, reason, holder
 	}
-	s.token = own
 	defer func() {
 		if a == nil {
-			letGo(token)
+			letGo(token) // nobody else ever had it
+			own.close()
 		} else {
 			_ = unix.Close(token) // the client has a copy by now, or on its way
 		}
@@ -163,12 +163,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		return nil, reasonFailed, 0
 	}
 	who := owner{pid: int(user.Pid), start: startTime(int(user.Pid))}
-	record, err := s.lock.read()
-	record.client = who
-	if err == nil {
-		err = s.lock.write(record)
-	}
-	if err != nil {
+	if err := s.recordClient(who); err != nil {
 		s.e.mu.Lock()
 		defer s.e.mu.Unlock()
 		return nil, s.cannotAdmit(err), 0
@@ -197,9 +192,20 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		return nil, reasonSilent, 0
 	}
 	s.e.hook(step.GrantSent, a.number)
+	s.token = own
 	s.granted, s.current, s.failing = a.number, a, false
 	s.e.pending, s.e.pendingPID = a.number, who.pid
 	return a, reasonNone, 0
+}
+
+// recordClient has the lock file name the client (C6).
+func (s *server) recordClient(who owner) error {
+	record, err := s.lock.read()
+	if err != nil {
+		return err
+	}
+	record.client = who
+	return s.lock.write(record)
 }
 
 // cannotAdmit tells why the server itself cannot admit anybody now: once, for the
@@ -251,6 +257,7 @@ func (s *server) takeToken(c *conn) (own *tokenFile, token int, reason uint32, h
 		case !taken:
 			if s.token != nil {
 				s.token.close()
+				s.token = nil
 			}
 			return own, token, reasonNone, 0
 		case former != nil && !showsEnd:

@@ -73,6 +73,9 @@ func TestAPathThatCannotNameASocketIsRefused(t *testing.T) {
 		{long, "use a shorter one"},
 		{filepath.Join(directory, "a\x00b"), "zero byte"},
 		{"@abstract", "./@abstract"},
+		{filepath.Join(directory, "a.lock"), "ends in .lock"},
+		{filepath.Join(directory, "a.token"), "ends in .token"},
+		{filepath.Join(directory, "a.token.new"), "ends in .token.new"},
 	} {
 		_, err := Listen(t.Context(), c.path, nil)
 		refuses(t, "Listen", filepath.Join(directory, "s"), before, err, nil, c.says)
@@ -177,8 +180,8 @@ func TestAClientFollowsASymlinkThroughTheDeathOfItsServer(t *testing.T) {
 	_ = server.Close()
 }
 
-func TestATemporaryNameOrALockFileThatIsNotOursIsUntouched(t *testing.T) {
-	for _, suffix := range []string{temporarySuffix, ".lock", newTokenSuffix} {
+func TestAFileBesideThePathThatIsNotOursIsUntouched(t *testing.T) {
+	for _, suffix := range []string{".lock", tokenSuffix, newTokenSuffix} {
 		t.Run(suffix, func(t *testing.T) {
 			path := testPath(t)
 			for name, make := range map[string]func(string) error{

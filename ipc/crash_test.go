@@ -236,7 +236,7 @@ func checkNextServer(t *testing.T, client *Endpoint, path string) {
 var listenSteps = []step.ID{
 	step.ListenBegun, step.LockFileOpened, step.ServerLocked, step.TokenLocked, step.StaleProbed,
 	step.GenerationRecorded, step.ServerSegmentMade, step.ClientSegmentMade, step.SocketBound,
-	step.SocketListening, step.LockFileRechecked, step.SocketRenamed, step.TokenReturned,
+	step.SocketListening, step.LockFileRechecked, step.TokenReturned,
 }
 
 func TestL1L3L8AServerThatDiesInListenLeavesNothingInTheWay(t *testing.T) {
@@ -263,7 +263,7 @@ func checkFiles(t *testing.T, path string) {
 	}
 	for _, entry := range entries {
 		switch filepath.Join(filepath.Dir(path), entry.Name()) {
-		case path, path + ".lock", path + temporarySuffix, path + tokenSuffix, path + newTokenSuffix:
+		case path, path + ".lock", path + tokenSuffix, path + newTokenSuffix:
 		default:
 			t.Errorf("L8 NoLeak: %s is left", entry.Name())
 		}

@@ -54,12 +54,9 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.lockToken(ctx); err != nil {
 		return err
 	}
-	// In the direction of the rename, so that a server which appears meanwhile,
-	// because somebody deleted the lock file, is seen in one place or the other.
-	for _, path := range []string{s.e.path + temporarySuffix, s.e.path} {
-		if err := probeStale(path); err != nil {
-			return err
-		}
+	stale, err := probeStale(s.e.path)
+	if err != nil {
+		return err
 	}
 	s.e.hook(step.StaleProbed, 0)
 	record, err := s.lock.read()
@@ -74,11 +71,11 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.makeMemory(); err != nil {
 		return err
 	}
-	if err := s.bind(); err != nil {
+	if err := s.bind(stale); err != nil {
 		return err
 	}
 	if err := s.retireToken(); err != nil {
-		_ = unix.Unlink(s.e.path)
+		_ = s.unlinkPath()
 		return err
 	}
 	s.e.hook(step.TokenReturned, 0)
@@ -215,38 +212,6 @@ func pause(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// probeStale makes sure that what is at the path is a socket that nobody listens
-// on, or nothing.
-func probeStale(path string) error {
-	var stat unix.Stat_t
-	err := unix.Lstat(path, &stat)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("ipc: look at %s: %w: the server needs to search its directory", path, err)
-	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		return fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
-	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return fmt.Errorf("ipc: make a socket: %w: try again when the system gives one", err)
-	}
-	defer unix.Close(fd)
-	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
-	switch {
-	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
-		return nil // nobody is behind it
-	case errors.Is(err, unix.EPROTOTYPE):
-		return fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
-	case err == nil, errors.Is(err, unix.EAGAIN):
-		// The lock file was deleted while a server lived (C5).
-		return &RunningError{Path: path, Err: ErrServerRunning}
-	}
-	return fmt.Errorf("ipc: see who is behind %s: %w: use another path", path, err)
-}
-
 // makeMemory makes both segments of this generation. Fresh memory is what keeps
 // an older generation's writers out (L4).
 func (s *server) makeMemory() error {
@@ -263,52 +228,6 @@ func (s *server) makeMemory() error {
 	}
 	e.hook(step.ClientSegmentMade, 0)
 	return e.join(own, peer)
-}
-
-// bind makes the socket appear at the path, listening from the first moment on:
-// it is bound under another name and renamed (C5).
-func (s *server) bind() (err error) {
-	temporary := s.e.path + temporarySuffix
-	if s.listener, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
-		return fmt.Errorf("ipc: make a socket: %w: try again when the system gives one", err)
-	}
-	if err := unix.Unlink(temporary); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("ipc: remove %s, left by a server that died: %w: remove it by hand", temporary, err)
-	}
-	if err := unix.Bind(s.listener, &unix.SockaddrUnix{Name: temporary}); err != nil {
-		return fmt.Errorf("ipc: bind %s: %w: the server needs to make files in its directory", temporary, err)
-	}
-	defer func() {
-		if err != nil {
-			_ = unix.Unlink(temporary)
-		}
-	}()
-	s.e.hook(step.SocketBound, 0)
-	mode := uint32(0o600)
-	if len(s.e.options.AllowUIDs) > 0 {
-		mode = 0o666 // the kernel's word on who connects decides
-	}
-	if err := unix.Chmod(temporary, mode); err != nil {
-		return fmt.Errorf("ipc: set the mode of %s: %w: nothing was started: use a path on another file system", temporary, err)
-	}
-	if err := unix.Listen(s.listener, unix.SOMAXCONN); err != nil {
-		return fmt.Errorf("ipc: listen on %s: %w: nothing was started: try again", temporary, err)
-	}
-	s.e.hook(step.SocketListening, 0)
-	if err := unix.Lstat(temporary, &s.socket); err != nil {
-		return fmt.Errorf("ipc: stat %s: %w: the server needs to search its directory", temporary, err)
-	}
-	if current, err := names(s.lock.path, &s.lock.stat); err != nil {
-		return err
-	} else if !current { // C5
-		return fmt.Errorf("ipc: %s was deleted or replaced while the server started: start again", s.lock.path)
-	}
-	s.e.hook(step.LockFileRechecked, 0)
-	if err := unix.Rename(temporary, s.e.path); err != nil {
-		return fmt.Errorf("ipc: rename %s to %s: %w: let the server replace what is there, or use another path", temporary, s.e.path, err)
-	}
-	s.e.hook(step.SocketRenamed, 0)
-	return nil
 }
 
 // abandon undoes a Listen that failed.

@@ -45,7 +45,7 @@ const recordFormat = "tandem lock file\ngeneration %020d\nserver %010d started %
 
 // openLockFile opens the lock file of a path and creates it if need be.
 func openLockFile(path string) (*lockFile, error) {
-	l := &lockFile{path: path + ".lock"}
+	l := &lockFile{path: path + lockSuffix}
 	var err error
 	if l.fd, l.stat, err = openOurs(l.path); err != nil {
 		return nil, err

@@ -7,11 +7,16 @@ import (
 	"strings"
 )
 
-// maxPathSize is the longest path that a socket address holds together with
-// temporarySuffix.
+// maxPathSize is the longest path that a socket address holds.
+const maxPathSize = 107
+
+// What stands beside a path P: the lock file; the token file of the latest
+// attachment, which appears by a rename, so that it is complete from the first
+// moment on.
 const (
-	temporarySuffix = ".new"
-	maxPathSize     = 107 - len(temporarySuffix)
+	lockSuffix     = ".lock"
+	tokenSuffix    = ".token"
+	newTokenSuffix = ".token.new"
 )
 
 // checkPath refuses a path that cannot name a socket.
@@ -27,8 +32,13 @@ func checkPath(path string) error {
 	case path[0] == '@':
 		return fmt.Errorf("ipc: the path begins with @, which would be an abstract address: write ./%s", path)
 	}
+	for _, suffix := range []string{lockSuffix, tokenSuffix, newTokenSuffix} {
+		if strings.HasSuffix(path, suffix) {
+			return fmt.Errorf("ipc: the path ends in %s, as the files beside another path do: use another name: %s", suffix, path)
+		}
+	}
 	return nil
 }
 
-// directoryOf is where the path and its lock file lie.
+// directoryOf is where the path and its files lie.
 func directoryOf(path string) string { return filepath.Dir(path) }

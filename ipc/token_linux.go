@@ -19,13 +19,6 @@ const (
 	grantorByte = 1 // the server that granted it lives
 )
 
-// The token file of the latest attachment is at the path with this suffix. It
-// appears there by a rename, so that it is complete from the first moment on.
-const (
-	tokenSuffix    = ".token"
-	newTokenSuffix = tokenSuffix + ".new"
-)
-
 // A tokenFile is the server's own open file description of a token file. It is
 // tested by this descriptor and never by path (C4).
 type tokenFile struct {
@@ -57,9 +50,16 @@ func (t *tokenFile) close() {
 // openTokenFile opens the token file of the latest attachment, of whichever server
 // it was, and makes one if there is none.
 func openTokenFile(path string) (*tokenFile, error) {
-	fd, _, err := openOurs(path + tokenSuffix)
+	if err := clearNewToken(path + newTokenSuffix); err != nil {
+		return nil, err
+	}
+	fd, stat, err := openOurs(path + tokenSuffix)
 	if err != nil {
 		return nil, err
+	}
+	if stat.Size != 0 {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("%w: %s is not a token file", ErrForeign, path+tokenSuffix)
 	}
 	return &tokenFile{fd: fd}, nil
 }
@@ -178,7 +178,7 @@ func (s *server) showTokenFile(t *tokenFile) error {
 	s.shown.moves.Add(1)
 	defer s.shown.moves.Add(1)
 	if err := retry(func() error { return unix.Rename(s.e.path+newTokenSuffix, path) }); err != nil {
-		return fmt.Errorf("ipc: rename %s to %s: %w: let the server make files in its directory", s.e.path+newTokenSuffix, path, err)
+		return fmt.Errorf("ipc: rename %s to %s: %w: let the server replace what is there, or use another path", s.e.path+newTokenSuffix, path, err)
 	}
 	s.shown.mu.Lock()
 	defer s.shown.mu.Unlock()

@@ -44,10 +44,9 @@ const (
 	GenerationRecorded // the lock file names this generation and this server
 	ServerSegmentMade  // the server's memory is made, mapped, formatted and sealed
 	ClientSegmentMade  // the client's memory likewise
-	SocketBound        // the socket is bound under its temporary name
+	SocketBound        // the socket is at the path, and refuses
 	SocketListening    // it listens
 	LockFileRechecked  // the lock file is still the one locked
-	SocketRenamed      // the socket is at the path
 	TokenReturned      // the first client may come
 
 	// Admission, at the server.
@@ -119,7 +118,6 @@ var names = [Count]string{
 	SocketBound:        "SocketBound",
 	SocketListening:    "SocketListening",
 	LockFileRechecked:  "LockFileRechecked",
-	SocketRenamed:      "SocketRenamed",
 	TokenReturned:      "TokenReturned",
 	ConnectionAccepted: "ConnectionAccepted",
 	HelloReceived:      "HelloReceived",

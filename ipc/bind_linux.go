@@ -1,0 +1,159 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
+)
+
+// probeStale makes sure that what is at the path is a socket that nobody listens
+// on, or nothing. It returns what it saw: a link count of 0 if there was nothing.
+func probeStale(path string) (stat unix.Stat_t, err error) {
+	err = retry(func() error { return unix.Lstat(path, &stat) })
+	if errors.Is(err, unix.ENOENT) {
+		return unix.Stat_t{}, nil
+	}
+	if err != nil {
+		return stat, fmt.Errorf("ipc: look at %s: %w: the server needs to search its directory", path, err)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return stat, fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
+	}
+	fd, err := newSocket(unix.SOCK_NONBLOCK)
+	if err != nil {
+		return stat, err
+	}
+	defer unix.Close(fd)
+	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
+		return stat, nil // nobody is behind it
+	case errors.Is(err, unix.EPROTOTYPE):
+		return stat, fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
+	case err == nil, errors.Is(err, unix.EAGAIN):
+		// The lock file was deleted while a server lived (C5).
+		return stat, &RunningError{Path: path, Err: ErrServerRunning}
+	}
+	return stat, fmt.Errorf("ipc: see who is behind %s: %w: use another path", path, err)
+}
+
+// newSocket makes a socket of the channel's kind.
+func newSocket(flags int) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags, 0)
+	if err == nil {
+		fd, err = aboveStdio(fd)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("ipc: make a socket: %w: try again when the system gives one", err)
+	}
+	return fd, nil
+}
+
+// bind makes the socket at the path. Who connects before it listens is refused by
+// the kernel, and tries again.
+func (s *server) bind(stale unix.Stat_t) (err error) {
+	path := s.e.path
+	if s.listener, err = newSocket(0); err != nil {
+		return err
+	}
+	if err := removeStale(path, stale); err != nil {
+		return err
+	}
+	mode := uint32(0o600)
+	if len(s.e.options.AllowUIDs) > 0 {
+		mode = 0o666 // the kernel's word on who connects decides
+	}
+	if err := bindSocket(s.listener, path, mode); err != nil {
+		return fmt.Errorf("ipc: bind %s: %w: the server needs to make files in its directory", path, err)
+	}
+	lost := false
+	defer func() {
+		if err != nil && !lost {
+			_ = s.unlinkPath()
+		}
+	}()
+	if err := retry(func() error { return unix.Lstat(path, &s.socket) }); err != nil {
+		return fmt.Errorf("ipc: stat %s: %w: the server needs to search its directory", path, err)
+	}
+	s.e.hook(step.SocketBound, 0)
+	if err := setSocketMode(path, mode); err != nil {
+		return err
+	}
+	if err := unix.Listen(s.listener, unix.SOMAXCONN); err != nil {
+		return fmt.Errorf("ipc: listen on %s: %w: nothing was started: try again", path, err)
+	}
+	s.e.hook(step.SocketListening, 0)
+	if current, err := names(s.lock.path, &s.lock.stat); err != nil {
+		return err
+	} else if !current { // C5. The path may be another server's by now.
+		lost = true
+		return fmt.Errorf("ipc: %s was deleted or replaced while the server started: start again", s.lock.path)
+	}
+	s.e.hook(step.LockFileRechecked, 0)
+	return nil
+}
+
+// removeStale removes the socket that probeStale saw, and nothing else.
+func removeStale(path string, stale unix.Stat_t) error {
+	if stale.Nlink == 0 {
+		return nil
+	}
+	if named, err := names(path, &stale); err != nil || !named {
+		return err // if something else is there now, bind fails
+	}
+	if err := retry(func() error { return unix.Unlink(path) }); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("ipc: remove %s, left by a server that died: %w: remove it by hand", path, err)
+	}
+	return nil
+}
+
+// bindSocket binds a socket, which has the mode from the first moment on. The umask
+// would take bits away, and a client that comes before they are set again would
+// be told that it may not. A umask belongs to a process; a thread can have its own,
+// and is ended after it. Where that is not allowed, setSocketMode comes a little late.
+func bindSocket(fd int, path string, mode uint32) error {
+	bound := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if unix.Unshare(unix.CLONE_FS) == nil {
+			unix.Umask(0)
+		}
+		err := unix.Fchmod(fd, mode) // of a socket without a name: what its name will have
+		if err == nil {
+			err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+		}
+		bound <- err
+	}()
+	return <-bound
+}
+
+// setSocketMode sees that what was bound at the path has its mode. It goes by a
+// descriptor of the socket and not by path: whoever can write the directory could
+// else have the mode of any file set.
+func setSocketMode(path string, mode uint32) error {
+	fd, err := open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("ipc: look at %s: %w: the server needs to search its directory", path, err)
+	}
+	defer unix.Close(fd)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return fmt.Errorf("ipc: stat %s: %w: nothing was started: use a path on another file system", path, err)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK || stat.Nlink != 1 || stat.Uid != uint32(unix.Geteuid()) {
+		return fmt.Errorf("%w: %s was replaced while the server started", ErrForeign, path)
+	}
+	if stat.Mode&0o777 == mode {
+		return nil
+	}
+	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode); err != nil {
+		return fmt.Errorf("ipc: set the mode of %s: %w: is /proc mounted? else use a path on another file system", path, err)
+	}
+	return nil
+}
