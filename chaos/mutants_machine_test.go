@@ -31,5 +31,17 @@ func init() {
 		{"the beat ends before Close does", "TestL6AServerThatCloses", []edit{{"heartbeat.go",
 			"		case <-e.resting:\n",
 			"		case <-e.closed:\n"}}},
+		{"a memory cgroup that is not asked", "TestAMemoryCgroup", []edit{{"cgroup_linux.go",
+			"		if known && need > left {\n",
+			"		if known && need > left && false {\n"}}},
+		{"only the innermost cgroup asked", "TestAMemoryCgroupWithout", []edit{{"cgroup_linux.go",
+			"			own = filepath.Dir(own)\n",
+			"			own = top\n"}}},
+		{"rings in core dumps", "TestTheRingsAreInNoCoreDump", []edit{{"segment_linux.go",
+			"	s := lay(mem, ringSize, -1)\n	s.keepOut()\n",
+			"	s := lay(mem, ringSize, -1)\n"}}},
+		{"private memory in core dumps", "TestTheRingsAreInNoCoreDump", []edit{{"segment_linux.go",
+			"		if !s.dumped {\n			s.keepOut()\n		}\n",
+			""}}},
 	}...)
 }

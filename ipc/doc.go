@@ -43,7 +43,8 @@
 //
 // The package starts two goroutines for an endpoint: one blocks in the kernel
 // for the end of the peer, one beats and watches the peer's heartbeat. A server
-// has one more, which accepts connections. A waiting call blocks one thread.
+// has one more, which accepts connections. A look at the path, every now and then,
+// has one for as long as it takes. A waiting call blocks one thread.
 //
 // # Limits
 //
@@ -51,6 +52,10 @@
 // file must not be deleted while a server or client lives. A client that hands
 // its descriptors to a third process keeps its token alive with them. See
 // docs/PROTOCOL.md for the protocol and docs/TESTING.md for the evidence.
+//
+// A death counts from the end of the process (L6). The kernel writes a core dump
+// before that: meanwhile the process is silent, and maybe called hung.
+// Options.DumpRings puts the rings into it; they are left out otherwise.
 //
 // On other systems than Linux on amd64 or arm64 the package compiles, and Listen
 // and Dial return an error that is [errors.ErrUnsupported].

@@ -216,6 +216,9 @@ func pause(ctx context.Context, wait time.Duration) error {
 // an older generation's writers out (L4).
 func (s *server) makeMemory() error {
 	e := s.e
+	if err := (machine{}).fits(segmentSize(uint64(e.options.toClientSize())) + segmentSize(uint64(e.options.toServerSize()))); err != nil {
+		return err
+	}
 	own, err := newSegment(RoleServer, e.generation, uint64(e.options.toClientSize()), e.options.start.server)
 	if err != nil {
 		return err

@@ -142,6 +142,9 @@ func (s *server) renew() error {
 	if n := len(e.ends); n > 0 {
 		at.writePos = e.ends[n-1].pos
 	}
+	if err := (machine{}).fits(segmentSize(e.peer.ring.size)); err != nil {
+		return err
+	}
 	fresh, err := newSegment(RoleClient, e.generation, e.peer.ring.size, at)
 	if err != nil {
 		return err
