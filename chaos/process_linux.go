@@ -134,10 +134,19 @@ func start(part string, argument any) (*process, error) {
 	}
 	defer c.leash.Close()
 	p.cmd, p.stdin = c.cmd, c.stdin
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, PidFD: &p.pidfd}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := startOnLastingThread(p.cmd); err != nil {
 		_ = c.held.Close()
 		return nil, err
+	}
+	// Not by SysProcAttr.PidFD, which an emulator (qemu-user) refuses. The number is
+	// nobody else's until listen has waited for the process.
+	if p.pidfd, err = unix.PidfdOpen(p.cmd.Process.Pid, 0); err != nil {
+		p.pidfd = -1
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		_ = c.held.Close()
+		return nil, fmt.Errorf("open a pidfd of %s: %w", part, err)
 	}
 	go p.listen(c.stdout, c.held)
 	p.tell("%s", c.argument)
