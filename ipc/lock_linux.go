@@ -232,9 +232,11 @@ func letGo(fd int) {
 }
 
 // startTime returns when a process started, from field 22 of /proc/PID/stat; 0
-// if there is no such process here.
+// if there is no such process here. Its first thread's file says the same, and
+// to everybody: an emulator (qemu-user) makes up what a process finds in its own
+// /proc/PID/stat, so that the others would not know it by what it has recorded.
 func startTime(pid int) uint64 {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/stat", pid))
 	if err != nil {
 		return 0
 	}

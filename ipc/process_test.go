@@ -248,6 +248,7 @@ func (p *process) expect(prefix string) string {
 		}
 		rest, found := strings.CutPrefix(line, prefix)
 		if !found {
+			p.skips(line)
 			p.t.Fatalf("%s said %q, want %q", p.name, line, prefix)
 		}
 		return strings.TrimSpace(rest)

@@ -32,6 +32,7 @@ type argument struct {
 // deny makes a system call of this process fail with errno, for all its threads
 // and for good; it is only for processes that play a part. Filters add up.
 func deny(call uintptr, errno unix.Errno, arguments ...argument) error {
+	skipEmulated("qemu-user passes on no seccomp filter, which would be about the calls of another machine")
 	arch := uint32(unix.AUDIT_ARCH_X86_64)
 	if runtime.GOARCH == "arm64" {
 		arch = unix.AUDIT_ARCH_AARCH64
