@@ -30,7 +30,14 @@ func Enumerate(ctx context.Context, o EnumerateOptions) (*Report, error) {
 		e.until = time.Now().Add(o.Budget)
 	}
 	var players sync.WaitGroup
-	broken := make(chan error, runtime.NumCPU())
+	broken := make(chan error, runtime.NumCPU()+1)
+	players.Add(1)
+	go func() {
+		defer players.Done()
+		if err := e.hostileCases(ctx, e.hostileUntil()); err != nil {
+			broken <- err
+		}
+	}()
 	for range runtime.NumCPU() {
 		players.Add(1)
 		go func() {
@@ -350,6 +357,9 @@ func PlayAgain(ctx context.Context, at string) (*Report, error) {
 		return SystemCallKills(ctx, InstructionOptions{Only: text}), nil
 	case errnoLayer:
 		return FailedSystemCalls(ctx, ErrnoOptions{Only: text}), nil
+	}
+	if rest, found := strings.CutPrefix(text, "hostile:"); found {
+		return playHostileAgain(ctx, rest)
 	}
 	b := strokes[0]
 	for _, other := range strokes {
