@@ -199,6 +199,15 @@ var mutants = []mutant{
 	{"releases in replaced memory forgotten", "TestM3ReleasesIn", []edit{{"seen.go",
 		"	s.word.Store(pos | word&frozenBit)\n",
 		"	if word&frozenBit == 0 {\n		s.word.Store(pos)\n	}\n"}}},
+	{"an end judged by what is shown", "TestT1AnyRow|TestT1ACommitTakenBack", []edit{
+		{"ends.go", "checkWritePos(writePos, e.newestWritePos(), ", "checkWritePos(writePos, seen, "},
+		{"ends.go", "checkWritePos(mark.pos, newest, ", "checkWritePos(newest, newest, "}}},
+	{"own words believed", "TestT1Own", []edit{{"stats.go",
+		"	writePos := e.out.writePos.load()\n",
+		"	writePos := e.own.control.writePos.Load()\n"}}},
+	{"a guess counted", "TestT1AnyRow|TestT1NoCount", []edit{{"stats.go",
+		"	if !frozen && readPos-released <= writePos-released {\n",
+		"	if !frozen && writePos-readPos <= e.own.ring.size {\n"}}},
 	{"the waiting word of the former", "TestM7AWaiterIn", []edit{
 		{"producer.go", "{ return p.e.renewals.Load() != p.renewal }", "{ return false }"},
 		{"consumer.go", "{ return c.e.renewals.Load() != c.views.renewal }", "{ return false }"}}},

@@ -12,7 +12,7 @@ type account struct {
 //
 // Preconditions: e.mu is held, and the memory is mapped.
 func (e *Endpoint) account() (account, error) {
-	a := account{writePos: e.own.control.writePos.Load()}
+	a := account{writePos: e.out.writePos.settled()}
 	seen, _ := e.out.readPos.get() // also frozen: then fresh memory began there
 	if e.corrupt != nil {
 		a.readPos, a.deliveredPos = seen, a.writePos // nothing is known: all may have been seen
@@ -21,7 +21,7 @@ func (e *Endpoint) account() (account, error) {
 	peer := e.peer.control
 	a.readPos = peer.readPos.Load()           // pairs: message-released
 	a.deliveredPos = peer.deliveredPos.Load() // pairs: message-delivered
-	a.writePos = e.own.control.writePos.Load()
+	a.writePos = e.out.writePos.settled()
 	if err := e.out.checkReadPos(a.readPos, seen, a.writePos); err != nil {
 		if e.out.readPos.passed(seen) {
 			return e.account() // a sender went on meanwhile, and wrote over what was looked at

@@ -186,18 +186,19 @@ func (e *Endpoint) join(own, peer *segment) error {
 	}
 	peer.refs.Add(2) // heartbeat, producer, consumer
 	e.out.ring, e.out.own, e.out.peer = own.ring, own.control, peer
-	e.out.writePos = ownAt.writePos
-	e.out.filled = e.out.writePos
+	e.out.writePos.set(ownAt.writePos)
+	e.out.filled = ownAt.writePos
 	e.out.readPos.set(peerAt.readPos)
 	e.in.ring, e.in.own, e.in.peer = peer.ring, own.control, peer
 	e.in.cursor = ownAt.readPos
 	e.in.deliveredPos = ownAt.deliveredPos
 	e.in.writePos.set(e.in.cursor)
-	e.in.views.readPos, e.in.views.peer = e.in.cursor, peer
-	e.firstWritePos, e.firstReadPos = e.out.writePos, e.in.cursor
+	e.in.views.readPos.set(e.in.cursor)
+	e.in.views.peer = peer
+	e.firstWritePos, e.firstReadPos = ownAt.writePos, ownAt.readPos
 	e.deliveredSeen = peerAt.readPos // the least that it can be
 	if e.role == RoleServer {
-		e.out.starts.init(own.ring.size, e.out.writePos) // the ring is empty
+		e.out.starts.init(own.ring.size, ownAt.writePos) // the ring is empty
 	}
 	return nil
 }

@@ -77,10 +77,28 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 	return notice{err: mark.err, peer: mark.peer, renewal: mark.renewal, again: true}
 }
 
-// markEnd records the end of an attachment for Receive.
+// newestWritePos is the last of the peer's writePos that was believed: that of the
+// last recorded end, or, if no end waits to be told, the one that Receive acts upon.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) newestWritePos() uint64 {
+	if n := len(e.ends); n > 0 {
+		return e.ends[n-1].pos
+	}
+	pos, _ := e.in.writePos.get()
+	return pos
+}
+
+// markEnd records the end of an attachment for Receive. The ends are in order, and
+// none lies outside of the ring: whoever finds a position has checked that, and an
+// end for which it does not hold is recorded as a corrupt one, behind the last.
 //
 // Preconditions: e.mu is held.
 func (e *Endpoint) markEnd(mark endMark) {
+	newest := e.newestWritePos()
+	if err := e.in.ring.checkWritePos(mark.pos, newest, e.in.views.readPos.load()); err != nil {
+		mark.pos, mark.err = newest, err
+	}
 	if n := len(e.ends); n > 0 && e.ends[n-1].pos == mark.pos {
 		// Nobody has received anything since the last end: one mark tells both.
 		last := &e.ends[n-1]
@@ -221,6 +239,7 @@ func (e *Endpoint) emitCounted(end Event, counts account) {
 }
 
 // finalWritePos reads and checks what a peer that has ended had committed (W6).
+// It is judged by the last one that was believed, which may still wait to be told.
 // From then on Receive takes nothing behind it until it has told the end: a
 // position that the peer showed before and took back, or shows later, because it
 // lives and has only ended the connection, is not acted upon any more.
@@ -230,7 +249,7 @@ func (e *Endpoint) finalWritePos() (uint64, error) {
 	for {
 		seen, frozen := e.in.writePos.get()
 		writePos := e.peer.control.writePos.Load() // pairs: message-committed
-		err := e.peer.ring.checkWritePos(writePos, seen, e.own.control.readPos.Load())
+		err := e.peer.ring.checkWritePos(writePos, e.newestWritePos(), e.in.views.readPos.load())
 		if err != nil || frozen || e.in.writePos.stop(seen, writePos) {
 			return writePos, err
 		}

@@ -53,3 +53,32 @@ func TestM5M7EachOfSeveralEndsIsTold(t *testing.T) {
 		t.Fatalf("behind everything: %v, want ErrEmpty", err)
 	}
 }
+
+// What a client commits is judged by the last end that was recorded, and not by the
+// one that Receive has been shown: three clients come while the server does not
+// receive, and the third takes back what the second had committed.
+func TestT1ACommitTakenBackBehindAnUntoldEndIsCorrupt(t *testing.T) {
+	for _, back := range []uint64{8, 16, 24} {
+		server := listenHere(t, testPath(t), hostileOptions())
+		for i := range 3 {
+			client := rawAttach(t, server.Path())
+			nextEvent(t, server, EventAttached)
+			pos := client.own.control.writePos.Load()
+			if i < 2 {
+				client.own.control.writePos.Store(client.record(pos, 1, 16))
+			} else {
+				client.record(pos, 1, 1<<32-16) // where a limit behind the cursor lets Receive begin
+				client.own.control.writePos.Store(pos - back)
+			}
+			client.leave()
+			nextEvent(t, server, EventDied)
+		}
+		for _, wants := range []string{"", "I1"} {
+			checkEndOfHostile(t, receiveUntilEnd(t, server), wants)
+		}
+		if s := server.Stats(); s.Received != 2 || s.ReceivedBytes != 48 {
+			t.Errorf("%d messages, %d bytes received, want the 2 that were sent, 48 bytes", s.Received, s.ReceivedBytes)
+		}
+		checkSuccessor(t, server, 0, 10)
+	}
+}

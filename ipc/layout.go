@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"os"
+	"runtime"
 	"structs"
 	"sync"
 	"sync/atomic"
@@ -143,8 +144,21 @@ func storeFenced(word *atomic.Uint64, value uint64) { word.Swap(value) }
 // putPosition stores a position that needs no fence behind it: the stores of this
 // process become visible in program order up to the next atomic one, and a death
 // undoes none of them.
+//
+//go:norace
 func putPosition(word *atomic.Uint64, value uint64) {
 	*(*uint64)(unsafe.Pointer(word)) = value
+}
+
+// putOwn stores a word of this process's own memory, which others read: what was
+// stored before is seen by who sees it. On amd64 every store does that; the language
+// has none that is as cheap.
+func putOwn(word *atomic.Uint64, value uint64) {
+	if runtime.GOARCH == "amd64" {
+		putPosition(word, value)
+		return
+	}
+	word.Store(value)
 }
 
 // lowHalf returns the low 32 bits of a position, which is what a futex compares.

@@ -19,7 +19,7 @@ type producer struct {
 	own  *control // writePos, spaceWaitFor
 	peer *segment // readPos, dataWaitFor
 
-	writePos uint64 // what the own word holds
+	writePos ownPos
 	filled   uint64 // end of the records filled behind writePos (a batch)
 	records  int    // how many of those
 	need     uint64 // bytes that the waiting call wants
@@ -100,7 +100,7 @@ func (p *producer) fits(need uint64) (bool, error) {
 	seen, err := p.lookAtReadPos()
 	if err != nil {
 		return false, p.e.expel(false, func() error { // not for what a former client left
-			return p.checkReadPos(p.e.peer.control.readPos.Load(), seen, p.writePos) // pairs: message-released
+			return p.checkReadPos(p.e.peer.control.readPos.Load(), seen, p.writePos.load()) // pairs: message-released
 		})
 	}
 	return p.fitsNow(need), nil
@@ -117,7 +117,7 @@ func (p *producer) lookAtReadPos() (seen uint64, err error) {
 		return seen, nil
 	}
 	readPos := p.peer.control.readPos.Load() // pairs: message-released
-	if err := p.checkReadPos(readPos, seen, p.writePos); err != nil {
+	if err := p.checkReadPos(readPos, seen, p.writePos.load()); err != nil {
 		return seen, err
 	}
 	p.readPos.set(readPos)
@@ -221,12 +221,13 @@ func (p *producer) seal(kind uint32, size int) {
 
 // publish commits what was filled, in one store.
 func (p *producer) publish() {
-	old := p.writePos
+	old := p.writePos.load()
 	if p.filled == old {
 		return
 	}
-	p.writePos = p.filled
+	p.writePos.begin(p.filled)
 	storeFenced(&p.own.writePos, p.filled) // pairs: message-committed
+	p.writePos.set(p.filled)
 	p.e.hook(step.Published, p.filled)
 	p.e.bell.notify(&p.own.writePos, old, p.filled, p.peer.control.dataWaitFor.Load()) // pairs: waiting
 	if p.renewed() {

@@ -417,7 +417,8 @@ func TestViewsAreReleasedInAnyOrderAndSpaceInOrder(t *testing.T) {
 		c := &e.in
 		c.own, c.peer = heapSegment(4096).control, heapSegment(4096)
 		c.own.readPos.Store(start)
-		c.views.readPos, c.views.peer = start, c.peer
+		c.views.readPos.set(start)
+		c.views.peer = c.peer
 		type held struct{ seq, end uint64 }
 		var all []held
 		released := map[uint64]bool{}

@@ -338,7 +338,7 @@ func TestW2APositionThatMovesBeforeTheSleepIsNotSleptThrough(t *testing.T) {
 				// As a committer that has looked at the waiting word too early.
 				client.own.control.dataWaitFor.Load()
 				client.out.fill(1, pattern(1))
-				client.out.writePos = client.out.filled
+				client.out.writePos.set(client.out.filled)
 				client.own.control.writePos.Store(client.out.filled)
 			})
 		}

@@ -1,6 +1,36 @@
 package ipc
 
-import "sync/atomic"
+import (
+	"runtime"
+	"sync/atomic"
+)
+
+// An ownPos is a position of this process as it knows it itself. The shared word is
+// written and never read back: the server made the client's memory, and a former
+// client may have kept its mapping of it (T1). The holder of the end's gate moves it,
+// with a store that costs next to nothing; anybody reads it.
+type ownPos struct{ word atomic.Uint64 }
+
+// underWayBit says that the shared word is just being stored: nobody but the mover
+// knows then whether the peer has seen it.
+const underWayBit = 1
+
+func (o *ownPos) load() uint64   { return o.word.Load() &^ underWayBit }
+func (o *ownPos) set(pos uint64) { putOwn(&o.word, pos) }
+
+// begin says that the shared word is about to be stored; set ends it.
+func (o *ownPos) begin(pos uint64) { putOwn(&o.word, pos|underWayBit) }
+
+// settled is what the shared word holds. The mover neither waits nor calls anything
+// between begin and set.
+func (o *ownPos) settled() uint64 {
+	for {
+		if pos := o.word.Load(); pos&underWayBit == 0 {
+			return pos
+		}
+		runtime.Gosched()
+	}
+}
 
 // A seenPos is the last position of the peer that was checked and acted upon.
 // The holder of the end's gate advances it; anybody may freeze it, when the

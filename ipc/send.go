@@ -68,7 +68,9 @@ func (p *producer) sendNow(kind uint32, data []byte) bool {
 	if hook != nil {
 		hook(step.Sealed, next)
 	}
+	p.writePos.begin(next)
 	storeFenced(&p.own.writePos, next) // pairs: message-committed
+	p.writePos.set(next)
 	if hook != nil {
 		hook(step.Published, next)
 	}
@@ -80,7 +82,7 @@ func (p *producer) sendNow(kind uint32, data []byte) bool {
 		hook(step.Notified, next)
 	}
 	p.starts.mark(pos, next)
-	p.filled, p.writePos = next, next
+	p.filled = next
 	p.sent.count(1)
 	p.warm(seen)
 	p.gate.unlock()

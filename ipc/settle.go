@@ -136,11 +136,10 @@ func (s *server) renew() error {
 	if replaced >= maxReplaced {
 		return errNotReceived
 	}
-	at := positions{deliveredPos: e.own.control.writePos.Load()}
+	at := positions{deliveredPos: e.out.writePos.settled(), writePos: e.newestWritePos()}
 	at.readPos, _ = e.out.readPos.get()
-	at.writePos, _ = e.in.writePos.get()
-	if n := len(e.ends); n > 0 {
-		at.writePos = e.ends[n-1].pos
+	if err := e.own.ring.checkDeliveredPos(at.deliveredPos, at.readPos, at.deliveredPos); err != nil {
+		return err
 	}
 	if err := (machine{}).fits(segmentSize(e.peer.ring.size)); err != nil {
 		return err

@@ -60,12 +60,14 @@ func (e *Endpoint) Stats() Stats {
 	if e.closing.Load() {
 		return s // the positions are gone with the memory
 	}
-	s.SentBytes = e.own.control.writePos.Load() - e.firstWritePos
-	s.ReceivedBytes = e.own.control.readPos.Load() - e.firstReadPos
-	pos, _ := e.out.readPos.get()
-	if readPos := e.peer.control.readPos.Load(); e.own.control.writePos.Load()-readPos <= e.own.ring.size {
-		pos = readPos
+	s.ReceivedBytes = e.in.views.readPos.load() - e.firstReadPos
+	released, frozen := e.out.readPos.get()
+	readPos := e.peer.control.readPos.Load() // a guess that nobody acts upon
+	writePos := e.out.writePos.load()
+	if !frozen && readPos-released <= writePos-released {
+		released = readPos
 	}
-	s.UnreleasedBytes = e.own.control.writePos.Load() - pos
+	s.SentBytes = writePos - e.firstWritePos
+	s.UnreleasedBytes = min(writePos-released, e.own.ring.size)
 	return s
 }

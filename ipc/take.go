@@ -136,7 +136,8 @@ func (c *consumer) receiveInto(ctx context.Context, buf []byte) (Message, error)
 		hook(step.Delivered, r.next)
 	}
 	m.Data = buf[:copy(buf, c.ring.payload(pos, r.size))]
-	c.cursor, c.views.readPos = r.next, r.next
+	c.cursor = r.next
+	c.views.readPos.set(r.next)
 	storeFenced(&c.own.readPos, r.next) // pairs: message-released
 	if hook != nil {
 		hook(step.Released, r.next)

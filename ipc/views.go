@@ -12,7 +12,7 @@ type views struct {
 	queue   []view // a circle; its length is a power of two
 	first   uint64 // sequence number of the oldest
 	next    uint64 // sequence number of the next
-	readPos uint64 // what the own word holds
+	readPos ownPos
 	peer    *segment
 	renewal uint32 // the number of peer
 	retired []retiredSegment
@@ -35,7 +35,7 @@ type retiredSegment struct {
 // view is held, and else not ahead of it.
 func (v *views) readPosOf(c *consumer) uint64 {
 	if c.held.Load() == 0 {
-		return v.readPos
+		return v.readPos.load()
 	}
 	return v.lockedReadPos()
 }
@@ -43,13 +43,13 @@ func (v *views) readPosOf(c *consumer) uint64 {
 func (v *views) lockedReadPos() uint64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.readPos
+	return v.readPos.load()
 }
 
 // advance releases the record that ends at end, when no view is held.
 func (v *views) advance(c *consumer, end uint64) {
-	old := v.readPos
-	v.readPos = end
+	old := v.readPos.load()
+	v.readPos.set(end)
 	c.store(old, end)
 }
 
@@ -135,7 +135,7 @@ func (v *views) mark(seq uint64) error {
 // sweep moves readPos behind the oldest views that are released.
 func (c *consumer) sweep() error {
 	v := &c.views
-	first, end := v.first, v.readPos
+	first, end := v.first, v.readPos.load()
 	for v.first != v.next && v.queue[v.first&uint64(len(v.queue)-1)].released {
 		end = v.queue[v.first&uint64(len(v.queue)-1)].end
 		v.first++
@@ -148,8 +148,8 @@ func (c *consumer) sweep() error {
 	if v.first == first {
 		return nil
 	}
-	old := v.readPos
-	v.readPos = end
+	old := v.readPos.load()
+	v.readPos.set(end)
 	c.store(old, end)
 	v.drop()
 	c.held.Add(int64(first) - int64(v.first)) // last: the gate's holder may move readPos now

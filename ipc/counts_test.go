@@ -1,0 +1,30 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import "testing"
+
+// No count is more than what can be, whatever a client says of its positions, while
+// nobody has judged them: they are not yet acted upon.
+func TestT1NoCountIsMoreThanWhatCanBe(t *testing.T) {
+	server := listenHere(t, testPath(t), hostileOptions())
+	sendAll(t, server, 1, 2)
+	client := rawAttach(t, server.Path())
+	nextEvent(t, server, EventAttached)
+	sent := server.Stats().SentBytes
+	for _, pos := range []uint64{1, 8, sent + 8, 1 << 40, 1 << 63, ^uint64(0), ^uint64(7), sent - client.peer.ring.size} {
+		client.own.control.readPos.Store(pos)
+		client.own.control.deliveredPos.Store(pos)
+		client.own.control.writePos.Store(pos)
+		if s := server.Stats(); s.UnreleasedBytes > sent || s.ReceivedBytes != 0 || s.HeldViews != 0 || s.SentBytes != sent {
+			t.Errorf("with positions of %#x: counts %+v, and %d bytes were sent", pos, s, sent)
+		}
+		if p := server.Peer(); p.Attachment != 1 || p.State != PeerAttached {
+			t.Errorf("with positions of %#x: peer %+v", pos, p)
+		}
+	}
+	client.leave()
+	if event := nextEvent(t, server, EventDied); event.Unreleased != 2 || event.Redeliverable != 2 || event.Attachment != 1 {
+		t.Errorf("event %+v, want the 2 that were sent, unreleased and perhaps seen", event)
+	}
+}
