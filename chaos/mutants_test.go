@@ -104,8 +104,12 @@ func (s *soundness) passes(t *testing.T, h hunter, m mutant) bool {
 	defer s.mu.Unlock()
 	key := h.name + h.pattern(m)
 	if _, known := s.known[key]; !known {
-		output, failed, _ := s.asItIs.hunt(t, h, m, false)
-		s.known[key] = !failed && strings.Contains(output, "--- PASS")
+		var output string
+		for patience := 1.0; patience < 100 && !s.known[key]; patience *= 5 { // a machine can stand still
+			var failed bool
+			output, failed, _ = s.asItIs.hunt(t, h, m, false, patience*pace())
+			s.known[key] = !failed && strings.Contains(output, "--- PASS")
+		}
 		if !s.known[key] {
 			t.Errorf("%s (-run %s) does not pass on the code as it is:\n%s", h.name, h.pattern(m), output)
 		}
@@ -121,7 +125,7 @@ func huntAll(t *testing.T, m mutant, sound *soundness) row {
 		if !h.asked(m, r.KilledBy != "") || !sound.passes(t, h, m) {
 			continue
 		}
-		_, failed, seconds := mutated.hunt(t, h, m, mustFind[h.name] == m.name)
+		_, failed, seconds := mutated.hunt(t, h, m, mustFind[h.name] == m.name, pace())
 		r.Layers[h.name] = catch{map[bool]string{true: "killed", false: "survived"}[failed], seconds}
 		if failed && (r.KilledBy == "" || seconds < r.Seconds) {
 			r.KilledBy, r.Seconds = h.name, seconds
@@ -332,8 +336,8 @@ func (b binaries) binary(t *testing.T, name string) string {
 
 // hunt runs one hunter, in its short form and with short watchdogs: mutants hang.
 // What must be found gets more time. What rapid finds leaves no file in the tree: it
-// is not of the code as it is.
-func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool) (output string, failed bool, seconds float64) {
+// is not of the code as it is. The watchdogs stretch by the given factor.
+func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch float64) (output string, failed bool, seconds float64) {
 	t.Helper()
 	name, form := "chaos", []string{"-test.short"}
 	switch {
@@ -348,12 +352,13 @@ func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool) (output stri
 		t.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(temporary) }()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	stretched := func(limit time.Duration) time.Duration { return time.Duration(float64(limit) * stretch) }
+	ctx, cancel := context.WithTimeout(t.Context(), stretched(3*time.Minute))
 	defer cancel()
 	command := exec.CommandContext(ctx, binary, append(form, "-test.v", "-test.failfast",
-		"-rapid.nofailfile", "-test.timeout=90s", "-test.run="+h.pattern(m))...)
+		"-rapid.nofailfile", "-test.timeout="+stretched(90*time.Second).String(), "-test.run="+h.pattern(m))...)
 	command.Dir = filepath.Join("..", name)
-	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=10s", "TMPDIR="+temporary)
+	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG="+stretched(10*time.Second).String(), "TMPDIR="+temporary)
 	begun := time.Now()
 	text, err := command.CombinedOutput()
 	return string(text), err != nil, time.Since(begun).Seconds()

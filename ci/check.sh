@@ -4,8 +4,9 @@
 #
 # Stages run one after the other, because the tests with real processes want
 # the machine to themselves. A stage that cannot run is a failure: what was not
-# checked does not pass. On a bare Debian machine, as root, missing tools are
-# installed; anywhere else they are named.
+# checked does not pass. What a machine cannot have at all (an emulator of another
+# machine, a data base of vulnerabilities) is told at the end, as NOT RUN. On a bare
+# Debian machine, as root, missing tools are installed; anywhere else they are named.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,14 +17,25 @@ export CI=true # to some tests: fail where you would skip
 # checkout that belongs to another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
-stages=(tools modules format vet systems arm64 staticcheck laws test race demo chaos mutants tla)
+stages=(tools modules format vet systems staticcheck gosec vulnerabilities laws test race demo chaos arm64 mutants tla)
 
-# staticcheck runs at a version and not as a tool of go.mod, where it would
-# enter the module graph of everybody who imports ipc.
+# Analysers run at a version and not as tools of go.mod, where they would enter
+# the module graph of everybody who imports ipc.
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+gosec=github.com/securego/gosec/v2/cmd/gosec@v2.30.0
+govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-# A hung test says so, with its goroutines, before the CI service gives up.
-test_timeout=30m
+# A hung test says so, with its goroutines. That takes long, because a machine may
+# be busy: every wait in a test has a watchdog of its own, and this is only for
+# what the watchdogs do not see.
+test_timeout=3h
+
+# not_run says what was not looked at, and why; the last line repeats it.
+not_run_at_all=()
+not_run() {
+	not_run_at_all+=("$*")
+	printf '\n!! NOT RUN: %s\n\n' "$*" >&2
+}
 
 # need COMMAND PACKAGE... sees to it that COMMAND exists.
 need() {
@@ -92,14 +104,49 @@ stage_systems() {
 	done
 }
 
-stage_arm64() {
-	GOOS=linux GOARCH=arm64 go build ./...
-	GOOS=linux GOARCH=arm64 go vet ./...
-}
-
 # It wants a newer Go than the module does.
 stage_staticcheck() {
 	GOTOOLCHAIN=auto go run "$staticcheck" ./...
+}
+
+# Each finding is corrected, or answered in ci/gosec.json with its reason.
+stage_gosec() {
+	GOTOOLCHAIN=auto go run "$gosec" -quiet -fmt=text -color=false -conf ci/gosec.json ./...
+}
+
+# The data base that govulncheck asks is a web service, which not every machine can
+# reach. The reports that it is made from are a Go module, so it is made here. What
+# it says of the standard library is about the Go that runs here, and is told;
+# users build with theirs. What it says of a module that go.mod names is a failure.
+stage_vulnerabilities() {
+	local work reports out status=0
+	work=$(mktemp -d)
+	out=$work/out
+	if ! reports=$(cd "$work" && go mod download -json golang.org/x/vulndb@latest); then
+		rm -rf "$work"
+		not_run "govulncheck: the module golang.org/x/vulndb cannot be had"
+		return
+	fi
+	local version directory
+	version=$(sed -n 's/^\t"Version": "\(.*\)",$/\1/p' <<<"$reports")
+	directory=$(sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' <<<"$reports")
+	if ! GOTOOLCHAIN=auto go run "golang.org/x/vulndb/cmd/indexdb@$version" -vulns "$directory/data/osv" -out "$work/db"; then
+		rm -rf "$work"
+		not_run "govulncheck: no data base could be made of golang.org/x/vulndb@$version"
+		return
+	fi
+	echo "golang.org/x/vulndb@$version: $(find "$work/db/ID" -name '*.json' | wc -l) reports"
+	GOTOOLCHAIN=auto go run "$govulncheck" -db "file://$work/db" ./... >"$out" 2>&1 || status=$?
+	if grep -q '^Your code is affected by ' "$out" && ! grep -q '^  Module: ' "$out" && grep -q '^  Standard library' "$out"; then
+		echo "only the standard library of $(go env GOVERSION) is concerned; a newer Go has it corrected:"
+		grep -A1 '^Vulnerability ' "$out"
+		status=0
+	elif [ "$status" != 0 ] || ! grep -q 'No vulnerabilities found' "$out"; then
+		cat "$out" >&2
+		status=1
+	fi
+	rm -rf "$work"
+	return "$status"
 }
 
 stage_laws() {
@@ -152,10 +199,77 @@ stage_chaos() {
 	return "$status"
 }
 
+# emulate sees to it that a program for arm64 runs here.
+emulated_by=
+emulate() {
+	local program=$1 misc=/proc/sys/fs/binfmt_misc interpreter
+	if "$program" -test.list '^$' >/dev/null 2>&1; then
+		return
+	fi
+	need qemu-aarch64-static qemu-user-static || return 1
+	interpreter=$(command -v qemu-aarch64-static)
+	[ -e "$misc/register" ] || mount -t binfmt_misc binfmt_misc "$misc" || return 1
+	# F opens the emulator now, so that child processes find it wherever they are.
+	if printf '%s' ':tandem-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:'"$interpreter:F" >"$misc/register"; then
+		emulated_by=$misc/tandem-aarch64
+	fi
+	"$program" -test.list '^$' >/dev/null
+}
+
+# On another machine the tests for arm64 run under qemu-user. It shows whether the
+# code, its system calls and its page size are right there, and not the order of
+# memory: see docs/TESTING.md.
+stage_arm64() {
+	GOOS=linux GOARCH=arm64 go build ./...
+	GOOS=linux GOARCH=arm64 go vet ./...
+	if [ "$(go env GOHOSTARCH)" = arm64 ]; then
+		echo "this is arm64: the other stages have run on it"
+		return
+	fi
+	local work status=0
+	work=$(mktemp -d)
+	GOOS=linux GOARCH=arm64 go test -c -o "$work/" ./ipc ./model ./chaos
+	if ! emulate "$work/ipc.test"; then
+		rm -rf "$work"
+		not_run "arm64: built, but no emulator can be had (qemu-user-static, and binfmt_misc as root)"
+		return
+	fi
+	export TANDEM_TEST_WATCHDOG=10m # an emulator is slow
+	under_emulation "$work" ipc '.' &&
+		under_emulation "$work" model '.' &&
+		under_emulation "$work" chaos '^(TestEnumerator|TestForked|TestCampaign|TestTraces)$' &&
+		QEMU_PAGESIZE=16384 under_emulation "$work" ipc "$of_pages" &&
+		QEMU_PAGESIZE=65536 under_emulation "$work" ipc "$of_pages" || status=$?
+	unset TANDEM_TEST_WATCHDOG
+	[ -z "$emulated_by" ] || echo -1 >"$emulated_by"
+	emulated_by=
+	rm -rf "$work"
+	return "$status"
+}
+
+# of_pages are tests for which it matters how large a page is.
+of_pages='Page|Layout|Protocol|Ring|Wrap|Options|L7|M8|W1'
+
+# under_emulation runs tests of a package, and tells how many ran, and why others
+# did not.
+under_emulation() {
+	local work=$1 package=$2 pattern=$3 log=$1/log status=0
+	echo "$package, pages of ${QEMU_PAGESIZE:-4096} bytes"
+	(cd "$package" && "$work/$package.test" -test.short -test.v -test.timeout "$test_timeout" -test.run "$pattern") >"$log" 2>&1 || status=$?
+	if [ "$status" != 0 ]; then
+		cat "$log" >&2
+		return "$status"
+	fi
+	printf '%5d tests passed\n' "$(grep -c '^--- PASS' "$log")"
+	grep -o 'emulated: .*' "$log" | sort | uniq -c || true
+	grep -q '^--- PASS' "$log"
+}
+
 # Each rule is left out of the code once, and other bugs are planted: somebody
-# must notice.
+# must notice. Each hunt has a watchdog, which stretches on a busy machine; all
+# together have none.
 stage_mutants() {
-	go test -count=1 -timeout "$test_timeout" ./chaos -run EachPlantedBug -mutants -v
+	go test -count=1 -timeout 0 ./chaos -run EachPlantedBug -mutants -v
 }
 
 stage_tla() {
@@ -180,8 +294,12 @@ passed=
 # killed comes here with the status of whatever it did last.
 finish() {
 	printf '\n%s' "$summary"
+	local what
+	for what in "${not_run_at_all[@]}"; do
+		printf '!! NOT RUN: %s\n' "$what"
+	done
 	if [ -n "$passed" ]; then
-		printf 'check: passed in %d s\n' "$SECONDS"
+		printf 'check: passed in %d s%s\n' "$SECONDS" "${not_run_at_all:+, but not all was run}"
 	else
 		printf 'check: FAILED in %s after %d s\n' "$stage" "$SECONDS"
 	fi

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -37,12 +38,12 @@ func (m *lifecycle) text(x LifecycleState) string {
 // record is a record of these names and values, in turns.
 func record(fields ...any) string {
 	var all []string
-	for i := 0; i < len(fields); i += 2 {
-		value := fields[i+1]
+	for pair := range slices.Chunk(fields, 2) {
+		value := pair[1]
 		if b, ok := value.(bool); ok {
 			value = strings.ToUpper(fmt.Sprint(b))
 		}
-		all = append(all, fmt.Sprintf("%v |-> %v", fields[i], value))
+		all = append(all, fmt.Sprintf("%v |-> %v", pair[0], value))
 	}
 	return "[" + strings.Join(all, ", ") + "]"
 }

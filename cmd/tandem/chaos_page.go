@@ -120,7 +120,7 @@ func (r *chaosRun) writePage(dir string) error {
 	if err := pageTemplate.Execute(&out, p); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, savedPage), out.Bytes(), 0o644)
+	return os.WriteFile(filepath.Join(dir, savedPage), out.Bytes(), 0o600)
 }
 
 // many is count for a reader.

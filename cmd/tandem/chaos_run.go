@@ -109,7 +109,7 @@ func (o chaosOptions) run(ctx context.Context, stderr io.Writer) (*chaosRun, err
 // prepareOut makes the directory of a run, or sees that there is nothing of
 // another in it.
 func prepareOut(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(dir)
@@ -157,7 +157,7 @@ func writeJSON(path string, value any) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
+	return os.WriteFile(path, append(text, '\n'), 0o600)
 }
 
 // tell prints the run, and returns the exit status that it deserves.
