@@ -85,13 +85,6 @@ var lies = []lie{
 		fd, err := memfd(0, segmentSize(ringSize)-int64(controlSize()), 0)
 		return sealed(fd, err, owner, ringSize, sealsOf(owner))
 	}},
-	{"sealed and not there", "in place", func(_ *testing.T, owner Role, ringSize uint64) (int, error) {
-		fd, err := memfd(0, 0, 0)
-		if err == nil {
-			err = unix.Ftruncate(fd, segmentSize(ringSize))
-		}
-		return sealed(fd, err, owner, ringSize, sealsOf(owner))
-	}},
 	{"sealed against its writer", "seals", func(_ *testing.T, owner Role, ringSize uint64) (int, error) {
 		fd, err := memfd(0, segmentSize(ringSize), 0)
 		return sealed(fd, err, owner, ringSize, segmentSeals|unix.F_SEAL_WRITE)
