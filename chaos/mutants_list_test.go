@@ -206,8 +206,8 @@ var mutants = []mutant{
 		"	writePos := e.out.writePos.load()\n",
 		"	writePos := e.own.control.writePos.Load()\n"}}},
 	{"a guess counted", "TestT1AnyRow|TestT1NoCount", []edit{{"stats.go",
-		"	if !frozen && readPos-released <= writePos-released {\n",
-		"	if !frozen && writePos-readPos <= e.own.ring.size {\n"}}},
+		"	if e.corrupt == nil && readPos-released <= writePos-released {\n",
+		"	if e.corrupt == nil && writePos-readPos <= e.own.ring.size {\n"}}},
 	{"the waiting word of the former", "TestM7AWaiterIn", []edit{
 		{"producer.go", "{ return p.e.renewals.Load() != p.renewal }", "{ return false }"},
 		{"consumer.go", "{ return c.e.renewals.Load() != c.views.renewal }", "{ return false }"}}},

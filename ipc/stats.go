@@ -61,10 +61,10 @@ func (e *Endpoint) Stats() Stats {
 		return s // the positions are gone with the memory
 	}
 	s.ReceivedBytes = e.in.views.readPos.load() - e.firstReadPos
-	released, frozen := e.out.readPos.get()
+	released, _ := e.out.readPos.get() // also frozen: then fresh memory began there
 	readPos := e.peer.control.readPos.Load() // a guess that nobody acts upon
 	writePos := e.out.writePos.load()
-	if !frozen && readPos-released <= writePos-released {
+	if e.corrupt == nil && readPos-released <= writePos-released {
 		released = readPos
 	}
 	s.SentBytes = writePos - e.firstWritePos
