@@ -22,9 +22,12 @@ func (s *server) accept() {
 		fd, _, err := unix.Accept4(s.listener, unix.SOCK_CLOEXEC)
 		if s.e.closing.Load() {
 			if err == nil {
-				s.turnAway(fd)
+				s.turnAway(&conn{fd: fd})
 			}
 			return
+		}
+		if err == nil {
+			fd, err = aboveStdio(fd)
 		}
 		if err != nil {
 			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
@@ -32,54 +35,119 @@ func (s *server) accept() {
 			}
 			continue
 		}
-		if !s.takeSlot() {
-			s.turnAway(fd)
+		c := &conn{fd: fd}
+		if !s.knows(c) {
+			continue
+		}
+		if !s.takeSlot(c) {
+			s.turnAway(c)
 			return
 		}
 		s.e.hook(step.ConnectionAccepted, uint64(fd))
-		c := &conn{fd: fd}
-		s.e.mu.Lock()
-		s.connections++
-		s.handshakes[c] = s.connections
-		s.e.mu.Unlock()
 		s.e.workers.Add(1)
 		go s.handshake(c)
 	}
 }
 
-// turnAway drops a connection to a server that closes, as if it had never been
-// accepted: whoever sees the end of one finds nobody to connect to again.
-func (s *server) turnAway(fd int) {
-	<-s.shut
-	_ = unix.Close(fd)
+// knows reports whether the connection may become a client's. It asks the kernel who
+// is there, before anything is read: who is excluded takes no slot, and leaves
+// nothing here that could block (T2).
+func (s *server) knows(c *conn) bool {
+	user, err := credentialsOf(c.fd)
+	switch {
+	case err != nil:
+		s.refuse(c, reasonFailed, 0)
+		return false
+	case !s.e.options.allows(user.Uid):
+		s.refuse(c, reasonUser, 0)
+		return false
+	}
+	if c.peer, err = remoteOf(c.fd); err != nil {
+		c.hangUp() // there is nobody to be told
+		return false
+	}
+	return true
 }
 
-// takeSlot waits for a slot for one more handshake, or until Close. Who comes
-// drives out who has said nothing for the longest, so that silent connections keep
-// nobody out, however many they are (C7).
-func (s *server) takeSlot() bool {
+// refuse tells why, and ends the connection. It waits for nothing. A hello that is
+// there is taken out of the queue: for what is left in it the kernel resets the
+// connection, which reaches the client before the reason does.
+func (s *server) refuse(c *conn, reason uint32, pid int) {
+	if _, carries, err := c.peekNow(); err == nil && !carries {
+		_, _ = c.take(0)
+	}
+	refusal := newPacket(packetRefuse)
+	refusal.Reason, refusal.PID = reason, uint64(pid)
+	_ = c.send(refusal) // if it cannot be told it sees the end of the connection
+	c.hangUp()
+	c.peer.forget()
+}
+
+// turnAway drops a connection to a server that closes, as if it had never been
+// accepted: whoever sees the end of one finds nobody to connect to again.
+func (s *server) turnAway(c *conn) {
+	<-s.shut
+	c.hangUp()
+	c.peer.forget()
+}
+
+// takeSlot waits for a slot for one more handshake, or until Close. The newcomer
+// evicts the connection that has been silent longest, of the user that has most of
+// them: so silent connections keep nobody out, however many they are, and drive
+// out none of another user (C7).
+func (s *server) takeSlot(c *conn) bool {
 	select {
 	case s.slots <- struct{}{}:
+		s.enter(c)
 		return true
 	default:
 	}
 	s.e.mu.Lock()
-	var silent *conn
-	for c, number := range s.handshakes {
-		if number != spoken && (silent == nil || number < s.handshakes[silent]) {
-			silent = c
-		}
-	}
-	if silent != nil {
+	if silent := s.toEvict(c.peer.uid); silent != nil {
 		silent.wake()
 	}
 	s.e.mu.Unlock()
 	select {
 	case s.slots <- struct{}{}:
+		s.enter(c)
 		return true
 	case <-s.e.closed:
 		return false
 	}
+}
+
+// enter counts a connection among those under way.
+func (s *server) enter(c *conn) {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	s.connections++
+	s.handshakes[c] = s.connections
+}
+
+// toEvict chooses the connection that makes room for a newcomer of the given user,
+// nil if all have spoken.
+//
+// Preconditions: e.mu is held.
+func (s *server) toEvict(newcomer uint32) (silent *conn) {
+	count := map[uint32]int{newcomer: 1}
+	for c, number := range s.handshakes {
+		if number != spoken {
+			count[c.peer.uid]++
+		}
+	}
+	for c, number := range s.handshakes {
+		if number == spoken {
+			continue
+		}
+		more := 1
+		if silent != nil {
+			more = count[c.peer.uid] - count[silent.peer.uid]
+		}
+		if more > 0 || more == 0 && number < s.handshakes[silent] {
+			silent = c
+		}
+	}
+	return silent
 }
 
 // spoken stands for the number of a connection that has said hello.
@@ -98,32 +166,24 @@ func (s *server) handshake(c *conn) {
 	delete(s.handshakes, c)
 	s.e.mu.Unlock()
 	<-s.slots
-	if admitted == nil {
-		if reason != reasonSilent {
-			refusal := newPacket(packetRefuse)
-			refusal.Reason, refusal.PID = reason, uint64(pid)
-			_ = c.send(refusal) // if it cannot be told it sees the end of the connection
-		}
+	switch {
+	case admitted != nil:
+		s.watch(admitted)
+	case reason == reasonSilent:
 		c.hangUp()
-		return
+		c.peer.forget()
+	default:
+		s.refuse(c, reason, pid)
 	}
-	s.watch(admitted)
 }
 
 // reasonSilent ends a handshake without an answer.
 const reasonSilent = ^uint32(0)
 
-// hello reads and checks who is there.
+// hello reads and checks what the client says of itself.
 func (s *server) hello(c *conn) (reason uint32, pid int) {
 	if c.setDeadline(s.e.options.handshakeTimeout()) != nil {
 		return reasonFailed, 0
-	}
-	user, err := unix.GetsockoptUcred(c.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil {
-		return reasonFailed, 0
-	}
-	if !s.e.options.allows(user.Uid) {
-		return reasonUser, 0
 	}
 	p, _, err := c.receive(0)
 	if err != nil || p.Type != packetHello {
@@ -132,6 +192,7 @@ func (s *server) hello(c *conn) (reason uint32, pid int) {
 	if p.compatible() != nil {
 		return reasonVersion, 0
 	}
+	c.interval = intervalFrom(p)
 	s.e.mu.Lock()
 	s.handshakes[c] = spoken
 	s.e.mu.Unlock()
@@ -158,11 +219,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		s.e.hook(step.TokenHandedOver, 0)
 	}()
 	s.e.hook(step.TokenTaken, 0)
-	user, err := unix.GetsockoptUcred(c.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil {
-		return nil, reasonFailed, 0
-	}
-	who := owner{pid: int(user.Pid), start: startTime(int(user.Pid))}
+	who := c.peer.who
 	if err := s.recordClient(who); err != nil {
 		s.e.mu.Lock()
 		defer s.e.mu.Unlock()
@@ -182,19 +239,20 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		}
 		s.e.bell.interrupt() // who waits for the former memory goes over to this one
 	}
-	a = &attachment{number: s.granted + 1, conn: c, token: own, who: who, uid: user.Uid, pidfd: pidfdOf(c.fd, who)}
+	a = &attachment{number: s.granted + 1, conn: c, token: own, who: who}
 	grant := newPacket(packetGrant)
 	grant.Generation, grant.Attachment = s.e.generation, a.number
 	grant.ToServerSize, grant.ToClientSize = s.e.peer.ring.size, s.e.own.ring.size
 	grant.PID = uint64(unix.Getpid())
+	grant.Reason = intervalOf(s.e.heartbeatInterval)
 	if err := c.send(grant, s.e.own.file, s.e.peer.file, token); err != nil {
-		a.closePidfd()
 		return nil, reasonSilent, 0
 	}
 	s.e.hook(step.GrantSent, a.number)
 	s.token = own
 	s.granted, s.current, s.failing = a.number, a, false
 	s.e.pending, s.e.pendingPID = a.number, who.pid
+	s.e.peerInterval = c.interval
 	return a, reasonNone, 0
 }
 

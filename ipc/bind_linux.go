@@ -62,6 +62,7 @@ func (s *server) bind(stale unix.Stat_t) (err error) {
 	if s.listener, err = newSocket(0); err != nil {
 		return err
 	}
+	refuseRights(s.listener)
 	if err := removeStale(path, stale); err != nil {
 		return err
 	}

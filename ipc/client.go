@@ -19,23 +19,35 @@ type client struct {
 	e     *Endpoint
 	conn  *conn
 	token int
+	slow  bool // the token's file system may make anybody wait
 }
 
 // What a client waits for to change.
 var (
-	errNoServer = errors.New("no server listens")
-	errNotNow   = errors.New("the server can admit nobody now: it is short of descriptors or memory, or has yet to receive what corrupt clients have left; its EventAdmissionFailed says which")
+	errNoServer    = errors.New("no server listens")
+	errNoDirectory = errors.New("there is no such directory")
+	errNotNow      = errors.New("the server can admit nobody now: it is short of descriptors or memory, or has yet to receive what corrupt clients have left; its EventAdmissionFailed says which")
 )
 
 // dial is Dial: it tries until there is a server, or ctx ends.
 func dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
+	return dialWhile(ctx, path, o, func(err error) bool { return worthWaiting(err, o) })
+}
+
+// redial is dial where a server has been before: its directory may come with it.
+func redial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
+	return dialWhile(ctx, path, o, func(err error) bool { return worthWaiting(err, o) || errors.Is(err, errNoDirectory) })
+}
+
+// dialWhile tries as long as what failed is worth waiting for.
+func dialWhile(ctx context.Context, path string, o *Options, worth func(error) bool) (*Endpoint, error) {
 	var why error // the attempt before did not succeed
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		e, err := dialOnce(ctx, path, o)
 		if err != nil && why != nil && errors.Is(err, ctx.Err()) {
 			return nil, fmt.Errorf("%w: %w", err, why)
 		}
-		if err == nil || !worthWaiting(err, o) {
+		if err == nil || !worth(err) {
 			return e, advise(err)
 		}
 		why = err
@@ -59,6 +71,11 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	if c.conn, err = connect(path); err != nil {
 		return nil, err
 	}
+	if err := c.knows(path); err != nil {
+		c.conn.hangUp()
+		c.conn.peer.forget()
+		return nil, err
+	}
 	e.hook(step.Connected, 0)
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -79,8 +96,9 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 		if ctx.Err() != nil {
 			err = fmt.Errorf("ipc: dial %s: %w: nothing was attached", path, ctx.Err())
 		}
-		letGo(c.token)
+		c.letTokenGo()
 		c.conn.hangUp()
+		c.conn.peer.forget()
 		return nil, err
 	}
 	e.attachedTo()
@@ -90,68 +108,30 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	return e, nil
 }
 
-// connect connects to the path.
-func connect(path string) (*conn, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("ipc: make a socket: %w: try again when the system gives one", err)
-	}
-	c := &conn{fd: fd}
-	_ = c.setDeadline(time.Second) // a full backlog
-	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
-	if err == nil {
-		return c, nil
-	}
-	c.hangUp()
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		if missing := checkDirectory(path); missing != nil {
-			return nil, missing
-		}
-		return nil, errNoServer
-	case errors.Is(err, unix.ECONNREFUSED):
-		var stat unix.Stat_t
-		if unix.Stat(path, &stat) == nil && stat.Mode&unix.S_IFMT != unix.S_IFSOCK { // connect follows links too
-			return nil, fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
-		}
-		return nil, errNoServer
-	case errors.Is(err, unix.EAGAIN):
-		return nil, fmt.Errorf("%w: its backlog is full", errNoServer)
-	case errors.Is(err, unix.EPROTOTYPE):
-		return nil, fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return nil, fmt.Errorf("%w: connect to %s: %w: the directory must let it in too", ErrRefused, path, err)
-	}
-	return nil, fmt.Errorf("ipc: connect to %s: %w: nothing was attached: try again", path, err)
-}
-
-// checkDirectory says whether waiting for the path makes sense.
-func checkDirectory(path string) error {
-	directory := directoryOf(path)
-	var stat unix.Stat_t
-	if err := unix.Stat(directory, &stat); err != nil {
-		return fmt.Errorf("ipc: the directory of %s: %w: create it first", path, err)
-	}
-	return nil
-}
-
 // ask says hello and returns what the server answers.
 func (c *client) ask(path string) (packet, []int, error) {
 	if err := c.conn.setDeadline(c.e.options.handshakeTimeout()); err != nil {
 		return packet{}, nil, fmt.Errorf("ipc: set the deadline of the handshake: %w: nothing was attached: try again", err)
 	}
 	// A server that is gone before it reads the hello has still told why.
-	sendErr := c.conn.send(newPacket(packetHello))
+	hello := newPacket(packetHello)
+	hello.Reason = intervalOf(c.e.heartbeatInterval)
+	sendErr := c.conn.send(hello)
 	if sendErr != nil && !errors.Is(sendErr, unix.EPIPE) && !errors.Is(sendErr, unix.ECONNRESET) {
 		return packet{}, nil, fmt.Errorf("ipc: say hello at %s: %w: nothing was attached: try again", path, sendErr)
 	}
 	c.e.hook(step.HelloSent, 0)
 	p, files, err := c.conn.receive(3)
+	if errors.Is(err, unix.ECONNRESET) {
+		p, files, err = c.conn.receive(3) // the reset comes first, and the reason stands in the queue
+	}
+	var corrupt *CorruptError
 	switch {
 	case timedOut(err):
 		err = fmt.Errorf("%w: it accepts connections and does not answer", errNoServer)
 	case errors.Is(err, unix.EMFILE):
 		err = fmt.Errorf("ipc: attach to %s: %w: nothing was attached", path, err)
+	case errors.As(err, &corrupt):
 	case errors.Is(err, errNotOurs):
 		err = fmt.Errorf("%w: the answer from %s is %w", ErrForeign, path, err)
 	case err != nil:
@@ -168,21 +148,28 @@ func (c *client) attach(path string) error {
 		return err
 	}
 	if err := c.grant(p, path, len(files)); err != nil {
-		closeAll(files)
+		closeAside(files...)
 		return err
 	}
+	refuseRights(c.conn.fd)
 	e.hook(step.GrantReceived, p.Attachment)
 	c.token = files[2]
+	c.slow = kindOf(c.token) != fileLocal
 	own, peer, err := openPair(p, files[0], files[1])
-	closeAll(files[:2]) // the mappings keep the memory
+	for _, file := range files[:2] { // the mappings keep the memory
+		if kindOf(file) == fileLocal {
+			_ = unix.Close(file)
+		} else {
+			closeAside(file)
+		}
+	}
 	if err != nil {
 		return err
 	}
 	e.generation = p.Generation
 	e.attachment.Store(p.Attachment)
-	if user, err := unix.GetsockoptUcred(c.conn.fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-		e.peerPID, e.peerUID = int(user.Pid), user.Uid // not what it says of itself
-	}
+	e.peerPID, e.peerUID = c.conn.peer.who.pid, c.conn.peer.uid // not what it says of itself
+	e.peerInterval = intervalFrom(p)
 	if err := e.join(own, peer); err != nil {
 		return err
 	}
@@ -258,22 +245,14 @@ func (c *client) release() {
 // watch waits for the end of the server, and says what it was.
 func (c *client) watch() {
 	defer c.e.workers.Done()
-	dropped := false
-	for {
-		p, files, err := c.conn.receive(0)
-		closeAll(files)
-		if err != nil {
-			break
-		}
-		dropped = dropped || p.Type == packetRefuse
-	}
+	c.conn.awaitEnd(false)
 	if c.e.closing.Load() {
 		return
 	}
 	c.e.hook(step.EndSeen, 0)
 	verdict, kind, state := ErrPeerClosed, EventClosed, PeerClosed
 	switch {
-	case dropped:
+	case c.wasDropped():
 		verdict = fmt.Errorf("%w: the server found this client's memory corrupt and dropped it", ErrPeerClosed)
 	case c.e.goodbyeFrom(c.e.generation):
 	case c.proveDeath():
@@ -287,13 +266,25 @@ func (c *client) watch() {
 	c.e.serverEnded(verdict, kind, state)
 }
 
-// proveDeath waits for the kernel's word: in this client's token file, the byte of
-// the server that granted it is free. The server lock would not do: the next server
-// may hold it already, while it waits for this client's token.
+// wasDropped looks once whether a refusal is the server's last word.
+func (c *client) wasDropped() bool {
+	p, carries, err := c.conn.peekNow()
+	return err == nil && !carries && p.Type == packetRefuse
+}
+
+// proveDeath waits for the kernel's word: the server's process has ended, or in this
+// client's token file, the byte of the server that granted it is free. The server
+// lock would not do: the next server may hold it already, while it waits for this
+// client's token.
 func (c *client) proveDeath() bool {
 	deadline := time.Now().Add(c.e.options.handshakeTimeout())
 	for wait := 20 * time.Microsecond; time.Now().Before(deadline); wait = min(2*wait, 5*time.Millisecond) {
-		if locked, err := isLocked(c.token, grantorByte); err == nil && !locked {
+		if c.conn.peer.died() {
+			return true
+		}
+		if c.slow && c.conn.peer.exact {
+			// A test of the lock may take as long as the file system likes.
+		} else if locked, err := isLocked(c.token, grantorByte); err == nil && !locked {
 			return true
 		}
 		timer := time.NewTimer(wait)
@@ -334,9 +325,28 @@ func (c *client) close() error {
 		return err
 	}
 	e.hook(step.SegmentUnmapped, 0)
-	letGo(c.token)
+	c.letTokenGo()
 	e.hook(step.TokenClosed, 0)
 	c.conn.hangUp()
+	c.conn.peer.forget()
 	e.hook(step.ConnectionClosed, 0)
 	return nil
+}
+
+// letTokenGo closes the token, and waits for it if its file system is one that
+// answers at once, or for a while.
+func (c *client) letTokenGo() {
+	if !c.slow {
+		letGo(c.token)
+		return
+	}
+	done := make(chan struct{})
+	aside.do(func() {
+		defer close(done)
+		letGo(c.token)
+	})
+	select {
+	case <-done:
+	case <-time.After(c.e.options.closeTimeout()):
+	}
 }

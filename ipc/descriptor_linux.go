@@ -3,6 +3,11 @@
 package ipc
 
 import (
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -19,9 +24,115 @@ func aboveStdio(fd int) (int, error) {
 		return fd, nil
 	}
 	moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstDescriptor)
-	_ = unix.Close(fd) // never the last copy if there is another
 	if err != nil {
+		closeAside(fd)
 		return -1, err
 	}
+	_ = unix.Close(fd) // not the last
 	return moved, nil
+}
+
+// maxRights is how many descriptors one packet can carry (SCM_MAX_FD).
+const maxRights = 253
+
+// A fileKind is what a descriptor that was received leads to.
+type fileKind int
+
+const (
+	fileForeign fileKind = iota // not a regular file
+	fileLocal                   // a regular file whose close never waits
+	fileOther                   // a regular file whose file system may make anybody wait
+)
+
+// kindOf looks at a descriptor.
+func kindOf(fd int) fileKind {
+	var stat unix.Stat_t
+	if unix.Fstat(fd, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fileForeign
+	}
+	var system unix.Statfs_t
+	if unix.Fstatfs(fd, &system) != nil {
+		return fileOther
+	}
+	switch uint32(system.Type) {
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
+		return fileLocal
+	}
+	return fileOther
+}
+
+// An asideCrew does what may block for as long as a hostile peer likes: the last
+// close of a descriptor that it has chosen. A few threads do it, the rest is
+// parked, and nobody waits. What is parked costs a descriptor each; a sender is
+// bounded by its own limit for descriptors under way.
+type asideCrew struct {
+	mu      sync.Mutex
+	parked  []func()
+	workers int
+}
+
+const maxAside = 4
+
+// nudgeAfter is how long a job may take before a signal interrupts it.
+const nudgeAfter = time.Second
+
+var aside asideCrew
+
+// closeAside closes descriptors without waiting for it.
+func closeAside(fds ...int) {
+	for _, fd := range fds {
+		aside.do(func() { _ = unix.Close(fd) })
+	}
+}
+
+// do has a job done, now or later.
+func (a *asideCrew) do(job func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.parked = append(a.parked, job)
+	if a.workers < maxAside {
+		a.workers++
+		go a.work()
+	}
+}
+
+// work does jobs until none is left.
+func (a *asideCrew) work() {
+	for {
+		a.mu.Lock()
+		if len(a.parked) == 0 {
+			a.parked = nil
+			a.workers--
+			a.mu.Unlock()
+			return
+		}
+		job := a.parked[0]
+		a.parked = a.parked[1:]
+		a.mu.Unlock()
+		nudged(job)
+	}
+}
+
+// nudged does a job in a thread of its own, and sends that the signal by which Go
+// preempts threads, if it blocks: a socket that lingers in its close gives up then.
+func nudged(job func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	thread, done, stopped := unix.Gettid(), make(chan struct{}), make(chan struct{})
+	timer := time.AfterFunc(nudgeAfter, func() {
+		defer close(stopped)
+		for {
+			_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
+			select {
+			case <-done:
+				return
+			case <-time.After(nudgeAfter):
+			}
+		}
+	})
+	job()
+	close(done)
+	if !timer.Stop() {
+		<-stopped // no signal comes behind it
+	}
 }

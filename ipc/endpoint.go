@@ -117,11 +117,13 @@ type Endpoint struct {
 	pendingPID int    // of that client
 	peerPID    int
 	peerUID    uint32
-	corrupt    error // the peer was expelled for this and has not left yet
-	told       bool  // a Receive has returned corrupt
-	ends       []endMark
-	fresh      *segment // new peer memory that the producer has not taken over
-	missed     int
+	// peerInterval is the time between the peer's beats, as it says; 0 if it does not.
+	peerInterval time.Duration
+	corrupt      error // the peer was expelled for this and has not left yet
+	told         bool  // a Receive has returned corrupt
+	ends         []endMark
+	fresh        *segment // new peer memory that the producer has not taken over
+	missed       int
 
 	deliveredSeen uint64 // the peer's deliveredPos, as the last account found it
 	tally         tally
@@ -330,7 +332,8 @@ func (e *Endpoint) Close() error {
 
 // Redial closes a client whose server has ended and dials the path again with
 // the same options. The old endpoint goes first: as long as it lives, no server
-// can start (C9).
+// can start (C9). Unlike Dial it waits for the directory too, which may go and
+// come with the server.
 func (e *Endpoint) Redial(ctx context.Context) (*Endpoint, error) {
 	if e.role != RoleClient {
 		return nil, errors.New("ipc: only a client redials: a server goes on with its next client, or closes and listens again")
@@ -338,5 +341,5 @@ func (e *Endpoint) Redial(ctx context.Context) (*Endpoint, error) {
 	if err := e.Close(); err != nil {
 		return nil, err
 	}
-	return Dial(ctx, e.path, e.options)
+	return redial(ctx, e.path, e.options)
 }

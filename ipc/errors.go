@@ -22,6 +22,12 @@ var (
 	// attach. Trying again does not help; Options.AllowUIDs does.
 	ErrRefused = errors.New("ipc: the server refuses this user: nothing was attached: list the user in the server's Options.AllowUIDs")
 
+	// ErrServerUser is returned by Dial when the process that listens on the path
+	// is neither of this user nor root's. Nothing was sent to it. Find out who it
+	// is, or list its user in Options.ServerUIDs. Trying again helps only if another
+	// server has taken the path.
+	ErrServerUser = errors.New("ipc: somebody else's server is on this path: nothing was sent: find out whose it is, or list its user in Options.ServerUIDs")
+
 	// ErrForeign is returned by Listen and Dial when what is at the path is
 	// not ours: not a socket, or one that does not speak this protocol. It is
 	// left untouched. Use another path.

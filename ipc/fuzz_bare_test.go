@@ -100,7 +100,7 @@ func (s bareServer) left(t testing.TB, r *rawClient) {
 		}
 		s.retire(a)
 		a.conn.hangUp()
-		a.closePidfd()
+		a.conn.peer.forget()
 	}
 }
 

@@ -41,7 +41,7 @@ type packet struct {
 	Version      uint32
 	Fingerprint  uint64
 	PageSize     uint32
-	Reason       uint32
+	Reason       uint32 // of a refusal; in hello and grant, microseconds between two beats
 	PID          uint64
 	Generation   uint64
 	Attachment   uint64
@@ -62,6 +62,17 @@ func newPacket(kind uint32) packet {
 	}
 }
 
+// maxPeerInterval bounds what is believed of a peer's heartbeat.
+const maxPeerInterval = time.Hour
+
+// intervalOf is a heartbeat interval as hello and grant carry it.
+func intervalOf(d time.Duration) uint32 { return uint32(min(d, maxPeerInterval).Microseconds()) }
+
+// intervalFrom is the peer's heartbeat interval, 0 if it does not say.
+func intervalFrom(p packet) time.Duration {
+	return min(time.Duration(p.Reason)*time.Microsecond, maxPeerInterval)
+}
+
 // compatible refuses a peer that was built with another version.
 func (p packet) compatible() error {
 	ours := newPacket(p.Type)
@@ -78,8 +89,10 @@ func (p packet) compatible() error {
 // calls, each in a thread of its own, so that the end of the peer does not wait
 // for the Go scheduler to poll.
 type conn struct {
-	fd    int
-	close sync.Once
+	fd       int
+	peer     remote
+	interval time.Duration // the peer's heartbeat, as it says; 0 if it does not
+	close    sync.Once
 }
 
 // errNotOurs says that what came over the socket is not this protocol.
@@ -100,58 +113,147 @@ func (c *conn) send(p packet, files ...int) error {
 }
 
 // receive waits for a packet, which must carry exactly the given number of
-// descriptors. A truncated or incomplete one is refused as a whole (C8).
+// descriptors, or none. It looks before it takes: a packet that carries anything
+// else stays in the queue. The last close of a descriptor of somebody else's choice
+// can block for an hour, and nobody may wait for it (T1).
 func (c *conn) receive(files int) (p packet, fds []int, err error) {
-	data := make([]byte, packetSize+1)
-	control := make([]byte, unix.CmsgSpace(4*max(files, 1)))
-	var n, controlSize, flags int
-	err = retry(func() error {
-		n, controlSize, flags, _, err = unix.Recvmsg(c.fd, data, control, unix.MSG_CMSG_CLOEXEC)
-		return err
-	})
-	if err != nil {
-		return packet{}, nil, err
-	}
-	if controlSize > 0 {
-		messages, err := unix.ParseSocketControlMessage(control[:controlSize])
-		for i := range messages {
-			if rights, err := unix.ParseUnixRights(&messages[i]); err == nil {
-				fds = append(fds, rights...)
-			}
-		}
-		if err != nil {
-			closeAll(fds)
-			return packet{}, nil, fmt.Errorf("%w: control message: %w", errNotOurs, err)
-		}
-	}
+	p, carries, err := c.peek(0)
 	switch {
-	case n == 0 && len(fds) == 0:
-		return packet{}, nil, errEnd
-	case flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0:
-		err = fmt.Errorf("%w: truncated", errNotOurs)
-		if flags&unix.MSG_CTRUNC != 0 {
-			err = fmt.Errorf("%w: descriptors were cut off: %w", errNotOurs, unix.EMFILE)
+	case err != nil:
+		return packet{}, nil, err
+	case carries && p.compatible() != nil:
+		return p, nil, nil // what both versions have in common says enough
+	case carries && (files == 0 || p.Type != packetGrant):
+		return packet{}, nil, fmt.Errorf("%w: packet %d carries descriptors", errNotOurs, p.Type)
+	case !carries:
+		files = 0
+	default:
+		if err := c.inspect(files); err != nil {
+			return packet{}, nil, err
 		}
-	case n != packetSize:
-		err = fmt.Errorf("%w: %d bytes", errNotOurs, n)
 	}
-	if err != nil && flags&unix.MSG_CTRUNC == 0 && ofOtherVersion(data[:n]) {
-		err = nil // its size may be another too: what both have in common says enough
-	}
-	if err == nil {
-		_, err = binary.Decode(data[:packetSize], binary.LittleEndian, &p)
-	}
-	if err == nil && p.Magic != packetMagic {
-		err = fmt.Errorf("%w: magic %#x", errNotOurs, p.Magic)
-	}
-	if err == nil && len(fds) != 0 && len(fds) != files {
-		err = fmt.Errorf("%w: %d descriptors, want %d", errNotOurs, len(fds), files)
-	}
-	if err != nil {
-		closeAll(fds)
+	if fds, err = c.take(files); err != nil {
 		return packet{}, nil, err
 	}
 	return p, fds, nil
+}
+
+// peek waits for a packet and leaves it where it is. It gives the kernel no room
+// for descriptors, so that no duplicate is made of any: the kernel only says that
+// there are some.
+func (c *conn) peek(flags int) (p packet, carries bool, err error) {
+	data := make([]byte, packetSize+1)
+	var n, got int
+	err = retry(func() error {
+		n, _, got, _, err = unix.Recvmsg(c.fd, data, nil, unix.MSG_PEEK|flags)
+		return err
+	})
+	carries = got&unix.MSG_CTRUNC != 0
+	switch {
+	case err != nil:
+		return packet{}, false, err
+	case n == 0 && !carries:
+		return packet{}, false, errEnd
+	case ofOtherVersion(data[:n]):
+		// Its size may be another too.
+	case got&unix.MSG_TRUNC != 0:
+		return packet{}, carries, fmt.Errorf("%w: truncated", errNotOurs)
+	case n != packetSize:
+		return packet{}, carries, fmt.Errorf("%w: %d bytes", errNotOurs, n)
+	}
+	if _, err = binary.Decode(data[:packetSize], binary.LittleEndian, &p); err == nil && p.Magic != packetMagic {
+		err = fmt.Errorf("%w: magic %#x", errNotOurs, p.Magic)
+	}
+	return p, carries, err
+}
+
+// peekNow peeks without waiting, and beyond a reset: what was sent before the peer
+// closed its side stands in the queue.
+func (c *conn) peekNow() (p packet, carries bool, err error) {
+	p, carries, err = c.peek(unix.MSG_DONTWAIT)
+	if errors.Is(err, unix.ECONNRESET) {
+		p, carries, err = c.peek(unix.MSG_DONTWAIT)
+	}
+	return p, carries, err
+}
+
+// inspect looks at the descriptors of the packet that comes next, by duplicates:
+// there must be so many, and regular files all of them.
+func (c *conn) inspect(files int) error {
+	fds, err := c.rights(maxRights, unix.MSG_PEEK)
+	foreign := -1
+	for i, fd := range fds {
+		switch kind := kindOf(fd); kind {
+		case fileLocal:
+			_ = unix.Close(fd)
+		case fileOther:
+			closeAside(fd)
+		default:
+			if foreign < 0 {
+				foreign = i
+			}
+			closeAside(fd)
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(fds) != files:
+		return fmt.Errorf("%w: %d descriptors, want %d", errNotOurs, len(fds), files)
+	case foreign >= 0:
+		return &CorruptError{"I0", fmt.Sprintf("descriptor %d of the grant is not a regular file, nor one of ordinary pages", foreign)}
+	}
+	return nil
+}
+
+// take takes a packet that was peeked, with its descriptors.
+func (c *conn) take(files int) ([]int, error) {
+	fds, err := c.rights(files, 0)
+	if err == nil && len(fds) != files {
+		err = fmt.Errorf("%w: %d descriptors, want %d", errNotOurs, len(fds), files)
+	}
+	if err != nil {
+		closeAside(fds...)
+		return nil, err
+	}
+	return fds, nil
+}
+
+// rights receives with room for so many descriptors and returns what came, also
+// with an error. A packet that is cut off is refused as a whole (C8).
+func (c *conn) rights(room, flags int) (fds []int, err error) {
+	data := make([]byte, packetSize)
+	var control []byte
+	if room > 0 {
+		control = make([]byte, unix.CmsgSpace(4*room))
+	}
+	var size, got int
+	err = retry(func() error {
+		_, size, got, _, err = unix.Recvmsg(c.fd, data, control, flags|unix.MSG_CMSG_CLOEXEC)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:size])
+	if err != nil {
+		err = fmt.Errorf("%w: control message: %w", errNotOurs, err)
+	}
+	for i := range messages {
+		came, _ := unix.ParseUnixRights(&messages[i])
+		for _, fd := range came {
+			moved, moveErr := aboveStdio(fd)
+			if moveErr != nil {
+				got |= unix.MSG_CTRUNC
+				continue
+			}
+			fds = append(fds, moved)
+		}
+	}
+	if got&unix.MSG_CTRUNC != 0 {
+		err = fmt.Errorf("%w: descriptors were cut off: %w", errNotOurs, unix.EMFILE)
+	}
+	return fds, err
 }
 
 // ofOtherVersion reports whether a packet begins like one of this protocol in
@@ -187,16 +289,74 @@ func (c *conn) ended() bool {
 // wake ends a receive that waits in another goroutine.
 func (c *conn) wake() { _ = unix.Shutdown(c.fd, unix.SHUT_RD) }
 
-// hangUp closes the connection.
-//
-// Preconditions: no other goroutine uses it.
-func (c *conn) hangUp() { c.close.Do(func() { _ = unix.Close(c.fd) }) }
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
+// awaitEnd waits until the peer has closed its side, this side was woken, or the
+// peer's process has ended; before that until there is a packet, if packets says
+// so. It reads nothing.
+func (c *conn) awaitEnd(packets bool) (end bool) {
+	poll := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLRDHUP}, {Fd: -1, Events: unix.POLLIN}}
+	if packets {
+		poll[0].Events |= unix.POLLIN
+	}
+	if c.peer.exact {
+		poll[1].Fd = int32(c.peer.pidfd) // else a copy of the socket would hide the death
+	}
+	for {
+		err := retry(func() error { _, err := unix.Poll(poll, -1); return err })
+		if err == nil {
+			return poll[0].Revents&(unix.POLLHUP|unix.POLLRDHUP|unix.POLLERR|unix.POLLNVAL) != 0 || poll[1].Revents != 0
+		}
+		// Where nobody may poll, looking now and then must do.
+		_, _, err = c.peek(unix.MSG_DONTWAIT)
+		switch {
+		case err != nil && !timedOut(err) && !errors.Is(err, errNotOurs):
+			return true
+		case packets && !timedOut(err):
+			return false
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// hangUp ends the connection. What is left in its queue may carry descriptors; the
+// kernel closes them with it, and nobody waits for that. From the shutdown on
+// nothing more comes into the queue.
+//
+// Preconditions: no other goroutine uses it.
+func (c *conn) hangUp() {
+	c.close.Do(func() {
+		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
+		if c.queueIsEmpty() {
+			_ = unix.Close(c.fd)
+		} else {
+			closeAside(c.fd)
+		}
+	})
+}
+
+// queueIsEmpty reports whether certainly no packet waits. The kernel says who sent
+// a packet, if asked to: so even an empty one is told from the end.
+func (c *conn) queueIsEmpty() bool {
+	if unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1) != nil {
+		return false
+	}
+	for range 2 { // the first may return an error that was pending
+		control := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+		n, size, _, _, err := unix.Recvmsg(c.fd, make([]byte, 1), control, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if err == nil {
+			return n == 0 && size == 0
+		}
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOTCONN) {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseRights makes the kernel refuse descriptors that are sent to this socket
+// (SO_PASSRIGHTS, Linux 6.16). Older kernels cannot: see closeAside.
+func refuseRights(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPassRights, 0) }
+
+const soPassRights = 83
 
 // timedOut reports whether a receive reached its deadline.
 func timedOut(err error) bool { return errors.Is(err, unix.EAGAIN) }

@@ -99,10 +99,22 @@ func (e *Endpoint) judge(s *silence, tick time.Duration) {
 		return
 	}
 	s.spent += tick
-	if s.spent >= e.hangTimeout && !e.hung.Load() {
+	if s.spent >= e.patience() && !e.hung.Load() {
 		e.hung.Store(true)
 		e.tally.hangs++
 		e.emit(Event{Kind: EventHung, Err: ErrPeerHung, Attachment: number, PID: pid})
 		e.bell.interrupt()
 	}
+}
+
+// patience is the silence after which the peer is called hung. One that says that it
+// beats less often is given three of its own beats, and the tick by which this side
+// may look too early.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) patience() time.Duration {
+	if slow := 3 * e.peerInterval; slow > e.hangTimeout {
+		return slow + e.heartbeatInterval/2
+	}
+	return e.hangTimeout
 }

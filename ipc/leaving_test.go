@@ -378,7 +378,7 @@ func TestPeerOfAClientIsWhatTheKernelSays(t *testing.T) {
 	}
 	server := start(t, "scene", sceneArgument{"listen as another user", path})
 	server.expect("listening")
-	client := dialHere(t, path, nil)
+	client := dialHere(t, path, &Options{ServerUIDs: []uint32{uint32(user)}})
 	if got := client.Peer(); got.PID != server.cmd.Process.Pid || got.UID != uint32(user) {
 		t.Errorf("the peer is %+v, want process %d of user %d", got, server.cmd.Process.Pid, user)
 	}
@@ -405,7 +405,7 @@ var _ = sceneOf("hand on the token", func(s *scene) {
 	}
 	c, err := connect(s.path + ".third")
 	if err == nil {
-		err = c.send(newPacket(packetReady), e.life.(*client).token)
+		err = c.send(newPacket(packetGrant), e.life.(*client).token)
 	}
 	if err != nil {
 		s.fail("hand on the token: %v", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/tandem-ipc/tandem/ipc/step"
@@ -43,7 +44,8 @@ type Options struct {
 
 	// HangTimeout is the silence after which a peer is called hung, at least
 	// three heartbeats; DefaultHangTimeout, or ten heartbeats if that is more,
-	// if 0. The peers' heartbeat intervals should agree.
+	// if 0. A peer that beats less often, as it says itself when it attaches, is
+	// given three of its own heartbeats.
 	HangTimeout time.Duration
 
 	// FailOnHang makes calls that wait for a hung peer return ErrPeerHung.
@@ -73,6 +75,10 @@ type Options struct {
 	// AllowUIDs lists the users that may attach to a server; only the
 	// server's own effective user if empty.
 	AllowUIDs []uint32
+
+	// ServerUIDs lists the users that Dial takes a server from; the client's own
+	// effective user and root if empty.
+	ServerUIDs []uint32
 
 	// DumpRings puts the rings into this process's core dumps, each twice, with what
 	// the messages say. Without it they are left out, as far as the kernel can.
@@ -163,22 +169,27 @@ func (o *Options) closeTimeout() time.Duration {
 
 // allows reports whether a process of the given user may attach.
 func (o *Options) allows(uid uint32) bool {
-	allowed := o.get().AllowUIDs
-	if len(allowed) == 0 {
-		return uid == uint32(os.Geteuid())
+	return isListed(uid, o.get().AllowUIDs, uint32(os.Geteuid()))
+}
+
+// trusts reports whether a server may be the given user's.
+func (o *Options) trusts(uid uint32) bool {
+	return isListed(uid, o.get().ServerUIDs, uint32(os.Geteuid()), 0)
+}
+
+// isListed reports whether the list, or the default if it is empty, has a user
+// that is somebody here.
+func isListed(uid uint32, list []uint32, byDefault ...uint32) bool {
+	if len(list) == 0 {
+		list = byDefault
 	}
-	for _, a := range allowed {
-		if a == uid {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, uid) && !isNobody(uid)
 }
 
 // String prints the options in force, defaults filled in.
 func (o *Options) String() string {
 	v := o.get()
-	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t dumpRings=%t uids=%v",
+	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t dumpRings=%t uids=%v servers=%v",
 		o.toServerSize(), o.toClientSize(), v.Spin, o.heartbeatInterval(), o.hangTimeout(), v.FailOnHang,
-		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.KillOrphan, v.KillOnClose, v.DumpRings, v.AllowUIDs)
+		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.KillOrphan, v.KillOnClose, v.DumpRings, v.AllowUIDs, v.ServerUIDs)
 }

@@ -136,3 +136,9 @@ func cancelAt(at step.ID, cancel context.CancelFunc) func(step.ID, uint64) {
 		}
 	}
 }
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}

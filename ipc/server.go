@@ -47,8 +47,6 @@ type attachment struct {
 	conn   *conn
 	token  *tokenFile
 	who    owner
-	uid    uint32
-	pidfd  int  // -1 if the kernel has none
 	ready  bool // it has mapped the memory
 	over   bool // its end is proven and its account is taken
 }
@@ -63,17 +61,18 @@ func (s *server) serve() {
 	go s.accept()
 }
 
-// watch stays with a client until its end is proven.
+// watch stays with a client until its end is proven. Behind the ready packet
+// nothing is read from the connection: what else stands in its queue may carry
+// descriptors of the client's choice (T1).
 func (s *server) watch(a *attachment) {
-	_ = a.conn.setDeadline(0)
-	for {
-		p, _, err := a.conn.receive(0)
-		if err != nil {
-			break
-		}
-		if p.Type == packetReady {
-			s.attached(a)
-		}
+	ended := a.conn.awaitEnd(true)
+	p, carries, err := a.conn.peekNow() // also of a client that has left since
+	if err == nil && !carries && p.Type == packetReady {
+		_, _ = a.conn.take(0)
+		s.attached(a)
+	}
+	if !ended {
+		a.conn.awaitEnd(false)
 	}
 	s.e.hook(step.EndSeen, a.number)
 	for wait := 20 * time.Microsecond; !s.e.closing.Load() && !s.proven(a); wait = min(2*wait, 5*time.Millisecond) {
@@ -83,23 +82,27 @@ func (s *server) watch(a *attachment) {
 	over := a.over
 	s.e.mu.Unlock()
 	if over { // else Close goes on from here
-		s.retire(a)
 		a.conn.hangUp()
-		a.closePidfd()
+		a.conn.peer.forget()
+		for wait := 20 * time.Microsecond; !s.retire(a); wait = min(2*wait, 100*time.Millisecond) {
+			s.sleep(wait) // a copy of the token lives on
+		}
 	}
 }
 
-// retire retires the token of an attachment that is over, if it is free: a copy of it
-// may live on.
-func (s *server) retire(a *attachment) {
+// retire retires the token of an attachment that is over, and reports whether there
+// is nothing left to do: a copy of it may live on.
+func (s *server) retire(a *attachment) (done bool) {
 	s.admission.Lock()
 	defer s.admission.Unlock()
 	if s.token != a.token || s.e.closing.Load() {
-		return
+		return true
 	}
-	if taken, err := a.token.taken(); err == nil && !taken {
-		_ = s.retireToken() // else the next admission does
+	if taken, err := a.token.taken(); err != nil || taken {
+		return false
 	}
+	_ = s.retireToken() // else the next admission does
+	return true
 }
 
 // attached records that the client has mapped the memory.
@@ -121,7 +124,7 @@ func (s *server) announce(a *attachment) {
 	}
 	a.ready, s.e.pending = true, 0
 	s.e.attachment.Store(a.number)
-	s.e.state, s.e.peerPID, s.e.peerUID = PeerAttached, a.who.pid, a.uid
+	s.e.state, s.e.peerPID, s.e.peerUID = PeerAttached, a.who.pid, a.conn.peer.uid
 	s.e.tally.attachments++
 	s.e.emit(Event{Kind: EventAttached})
 }
@@ -222,7 +225,7 @@ func (s *server) close() error {
 	_ = e.own.detach()
 	e.hook(step.SegmentUnmapped, 0)
 	if current != nil {
-		current.closePidfd()
+		current.conn.peer.forget()
 	}
 	if s.token != nil {
 		s.token.close()
@@ -268,8 +271,8 @@ func (a *attachment) kill() error {
 	if a.who.pid == os.Getpid() {
 		return errOwnProcess
 	}
-	if a.pidfd >= 0 {
-		return killByPidfd(a.pidfd)
+	if a.conn.peer.pidfd > 0 {
+		return killByPidfd(a.conn.peer.pidfd)
 	}
 	return a.who.kill(func() bool { return true })
 }
@@ -289,29 +292,5 @@ func (s *server) awaitToken(limit time.Duration) bool {
 			return false
 		}
 		time.Sleep(wait)
-	}
-}
-
-// pidfdOf returns a descriptor of the process at the other end, or -1: exact by
-// SO_PEERPIDFD since Linux 6.5, else by its number.
-func pidfdOf(conn int, who owner) int {
-	if fd, err := unix.GetsockoptInt(conn, unix.SOL_SOCKET, unix.SO_PEERPIDFD); err == nil {
-		return fd
-	}
-	fd, err := unix.PidfdOpen(who.pid, 0)
-	if err != nil {
-		return -1
-	}
-	if !who.alive() {
-		_ = unix.Close(fd)
-		return -1
-	}
-	return fd
-}
-
-func (a *attachment) closePidfd() {
-	if a.pidfd >= 0 {
-		_ = unix.Close(a.pidfd)
-		a.pidfd = -1
 	}
 }

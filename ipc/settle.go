@@ -10,8 +10,10 @@ import (
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
-// proven settles the attachment if its token is free. The socket's end is only
-// the wake-up: a client may freeze between closing the two.
+// proven settles the attachment if its token is free, or its process has ended. The
+// socket's end is only the wake-up: a client may freeze between closing the two. A
+// copy of the token may outlive the process, in a child that was forked: it keeps
+// newcomers out, and hides no death.
 func (s *server) proven(a *attachment) bool {
 	s.e.mu.Lock()
 	over := a.over
@@ -19,7 +21,7 @@ func (s *server) proven(a *attachment) bool {
 	if over {
 		return true // admission saw it first
 	}
-	if taken, err := a.token.taken(); err != nil || taken {
+	if taken, err := a.token.taken(); (err != nil || taken) && !a.conn.peer.died() {
 		return false
 	}
 	s.settle(a)

@@ -188,9 +188,12 @@ func TestT1AServerThatScribblesIsOnlyTold(t *testing.T) {
 				_, _, _ = conn.receive(0)
 				p := newPacket(packetGrant)
 				p.Generation, p.Attachment, p.ToServerSize, p.ToClientSize = 1, 1, page, page
-				token, _ := os.Open(os.DevNull)
+				token, err := os.Create(path + ".token")
+				if err != nil {
+					t.Error(err)
+				}
 				defer token.Close()
-				err := conn.send(p, own.file, peer.file, int(token.Fd()))
+				err = conn.send(p, own.file, peer.file, int(token.Fd()))
 				if err != nil {
 					t.Error(err)
 				}

@@ -16,6 +16,8 @@ var errSystem = fmt.Errorf("ipc: needs Linux on amd64 or arm64, not %s on %s: %w
 
 func listen(context.Context, string, *Options) (*Endpoint, error) { return nil, errSystem }
 func dial(context.Context, string, *Options) (*Endpoint, error)   { return nil, errSystem }
+func redial(context.Context, string, *Options) (*Endpoint, error) { return nil, errSystem }
+func isNobody(uint32) bool                                        { return false }
 
 // No endpoint exists here, so none of these is ever called.
 func (s *segment) unmap()                                                      {}

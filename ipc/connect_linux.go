@@ -1,0 +1,89 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// backlogWait is how long one attempt waits for room in a full backlog.
+const backlogWait = 100 * time.Millisecond
+
+// connect connects to the path.
+func connect(path string) (*conn, error) {
+	fd, err := newSocket(0)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{fd: fd}
+	_ = c.setDeadline(backlogWait)
+	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
+	if err == nil {
+		return c, nil
+	}
+	c.hangUp()
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		if missing := checkDirectory(path); missing != nil {
+			return nil, missing
+		}
+		return nil, errNoServer
+	case errors.Is(err, unix.ECONNREFUSED):
+		var stat unix.Stat_t
+		if unix.Stat(path, &stat) == nil && stat.Mode&unix.S_IFMT != unix.S_IFSOCK { // connect follows links too
+			return nil, fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
+		}
+		if isMount(path) {
+			return nil, fmt.Errorf("%w: %s is mounted by itself, and stays the socket of the server that was there then: mount its directory", errNoServer, path)
+		}
+		return nil, errNoServer
+	case errors.Is(err, unix.EAGAIN):
+		return nil, fmt.Errorf("%w: its backlog is full", errNoServer)
+	case errors.Is(err, unix.EPROTOTYPE):
+		return nil, fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return nil, fmt.Errorf("%w: connect to %s: %w: the directory must let it in too", ErrRefused, path, err)
+	}
+	return nil, fmt.Errorf("ipc: connect to %s: %w: nothing was attached: try again", path, err)
+}
+
+// isMount reports whether what is at the path was mounted there. Such a mount keeps
+// the file of a dead server, whatever another server does in the directory.
+func isMount(path string) bool {
+	var stat unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_TYPE, &stat)
+	return err == nil && stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+}
+
+// knows sees who the server is, before anything is said: what is at the path may be
+// somebody else's (T2).
+func (c *client) knows(path string) error {
+	var err error
+	switch c.conn.peer, err = remoteOf(c.conn.fd); {
+	case errors.Is(err, errGone):
+		return fmt.Errorf("%w: %w", errNoServer, err)
+	case err != nil:
+		return err
+	case !c.e.options.trusts(c.conn.peer.uid):
+		return fmt.Errorf("%w: uid %d on %s", ErrServerUser, c.conn.peer.uid, path)
+	}
+	return nil
+}
+
+// checkDirectory says whether waiting for the path makes sense.
+func checkDirectory(path string) error {
+	directory := directoryOf(path)
+	var stat unix.Stat_t
+	err := unix.Stat(directory, &stat)
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("ipc: the directory of %s: %w (%w): create it first", path, errNoDirectory, err)
+	}
+	if err != nil {
+		return fmt.Errorf("ipc: the directory of %s: %w: create it first", path, err)
+	}
+	return nil
+}
