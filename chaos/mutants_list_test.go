@@ -212,6 +212,9 @@ var mutants = []mutant{
 	{"a guess counted", "TestT1AnyRow|TestT1NoCount", []edit{{"stats.go",
 		"	if e.corrupt == nil && readPos-released <= writePos-released {\n",
 		"	if e.corrupt == nil && writePos-readPos <= e.own.ring.size {\n"}}},
+	{"hungry for ever", "TestT1ALiar", []edit{{"consumer.go",
+		"		c.starved = now\n",
+		""}}},
 	{"the waiting word of the former", "TestM7AWaiterIn", []edit{
 		{"producer.go", "{ return p.e.renewals.Load() != p.renewal }", "{ return false }"},
 		{"consumer.go", "{ return c.e.renewals.Load() != c.views.renewal }", "{ return false }"}}},

@@ -19,6 +19,7 @@ type consumer struct {
 	deliveredPos uint64 // what the own word holds
 	wait         waiter
 	received     counter
+	starved      hunger
 
 	writePos seenPos // the peer's
 
@@ -129,15 +130,25 @@ func (c *consumer) suspect(seen uint64) error {
 	})
 }
 
+// A hunger is a state of this end in which the caller was told that its views leave
+// this peer no space.
+type hunger struct{ readPos, cursor, attachment uint64 }
+
 // starving reports that the peer waits for space which only views held here
 // take up, with nothing left to receive (W8). The waiting word of one that has gone
-// stands there until the next clears it.
+// stands there until the next clears it. It is told once until something is released
+// or received: a peer that lies about its waiting costs one error, and not all (T1).
 func (c *consumer) starving() error {
 	if c.held.Load() == 0 {
 		return nil
 	}
 	readPos := c.views.readPosOf(c)
+	now := hunger{readPos, c.cursor, c.e.attachment.Load()}
+	if c.starved == now {
+		return nil
+	}
 	if crosses(readPos, c.cursor, c.peer.control.spaceWaitFor.Load()) && c.e.peerIsThere() { // pairs: waiting
+		c.starved = now
 		return ErrViewsHeld
 	}
 	return nil
@@ -189,7 +200,11 @@ func (c *consumer) availableNow() error {
 		return nil
 	}
 	ready, err := c.look()
-	if err == nil && !ready || err == ErrViewsHeld {
+	if err == ErrViewsHeld { // nobody is told
+		c.starved = hunger{}
+		return ErrEmpty
+	}
+	if err == nil && !ready {
 		err = ErrEmpty
 	}
 	return err

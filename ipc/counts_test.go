@@ -2,7 +2,11 @@
 
 package ipc
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"testing"
+)
 
 // No count is more than what can be, whatever a client says of its positions, while
 // nobody has judged them: they are not yet acted upon.
@@ -26,5 +30,46 @@ func TestT1NoCountIsMoreThanWhatCanBe(t *testing.T) {
 	client.leave()
 	if event := nextEvent(t, server, EventDied); event.Unreleased != 2 || event.Redeliverable != 2 || event.Attachment != 1 {
 		t.Errorf("event %+v, want the 2 that were sent, unreleased and perhaps seen", event)
+	}
+}
+
+// A client that says it waits for space, and does not, makes Receive say so once; then
+// Receive waits, and takes what comes.
+func TestT1ALiarAboutItsWaitingCostsOneError(t *testing.T) {
+	server := listenHere(t, testPath(t), hostileOptions())
+	for range 2 { // each is told of once
+		client := rawAttach(t, server.Path())
+		nextEvent(t, server, EventAttached)
+		commit := func() {
+			client.own.control.writePos.Store(client.record(client.own.control.writePos.Load(), 7, 8))
+		}
+		commit()
+		if _, err := server.Receive(testContext(t)); err != nil { // and keeps it
+			t.Fatal(err)
+		}
+		client.own.control.spaceWaitFor.Store(client.own.control.writePos.Load())
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := server.TryReceive(); !errors.Is(err, ErrEmpty) {
+			t.Errorf("TryReceive beside a client that seems to wait: %v", err)
+		}
+		if _, err := server.Receive(ended); !errors.Is(err, ErrViewsHeld) {
+			t.Errorf("Receive beside a client that seems to wait: %v", err)
+		}
+		for range 3 {
+			if _, err := server.Receive(ended); !errors.Is(err, context.Canceled) {
+				t.Errorf("Receive, told already: %v, want to wait", err)
+			}
+		}
+		commit()
+		if m, err := server.Receive(testContext(t)); err != nil || m.Kind != 7 {
+			t.Errorf("what comes then: %+v, %v", m, err)
+		}
+		client.own.control.spaceWaitFor.Store(0)
+		client.leave()
+		if err := receiveUntilEnd(t, server); !errors.Is(err, ErrPeerDied) {
+			t.Fatal(err)
+		}
+		nextEvent(t, server, EventDied)
 	}
 }
