@@ -73,12 +73,6 @@ func (s *server) bind(stale unix.Stat_t) (err error) {
 	if err := bindSocket(s.listener, path, mode); err != nil {
 		return fmt.Errorf("ipc: bind %s: %w: the server needs to make files in its directory", path, err)
 	}
-	lost := false
-	defer func() {
-		if err != nil && !lost {
-			_ = s.unlinkPath()
-		}
-	}()
 	if err := retry(func() error { return unix.Lstat(path, &s.socket) }); err != nil {
 		return fmt.Errorf("ipc: stat %s: %w: the server needs to search its directory", path, err)
 	}
@@ -93,7 +87,7 @@ func (s *server) bind(stale unix.Stat_t) (err error) {
 	if current, err := names(s.lock.path, &s.lock.stat); err != nil {
 		return err
 	} else if !current { // C5. The path may be another server's by now.
-		lost = true
+		s.socket = unix.Stat_t{}
 		return fmt.Errorf("ipc: %s was deleted or replaced while the server started: start again", s.lock.path)
 	}
 	s.e.hook(step.LockFileRechecked, 0)

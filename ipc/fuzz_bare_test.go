@@ -28,7 +28,7 @@ func (s bareServer) close() error {
 // target runs, it holds what a server holds.
 func bareLock(t testing.TB) *lockFile {
 	t.Helper()
-	lock, err := openLockFile(testPath(t))
+	lock, err := openLockFile(testContext(t), testPath(t))
 	if err != nil {
 		t.Fatal(err)
 	}

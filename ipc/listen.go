@@ -20,15 +20,7 @@ func listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	e := newEndpoint(RoleServer, path, o)
 	s := &server{e: e, listener: -1}
 	e.life = s
-	e.hook(step.ListenBegun, 0)
-	lock, err := openLockFile(path)
-	if err != nil {
-		return nil, advise(err)
-	}
-	s.lock = lock
-	e.hook(step.LockFileOpened, 0)
-	if err := s.start(ctx); err != nil {
-		s.abandon()
+	if err := s.startWithin(ctx); err != nil {
 		return nil, advise(err)
 	}
 	s.serve()
@@ -46,8 +38,18 @@ func advise(err error) error {
 	return nameSandbox(err)
 }
 
-// start takes Listen from the open lock file to the listening socket.
+// start takes Listen from nothing to the listening socket.
 func (s *server) start(ctx context.Context) error {
+	s.e.hook(step.ListenBegun, 0)
+	if err := s.checkDirectory(); err != nil {
+		return err
+	}
+	lock, err := openLockFile(ctx, s.e.path)
+	if err != nil {
+		return err
+	}
+	s.lock = lock
+	s.e.hook(step.LockFileOpened, 0)
 	if err := s.lockServer(ctx); err != nil {
 		return err
 	}
@@ -63,7 +65,7 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.e.generation = record.generation + 1
+	s.e.generation = record.nextGeneration()
 	if err := s.lock.write(lockRecord{generation: s.e.generation, server: self()}); err != nil {
 		return err
 	}
@@ -75,7 +77,6 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.retireToken(); err != nil {
-		_ = s.unlinkPath()
 		return err
 	}
 	s.e.hook(step.TokenReturned, 0)
@@ -95,6 +96,9 @@ func (s *server) lockServer(ctx context.Context) error {
 		return err
 	}
 	record, err := s.lock.read()
+	if err == nil {
+		err = s.lock.heal()
+	}
 	if err != nil {
 		return err
 	}
@@ -115,7 +119,7 @@ func (s *server) lockToken(ctx context.Context) error {
 		return s.running(ErrClientRunning, client)
 	}
 	var err error
-	if s.token, err = openTokenFile(s.e.path); err != nil {
+	if s.token, err = openTokenFile(ctx, s.e.path); err != nil {
 		return err
 	}
 	if s.e.options.KillOrphan {
@@ -219,17 +223,25 @@ func (s *server) makeMemory() error {
 	if err := (machine{}).fits(segmentSize(uint64(e.options.toClientSize())) + segmentSize(uint64(e.options.toServerSize()))); err != nil {
 		return err
 	}
+	var made []*segment
+	defer func() { // also if the hook panics
+		for _, segment := range made {
+			segment.release()
+		}
+	}()
 	own, err := newSegment(RoleServer, e.generation, uint64(e.options.toClientSize()), e.options.start.server)
 	if err != nil {
 		return err
 	}
+	made = append(made, own)
 	e.hook(step.ServerSegmentMade, 0)
 	peer, err := newSegment(RoleClient, e.generation, uint64(e.options.toServerSize()), e.options.start.client)
 	if err != nil {
-		own.release()
 		return err
 	}
+	made = append(made, peer)
 	e.hook(step.ClientSegmentMade, 0)
+	made = nil // join has them
 	return e.join(own, peer)
 }
 
@@ -247,5 +259,7 @@ func (s *server) abandon() {
 	if s.token != nil {
 		s.token.close()
 	}
-	s.lock.close()
+	if s.lock != nil {
+		s.lock.close()
+	}
 }

@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -41,86 +42,36 @@ type lockRecord struct {
 	server, client owner
 }
 
+// textSize is the length of every record, and of every whole lock file.
+var textSize = int64(len(fmt.Sprintf(recordFormat, 0, 0, 0, 0, 0)))
+
 const recordFormat = "tandem lock file\ngeneration %020d\nserver %010d started %020d\nclient %010d started %020d\n"
 
 // openLockFile opens the lock file of a path and creates it if need be.
-func openLockFile(path string) (*lockFile, error) {
+func openLockFile(ctx context.Context, path string) (*lockFile, error) {
 	l := &lockFile{path: path + lockSuffix}
 	var err error
-	if l.fd, l.stat, err = openOurs(l.path); err != nil {
+	if l.fd, l.stat, err = openOurs(ctx, l.path); err != nil {
 		return nil, err
 	}
-	if l.stat.Size > 0 {
-		content, err := l.content()
-		if err == nil && !strings.HasPrefix(content, recordFormat[:16]) {
-			err = fmt.Errorf("%w: %s is not a tandem lock file", ErrForeign, l.path)
-		}
-		if err != nil {
-			l.close()
-			return nil, err
-		}
+	content, err := l.content()
+	if err == nil && !isOurs(content) {
+		err = fmt.Errorf("%w: %s is not a tandem lock file", ErrForeign, l.path)
+	}
+	if err != nil {
+		l.close()
+		return nil, err
 	}
 	return l, nil
 }
 
-// open opens a file, above the standard three descriptors.
-func open(path string, flags int, mode uint32) (fd int, err error) {
-	err = retry(func() error {
-		fd, err = unix.Open(path, flags, mode)
-		return err
-	})
-	if err != nil {
-		return -1, err
-	}
-	return aboveStdio(fd)
-}
-
-// makeOurs makes a file that only its owner can open, whatever the umask is.
-func makeOurs(path string) (fd int, err error) {
-	fd, err = open(path, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return -1, err
-	}
-	if err := unix.Fchmod(fd, 0o600); err != nil {
-		_ = unix.Close(fd)
-		_ = unix.Unlink(path)
-		return -1, err
-	}
-	return fd, nil
-}
-
-// openOurs opens a file of ours beside the socket and makes it if need be. It tries
-// to open first: with O_CREAT the kernel may refuse a file of another user that is
-// there (fs.protected_regular).
-func openOurs(path string) (fd int, stat unix.Stat_t, err error) {
-	for {
-		fd, err = open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-		if errors.Is(err, unix.ENOENT) {
-			fd, err = makeOurs(path)
-		}
-		if !errors.Is(err, unix.EEXIST) {
-			break
-		} // else another server has made it meanwhile
-	}
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		return -1, stat, fmt.Errorf("ipc: open %s: %w: create the directory %s first", path, err, directoryOf(path))
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
-		return -1, stat, fmt.Errorf("%w: %s is not a regular file (%w)", ErrForeign, path, err)
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EROFS):
-		return -1, stat, fmt.Errorf("ipc: open %s: %w: the server needs to write in its directory, and in this file if another server has made it", path, err)
-	case err != nil:
-		return -1, stat, fmt.Errorf("ipc: open %s: %w: nothing was started: try again, or use another path", path, err)
-	}
-	err = unix.Fstat(fd, &stat)
-	if err == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG {
-		return fd, stat, nil
-	}
-	_ = unix.Close(fd)
-	if err != nil {
-		return -1, stat, fmt.Errorf("ipc: stat %s: %w: nothing was started: use a path on another file system", path, err)
-	}
-	return -1, stat, fmt.Errorf("%w: %s is not a regular file", ErrForeign, path)
+// isOurs reports whether a lock file may have been made by a server, whatever has
+// become of it: a power cut leaves zeros, or the beginning of a record. What stands
+// behind the first words decides nothing.
+func isOurs(content string) bool {
+	const begin = "tandem lock file"
+	n := min(len(content), len(begin))
+	return content[:n] == begin[:n] || strings.Trim(content, "\x00") == ""
 }
 
 // setLock tries to lock or unlock one byte, and reports whether it is free for
@@ -174,7 +125,7 @@ func exists(path string) bool {
 
 // content returns what the file says.
 func (l *lockFile) content() (string, error) {
-	content, n := make([]byte, 512), 0
+	content, n := make([]byte, maxOursSize), 0
 	err := retry(func() (err error) { n, err = unix.Pread(l.fd, content, 0); return err })
 	if err != nil {
 		return "", fmt.Errorf("ipc: read %s: %w: use a path on another file system", l.path, err)
@@ -182,13 +133,41 @@ func (l *lockFile) content() (string, error) {
 	return string(content[:n]), nil
 }
 
-// read returns the record; zeros if there is none.
+// read returns the record; zeros for what cannot be read of it.
 func (l *lockFile) read() (r lockRecord, err error) {
 	content, err := l.content()
-	if err == nil {
-		_, _ = fmt.Sscanf(content, recordFormat, &r.generation, &r.server.pid, &r.server.start, &r.client.pid, &r.client.start)
+	if err != nil {
+		return r, err
 	}
-	return r, err
+	var server, client owner
+	n, _ := fmt.Sscanf(content, recordFormat, &r.generation, &server.pid, &server.start, &client.pid, &client.start)
+	if n < 1 {
+		r.generation = 0 // of a number too large for it, some digits may have been taken
+	}
+	if n >= 3 {
+		r.server = server
+	}
+	if n >= 5 {
+		r.client = client
+	}
+	return r, nil
+}
+
+// nextGeneration counts on. A number that has reached its end begins again, and none
+// is 0. Nothing depends on the order: each generation has memory of its own (L4).
+func (r lockRecord) nextGeneration() uint64 { return max(r.generation+1, 1) }
+
+// heal cuts off what stands behind a record, of whatever it was.
+//
+// Preconditions: the server lock is held.
+func (l *lockFile) heal() error {
+	if l.stat.Size <= textSize {
+		return nil
+	}
+	if err := retry(func() error { return unix.Ftruncate(l.fd, textSize) }); err != nil {
+		return fmt.Errorf("ipc: truncate %s: %w: use a path on another file system", l.path, err)
+	}
+	return nil
 }
 
 // holders returns what the record says of who runs, for errors and for KillOrphan;

@@ -71,16 +71,18 @@ type Unreleased struct {
 type EventKind uint8
 
 const (
-	EventAttached        EventKind = iota + 1 // a client attached; at a client: this one did
-	EventClosed                               // the peer left in good order
-	EventDied                                 // the peer's process died, on the kernel's word (L5)
-	EventHung                                 // the peer lives and is silent
-	EventRecovered                            // a hung peer beats again
-	EventPathLost                             // the path no longer names this server's socket: no client can come
-	EventAdmissionFailed                      // this server cannot admit anybody; told once, until it can again
+	EventAttached          EventKind = iota + 1 // a client attached; at a client: this one did
+	EventClosed                                 // the peer left in good order
+	EventDied                                   // the peer's process died, on the kernel's word (L5)
+	EventHung                                   // the peer lives and is silent
+	EventRecovered                              // a hung peer beats again
+	EventPathLost                               // the path no longer names this server's socket: no client can come
+	EventAdmissionFailed                        // this server cannot admit anybody; told once, until it can again
+	EventLockFileLost                           // the lock file or the token file was deleted or replaced: close, and listen again
+	EventInsecureDirectory                      // Options.SharedDirectory: others can replace what is at the path
 )
 
-var eventNames = [...]string{"", "attached", "closed", "died", "hung", "recovered", "path lost", "admission failed"}
+var eventNames = [...]string{"", "attached", "closed", "died", "hung", "recovered", "path lost", "admission failed", "lock file lost", "insecure directory"}
 
 func (k EventKind) String() string {
 	if int(k) < len(eventNames) {

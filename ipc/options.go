@@ -80,6 +80,12 @@ type Options struct {
 	// effective user and root if empty.
 	ServerUIDs []uint32
 
+	// SharedDirectory lets Listen use a directory that others can write: every user,
+	// also with the sticky bit, or the owner, if that is neither this user nor root.
+	// They can put another socket at the path, and delete the lock file. Without it
+	// Listen fails; with it EventInsecureDirectory says who they are.
+	SharedDirectory bool
+
 	// DumpRings puts the rings into this process's core dumps, each twice, with what
 	// the messages say. Without it they are left out, as far as the kernel can.
 	DumpRings bool
@@ -189,7 +195,7 @@ func isListed(uid uint32, list []uint32, byDefault ...uint32) bool {
 // String prints the options in force, defaults filled in.
 func (o *Options) String() string {
 	v := o.get()
-	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t dumpRings=%t uids=%v servers=%v",
+	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t sharedDirectory=%t dumpRings=%t uids=%v servers=%v",
 		o.toServerSize(), o.toClientSize(), v.Spin, o.heartbeatInterval(), o.hangTimeout(), v.FailOnHang,
-		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.KillOrphan, v.KillOnClose, v.DumpRings, v.AllowUIDs, v.ServerUIDs)
+		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.KillOrphan, v.KillOnClose, v.SharedDirectory, v.DumpRings, v.AllowUIDs, v.ServerUIDs)
 }

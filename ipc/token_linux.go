@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -49,11 +50,11 @@ func (t *tokenFile) close() {
 
 // openTokenFile opens the token file of the latest attachment, of whichever server
 // it was, and makes one if there is none.
-func openTokenFile(path string) (*tokenFile, error) {
+func openTokenFile(ctx context.Context, path string) (*tokenFile, error) {
 	if err := clearNewToken(path + newTokenSuffix); err != nil {
 		return nil, err
 	}
-	fd, stat, err := openOurs(path + tokenSuffix)
+	fd, stat, err := openOurs(ctx, path+tokenSuffix)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +94,7 @@ func (s *server) newToken() (own *tokenFile, token int, err error) {
 	if _, err = setLock(own.fd, grantorByte, unix.F_WRLCK); err != nil {
 		return nil, -1, err
 	}
-	token, err = open(fmt.Sprintf("/proc/self/fd/%d", own.fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	token, err = open(fmt.Sprintf("/proc/self/fd/%d", own.fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, -1, fmt.Errorf("ipc: open the token file again for the client: %w: is /proc mounted?", err)
 	}
