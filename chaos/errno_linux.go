@@ -122,7 +122,7 @@ func (s *saboteur) plan(ctx context.Context) (plan []sabotage, err error) {
 		}
 		s.report.Count(s.role.String()+" calls "+call, count)
 		for n := range count {
-			for _, errno := range how.errnos {
+			for _, errno := range how.ways() {
 				b := sabotage{call, n + 1, errno}
 				if s.only == "" || s.only == s.role.String()+"/"+b.String() {
 					plan = append(plan, b)

@@ -2,7 +2,11 @@
 
 package chaos
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
 
 // A failing is how a system call of the life cycle may fail.
 type failing struct {
@@ -23,6 +27,25 @@ const (
 	forSignal  = "a signal interrupts it"
 )
 
+// denials are what a sandbox may answer to any call, whatever the call itself can give.
+var denials = []unix.Errno{unix.EPERM, unix.EACCES, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS}
+
+// ways are the errnos that a call is made to fail with. Where the kernel does what it is
+// asked for, nothing is denied, and what cannot fail is not denied either: the Go
+// runtime does not live without it.
+func (f failing) ways() []unix.Errno {
+	ways := slices.Clone(f.errnos)
+	if f.done || len(ways) == 0 {
+		return ways
+	}
+	for _, errno := range denials {
+		if !slices.Contains(ways, errno) {
+			ways = append(ways, errno)
+		}
+	}
+	return ways
+}
+
 // failings are the calls by the name that callAt gives them. A call that the
 // tracer sees and that is missing here fails the layer, so that a new one is
 // thought about.
@@ -31,6 +54,7 @@ var failings = map[string]failing{
 		why: forFiles + "; " + forMemory + "; " + forSandbox + "; " + forMedium + "; /proc is not mounted"},
 	"close":    {errnos: []unix.Errno{unix.EINTR, unix.EIO}, why: forSignal + "; " + forMedium + "; Linux frees the descriptor all the same", done: true},
 	"fstat":    {errnos: []unix.Errno{unix.ENOMEM, unix.EIO}, why: forMemory + "; " + forMedium},
+	"fstatfs":  {errnos: []unix.Errno{unix.EINTR, unix.EIO, unix.ENOMEM}, why: forSignal + "; " + forMedium + "; " + forMemory},
 	"fstatat":  {errnos: []unix.Errno{unix.EACCES, unix.ENOMEM, unix.EIO}, why: forSandbox + "; " + forMemory + "; " + forMedium},
 	"read":     {errnos: []unix.Errno{unix.EINTR, unix.EIO, unix.ESRCH}, why: forSignal + "; " + forMedium + "; the process of /proc/PID is gone"},
 	"pread64":  {errnos: []unix.Errno{unix.EINTR, unix.EIO}, why: forSignal + "; " + forMedium},
@@ -62,6 +86,9 @@ var failings = map[string]failing{
 	"getsockopt SO_PEERCRED":  {errnos: []unix.Errno{unix.ENOMEM, unix.EPERM}, why: forMemory + "; " + forSandbox},
 	"getsockopt SO_PEERPIDFD": {errnos: []unix.Errno{unix.ENOPROTOOPT, unix.EMFILE, unix.ENFILE, unix.ESRCH, unix.ENODATA}, why: "an older kernel; " + forFiles + "; the peer is gone"},
 	"fchmodat":                {errnos: []unix.Errno{unix.EPERM, unix.EIO}, why: forSandbox + "; " + forMedium},
+	"fchmod":                  {errnos: []unix.Errno{unix.EPERM, unix.EIO}, why: forSandbox + "; " + forMedium},
+	"unshare":                 {errnos: []unix.Errno{unix.EPERM, unix.ENOMEM}, why: forSandbox + "; " + forMemory},
+	"umask":                   {errnos: []unix.Errno{unix.EPERM}, why: forSandbox},
 	"unlinkat":                {errnos: []unix.Errno{unix.EACCES, unix.EPERM, unix.EBUSY, unix.EIO}, why: forSandbox + "; " + forMedium},
 	"renameat":                {errnos: []unix.Errno{unix.EACCES, unix.EPERM, unix.ENOSPC, unix.ENOMEM, unix.EIO}, why: forSandbox + "; " + forMedium + "; " + forMemory},
 	"memfd_create":            {errnos: []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOSYS, unix.EPERM}, why: forFiles + "; " + forMemory + "; an older kernel; " + forSandbox},
@@ -71,11 +98,13 @@ var failings = map[string]failing{
 	"mmap of shared memory":   {errnos: []unix.Errno{unix.ENOMEM, unix.EAGAIN, unix.EPERM}, why: forMemory + "; memory is locked; " + forSandbox},
 	"mmap over shared memory": {errnos: []unix.Errno{unix.ENOMEM, unix.EAGAIN}, why: forMemory + ", with strict accounting"},
 	"madvise MADV_DONTFORK":   {errnos: []unix.Errno{unix.EINVAL, unix.ENOMEM, unix.EAGAIN}, why: "an emulated kernel; " + forMemory},
+	"madvise MADV_DONTDUMP":   {errnos: []unix.Errno{unix.EINVAL, unix.ENOMEM, unix.EAGAIN}, why: "an emulated kernel; " + forMemory},
+	"madvise MADV_DODUMP":     {errnos: []unix.Errno{unix.EINVAL, unix.ENOMEM, unix.EAGAIN}, why: "an emulated kernel; " + forMemory},
 	"poll":                    {errnos: []unix.Errno{unix.EINTR, unix.ENOMEM}, why: forSignal + "; " + forMemory},
 	"pidfd_open":              {errnos: []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOSYS, unix.ESRCH}, why: forFiles + "; " + forMemory + "; an older kernel; it is gone"},
 	"futex_waitv":             {errnos: []unix.Errno{unix.EINTR, unix.EAGAIN, unix.ETIMEDOUT, unix.ENOMEM, unix.ENOSYS, unix.EPERM}, why: forSignal + "; the word has changed; the time is over; " + forMemory + "; an older kernel; a sandbox that does not know it"},
 	"munmap":                  {why: "of a whole mapping it cannot fail"},
-	"futex wake":              {why: "of a mapped word it cannot fail"},
+	"futex wake":              {errnos: []unix.Errno{unix.EPERM}, why: forSandbox},
 }
 
 // An excuse is what a life may leave behind when a call has failed, and why.

@@ -12,12 +12,12 @@ import (
 // those of the architecture. A call that is not among them is still found, and
 // goes by its number.
 var callNames = map[uint64]string{
-	unix.SYS_OPENAT: "openat", unix.SYS_CLOSE: "close", unix.SYS_FSTAT: "fstat", unix.SYS_READ: "read", unix.SYS_WRITE: "write",
+	unix.SYS_OPENAT: "openat", unix.SYS_CLOSE: "close", unix.SYS_FSTAT: "fstat", unix.SYS_FSTATFS: "fstatfs", unix.SYS_READ: "read", unix.SYS_WRITE: "write",
 	unix.SYS_PREAD64: "pread64", unix.SYS_PWRITE64: "pwrite64", unix.SYS_FCNTL: "fcntl", unix.SYS_READLINKAT: "readlinkat",
 	unix.SYS_SOCKET: "socket", unix.SYS_CONNECT: "connect", unix.SYS_BIND: "bind", unix.SYS_LISTEN: "listen",
 	unix.SYS_ACCEPT4: "accept4", unix.SYS_SHUTDOWN: "shutdown", unix.SYS_SENDMSG: "sendmsg", unix.SYS_RECVMSG: "recvmsg",
 	unix.SYS_SETSOCKOPT: "setsockopt", unix.SYS_GETSOCKOPT: "getsockopt",
-	unix.SYS_FCHMODAT: "fchmodat", unix.SYS_UNLINKAT: "unlinkat", unix.SYS_RENAMEAT: "renameat",
+	unix.SYS_FCHMODAT: "fchmodat", unix.SYS_FCHMOD: "fchmod", unix.SYS_UMASK: "umask", unix.SYS_UNSHARE: "unshare", unix.SYS_UNLINKAT: "unlinkat", unix.SYS_RENAMEAT: "renameat",
 	unix.SYS_MEMFD_CREATE: "memfd_create", unix.SYS_FTRUNCATE: "ftruncate", unix.SYS_FALLOCATE: "fallocate",
 	unix.SYS_MMAP: "mmap", unix.SYS_MUNMAP: "munmap", unix.SYS_MADVISE: "madvise",
 	unix.SYS_PIDFD_OPEN: "pidfd_open", unix.SYS_PIDFD_SEND_SIGNAL: "pidfd_send_signal",
@@ -54,7 +54,7 @@ const (
 //     nothing but wake with it,
 //   - mmap of anonymous memory without MAP_NORESERVE, which is the heap's: package
 //     ipc asks for address space with it, and puts memory over its mappings,
-//   - madvise but for MADV_DONTFORK,
+//   - madvise but for the advices that package ipc gives,
 //   - read and write of the standard streams, by which the harness is spoken to,
 //     and of eight bytes, by which the runtime wakes its poller.
 func callAt(thread *tracedThread, r *registers) string {
@@ -75,10 +75,7 @@ func callAt(thread *tracedThread, r *registers) string {
 	case unix.SYS_MMAP:
 		return mapping(r.argument(3))
 	case unix.SYS_MADVISE:
-		if r.argument(2) != unix.MADV_DONTFORK {
-			return ""
-		}
-		return "madvise MADV_DONTFORK"
+		return advices[r.argument(2)] // the others are the heap's
 	case unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE:
 		if r.argument(0) <= leashFd || number != unix.SYS_CLOSE && r.argument(2) == eventSize {
 			return ""
@@ -125,6 +122,10 @@ func fcntlName(thread *tracedThread, r *registers) string {
 	default:
 		return fmt.Sprintf("fcntl %d", command)
 	}
+}
+
+var advices = map[uint64]string{
+	unix.MADV_DONTFORK: "madvise MADV_DONTFORK", unix.MADV_DONTDUMP: "madvise MADV_DONTDUMP", unix.MADV_DODUMP: "madvise MADV_DODUMP",
 }
 
 var socketOptions = map[uint64]string{

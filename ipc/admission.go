@@ -3,7 +3,6 @@
 package ipc
 
 import (
-	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +17,7 @@ const maxHandshakes = 32
 func (s *server) accept() {
 	defer s.e.workers.Done()
 	defer close(s.accepted)
+	_ = (&conn{fd: s.listener}).setDeadline(lookEvery)
 	for {
 		fd, _, err := unix.Accept4(s.listener, unix.SOCK_CLOEXEC)
 		if s.e.closing.Load() {
@@ -30,9 +30,7 @@ func (s *server) accept() {
 			fd, err = aboveStdio(fd)
 		}
 		if err != nil {
-			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
-				s.sleep(10 * time.Millisecond) // out of descriptors or memory: the backlog keeps the client
-			}
+			s.cannotAccept(err)
 			continue
 		}
 		c := &conn{fd: fd}

@@ -52,7 +52,7 @@ func dialWhile(ctx context.Context, path string, o *Options, worth func(error) b
 		}
 		why = err
 		if ctx.Err() != nil || pause(ctx, wait) != nil {
-			return nil, fmt.Errorf("ipc: dial %s: %w: nothing was attached: %w", path, ctx.Err(), err)
+			return nil, nameSandbox(fmt.Errorf("ipc: dial %s: %w: nothing was attached: %w", path, ctx.Err(), err))
 		}
 	}
 }
@@ -134,6 +134,8 @@ func (c *client) ask(path string) (packet, []int, error) {
 	case errors.As(err, &corrupt):
 	case errors.Is(err, errNotOurs):
 		err = fmt.Errorf("%w: the answer from %s is %w", ErrForeign, path, err)
+	case isDenial(err):
+		err = fmt.Errorf("ipc: receive the answer from %s: %w: nothing was attached: dial again", path, err)
 	case err != nil:
 		err = fmt.Errorf("%w: it ended the handshake (%w)", errNoServer, errors.Join(err, sendErr))
 	}
@@ -189,7 +191,7 @@ func (c *client) attach(path string) error {
 		return fmt.Errorf("%w: it went away during the handshake (%w)", errNoServer, err)
 	}
 	e.hook(step.ReadySent, 0)
-	_ = c.conn.setDeadline(0)
+	_ = c.conn.setDeadline(lookEvery)
 	return nil
 }
 

@@ -3,7 +3,6 @@
 package ipc
 
 import (
-	"errors"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -29,28 +28,53 @@ type futexWaiter struct {
 	_     uint32
 }
 
-// noWaitv is set once the kernel is found to lack futex_waitv (before 5.16).
-var noWaitv atomic.Bool
+// What the kernel, or a sandbox, has been found to deny. None of it is tried again:
+// a wait that is denied comes back at once, and would turn in a circle.
+var (
+	noWaitv atomic.Bool // futex_waitv (before 5.16)
+	noWait  atomic.Bool // FUTEX_WAIT on memory that is shared
+	noWake  atomic.Bool // FUTEX_WAKE on memory that is shared
+)
 
 // needsRepeatedWake reports whether an interrupt must wake the shared word, again
 // and again until the sleeper has come out, because it sleeps on that alone.
 func needsRepeatedWake() bool { return noWaitv.Load() }
 
+// unexpected reports whether a wait has failed in a way that is none of its own.
+func unexpected(errno unix.Errno) bool {
+	return errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR && errno != unix.ETIMEDOUT
+}
+
 // futexSleep sleeps until the shared word is woken, the private word is woken,
 // or the time is over. It returns at once if either no longer has its value.
 // The shared word may lie in memory that is mapped read-only.
+//
+// Each way of sleeping that is denied leads to the next one, for good: on both words;
+// on the shared one alone, where an interrupt wakes that; and looking now and then.
 func futexSleep(shared *atomic.Uint32, sharedValue uint32, private *atomic.Uint32, privateValue uint32, limit time.Duration) {
-	if noWaitv.Load() {
-		if private.Load() != privateValue {
-			return
+	switch {
+	case !noWaitv.Load():
+		if unexpected(waitOnBoth(shared, sharedValue, private, privateValue, limit)) {
+			noWaitv.Store(true)
 		}
+	case noWait.Load() || noWake.Load(): // what can wake nobody cannot end one's own sleep either
+		doze(shared, sharedValue, private, privateValue, limit)
+	case private.Load() == privateValue:
 		timeout := unix.NsecToTimespec(limit.Nanoseconds())
-		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(shared)), futexWait, uintptr(sharedValue),
+		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(shared)), futexWait, uintptr(sharedValue),
 			uintptr(unsafe.Pointer(&timeout)), 0, 0)
-		return
+		if unexpected(errno) {
+			noWait.Store(true)
+		}
 	}
+}
+
+// waitOnBoth is futex_waitv on both words.
+func waitOnBoth(shared *atomic.Uint32, sharedValue uint32, private *atomic.Uint32, privateValue uint32, limit time.Duration) unix.Errno {
 	var deadline unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &deadline) // cannot fail for this clock
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &deadline) != nil { // else every sleep would be over at once
+		return unix.ENOSYS
+	}
 	deadline = unix.NsecToTimespec(deadline.Nano() + limit.Nanoseconds())
 	waiters := [2]futexWaiter{
 		{value: uint64(sharedValue), addr: uintptr(unsafe.Pointer(shared)), flags: futex2Size32},
@@ -60,15 +84,33 @@ func futexSleep(shared *atomic.Uint32, sharedValue uint32, private *atomic.Uint3
 		uintptr(unsafe.Pointer(&deadline)), unix.CLOCK_MONOTONIC, 0)
 	runtime.KeepAlive(shared)
 	runtime.KeepAlive(private)
-	// EPERM is what some sandboxes say for a call that they do not know.
-	if errors.Is(errno, unix.ENOSYS) || errors.Is(errno, unix.EPERM) {
-		noWaitv.Store(true)
+	return errno
+}
+
+// longestDoze is how long a sleeper that nobody can wake does not look.
+const longestDoze = 5 * time.Millisecond
+
+// dozes counts the looks of doze.
+var dozes atomic.Uint64
+
+// doze looks at both words, more and more rarely.
+func doze(shared *atomic.Uint32, sharedValue uint32, private *atomic.Uint32, privateValue uint32, limit time.Duration) {
+	wait := 50 * time.Microsecond
+	for limit > 0 && shared.Load() == sharedValue && private.Load() == privateValue {
+		dozes.Add(1)
+		time.Sleep(wait) // sleep: nobody can wake this one
+		limit -= wait
+		wait = min(2*wait, longestDoze)
 	}
 }
 
-// futexWakeShared wakes whoever sleeps on a word of shared memory.
+// futexWakeShared wakes whoever sleeps on a word of shared memory. Where it is denied,
+// they find out when their sleep is over, which a heartbeat bounds (W5).
 func futexWakeShared(word *atomic.Uint32) {
-	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1<<30, 0, 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1<<30, 0, 0, 0)
+	if errno != 0 && isDenial(errno) {
+		noWake.Store(true)
+	}
 }
 
 // futexWakePrivate wakes whoever in this process sleeps on the word.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,6 +94,7 @@ type conn struct {
 	peer     remote
 	interval time.Duration // the peer's heartbeat, as it says; 0 if it does not
 	close    sync.Once
+	woken    atomic.Bool
 }
 
 // errNotOurs says that what came over the socket is not this protocol.
@@ -287,7 +289,14 @@ func (c *conn) ended() bool {
 }
 
 // wake ends a receive that waits in another goroutine.
-func (c *conn) wake() { _ = unix.Shutdown(c.fd, unix.SHUT_RD) }
+func (c *conn) wake() {
+	c.woken.Store(true)
+	_ = unix.Shutdown(c.fd, unix.SHUT_RD)
+}
+
+// lookEvery is how long a call that waits for the peer goes without looking whether
+// it was woken: where a sandbox denies shutdown, nothing else ends it.
+const lookEvery = time.Second
 
 // awaitEnd waits until the peer has closed its side, this side was woken, or the
 // peer's process has ended; before that until there is a packet, if packets says
@@ -300,9 +309,13 @@ func (c *conn) awaitEnd(packets bool) (end bool) {
 	if c.peer.exact {
 		poll[1].Fd = int32(c.peer.pidfd) // else a copy of the socket would hide the death
 	}
-	for {
-		err := retry(func() error { _, err := unix.Poll(poll, -1); return err })
-		if err == nil {
+	for !c.woken.Load() {
+		ready := 0
+		err := retry(func() (err error) { ready, err = unix.Poll(poll, int(lookEvery.Milliseconds())); return err })
+		switch {
+		case err == nil && ready == 0:
+			continue
+		case err == nil:
 			return poll[0].Revents&(unix.POLLHUP|unix.POLLRDHUP|unix.POLLERR|unix.POLLNVAL) != 0 || poll[1].Revents != 0
 		}
 		// Where nobody may poll, looking now and then must do.
@@ -315,6 +328,7 @@ func (c *conn) awaitEnd(packets bool) (end bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+	return true
 }
 
 // hangUp ends the connection. What is left in its queue may carry descriptors; the

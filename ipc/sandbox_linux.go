@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,4 +45,17 @@ func nameSandbox(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: or it was %s", err, byASandbox)
+}
+
+// cannotAccept deals with an accept that has failed. The backlog keeps the client.
+func (s *server) cannotAccept(err error) {
+	switch {
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED), timedOut(err):
+		return
+	case isDenial(err):
+		s.e.mu.Lock()
+		s.cannotAdmit(fmt.Errorf("ipc: accept a connection: %w: no client can come", err))
+		s.e.mu.Unlock()
+	}
+	s.sleep(10 * time.Millisecond) // out of descriptors or memory, or for good
 }

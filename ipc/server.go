@@ -187,7 +187,7 @@ func (s *server) unlinkPath() error {
 		err = retry(func() error { return unix.Unlink(s.e.path) })
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("ipc: remove %s: %w: nobody listens on it, and the next server replaces it", s.e.path, err)
+		return nameSandbox(fmt.Errorf("ipc: remove %s: %w: nobody listens on it, and the next server replaces it", s.e.path, err))
 	}
 	return nil
 }

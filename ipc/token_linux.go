@@ -89,22 +89,30 @@ func (s *server) newToken() (own *tokenFile, token int, err error) {
 			letGo(token)
 			own.close()
 			_ = unix.Unlink(s.e.path + newTokenSuffix)
+			own, token = nil, -1
 		}
 	}()
-	if _, err = setLock(own.fd, grantorByte, unix.F_WRLCK); err != nil {
-		return nil, -1, err
+	if err = mustLock(own.fd, grantorByte, unix.F_WRLCK); err != nil {
+		return own, token, err
 	}
 	token, err = open(fmt.Sprintf("/proc/self/fd/%d", own.fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, -1, fmt.Errorf("ipc: open the token file again for the client: %w: is /proc mounted?", err)
+		return own, -1, fmt.Errorf("ipc: open the token file again for the client: %w: is /proc mounted?", err)
 	}
-	if _, err = setLock(token, tokenByte, unix.F_RDLCK); err != nil {
-		return nil, -1, err
+	if err = mustLock(token, tokenByte, unix.F_RDLCK); err != nil {
+		return own, token, err
 	}
-	if err = s.showTokenFile(own); err != nil {
-		return nil, -1, err
+	return own, token, s.showTokenFile(own)
+}
+
+// mustLock locks a byte of a file that nobody else can have locked yet. One that is
+// taken all the same is a sandbox's word: EACCES stands for that too.
+func mustLock(fd int, at int64, kind int16) error {
+	ok, err := setLock(fd, at, kind)
+	if err == nil && !ok {
+		err = fmt.Errorf("ipc: lock byte %d of a fresh token file: %w: nobody else can have it: %s", at, unix.EACCES, byASandbox)
 	}
-	return own, token, nil
+	return err
 }
 
 // retireToken puts a token file at the path that no client has a descriptor of. The
