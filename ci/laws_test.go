@@ -2,6 +2,7 @@ package ci
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/token"
@@ -426,6 +427,41 @@ func everyEntranceLeadsToTheChecks(files tree) (broken []string, looked int) {
 			looked++
 			if script.Mode&0o111 == 0 {
 				broken = append(broken, path+" is a script and not executable")
+			}
+		}
+	}
+	return broken, looked
+}
+
+// answers is where findings of gosec are answered instead of corrected.
+const answers = "ci/gosec.json"
+
+// answersHaveReasons holds that each answer names its rules and its files, and why.
+func answersHaveReasons(files tree) (broken []string, looked int) {
+	file, found := files[answers]
+	if !found {
+		return []string{answers + " is missing"}, 0
+	}
+	var config map[string][]struct {
+		Path, Why string
+		Rules     []string
+	}
+	if err := json.Unmarshal(file.Data, &config); err != nil {
+		return []string{answers + ": " + err.Error()}, 0
+	}
+	for key, rows := range config {
+		if key != "exclude-rules" {
+			broken = append(broken, fmt.Sprintf("%s: %s is not for answers", answers, key))
+		}
+		for i, row := range rows {
+			looked++
+			switch {
+			case len(row.Why) < 20:
+				broken = append(broken, fmt.Sprintf("%s: answer %d has no reason", answers, i+1))
+			case len(row.Rules) == 0 || slices.Contains(row.Rules, "*"):
+				broken = append(broken, fmt.Sprintf("%s: answer %d is for no rule, or for all", answers, i+1))
+			case !regexp.MustCompile(`^/\(?[a-z|]+\)?/`).MatchString(row.Path):
+				broken = append(broken, fmt.Sprintf("%s: answer %d is for no directory of ours", answers, i+1))
 			}
 		}
 	}

@@ -120,6 +120,20 @@ func TestEveryEntranceLeadsToTheChecks(t *testing.T) {
 	)
 }
 
+func TestEveryAnswerToAnAnalyserHasAReason(t *testing.T) {
+	answer := func(path, rule, why string) string {
+		return `{"exclude-rules": [{"path": "` + path + `", "rules": ["` + rule + `"], "why": "` + why + `"}]}`
+	}
+	const why = "what is drawn is drawn again from its seed"
+	enforce(t, answersHaveReasons,
+		plant{"no reason", answers, answer("/(chaos|cmd)/", "G404", "fine"), "no reason"},
+		plant{"every rule", answers, answer("/(chaos|cmd)/", "*", why), "no rule, or for all"},
+		plant{"every file", answers, answer(".*", "G404", why), "no directory"},
+		plant{"another way out", answers, `{"exclude": []}`, "not for answers"},
+		plant{"no answers", answers, "", "missing"},
+	)
+}
+
 // A plant is one file that breaks a law in a tree that was sound. No text
 // means that the file is taken away.
 type plant struct {
@@ -175,6 +189,7 @@ func sound() tree {
 		".ci/run":                     "#!/bin/sh\nexec ci/check.sh\n",
 		".github/workflows/check.yml": "run: ci/check.sh\n",
 		"ci/check.sh":                 "#!/bin/sh\ngo test ./...\ngo run ./cmd/tandem demo -json\n",
+		answers:                       `{"exclude-rules": [{"path": "/(chaos|cmd)/", "rules": ["G404"], "why": "what is drawn is drawn again from its seed"}]}`,
 		"ci/repo_test.go":             "// Package ci has only tests.\npackage ci\n",
 		"docs/PROTOCOL.md":            "`ErrFull`: try again. `*CorruptError`: the peer is dropped.\n",
 		"ipc/doc.go":                  "// Package ipc is small.\npackage ipc\n",

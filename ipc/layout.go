@@ -135,11 +135,18 @@ func putWord(mem []byte, offset, value uint64) {
 }
 
 // storeFenced stores a word that the peer looks at, before this process looks at
-// one of the peer's: no load behind it is made before the store is seen (W4). It
-// swaps, because a Store is not enough everywhere: built with -race for amd64, an
-// atomic store to memory that is not Go's own is a plain MOV. Without -race the two
-// are the same instruction there.
-func storeFenced(word *atomic.Uint64, value uint64) { word.Swap(value) }
+// one of the peer's: all that was stored before it is seen before it, and no load
+// behind it is made before the store is seen (W4). It swaps, because a Store is not
+// enough everywhere: built with -race for amd64, an atomic store to memory that is not
+// Go's own is a plain MOV. Without -race the two are the same instruction there.
+// Built with -race for arm64 it is the other way round: a swap is a plain one, with
+// the fence behind it, and only a store has one before it.
+func storeFenced(word *atomic.Uint64, value uint64) {
+	if !swapsPublish {
+		word.Store(value)
+	}
+	word.Swap(value)
+}
 
 // putPosition stores a position that needs no fence behind it: the stores of this
 // process become visible in program order up to the next atomic one, and a death
