@@ -154,7 +154,7 @@ func (g *hostileStage) hostile() (c *rawClient, err error) {
 			return c, nil
 		}
 		if errors.Is(err, errRawRefused) {
-			g.receive("receive")
+			_, _ = g.receive("receive")
 		}
 	}
 	return nil, err
@@ -170,7 +170,7 @@ func (g *hostileStage) beside(act func()) {
 	for _, operation := range g.c.Operations {
 		switch operation {
 		case "receive", "copy", "wait":
-			g.receive(operation)
+			_, _ = g.receive(operation)
 		case "send", "batch":
 			g.send(1 + 2*count(operation == "batch"))
 		case "release":
