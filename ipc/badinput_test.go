@@ -288,7 +288,7 @@ func TestAServerThatGrantsForeignFilesIsCorrupt(t *testing.T) {
 			return c.send(p, fd, fd, fd)
 		},
 		"memory of another size": func(c *conn, p packet) error {
-			s, err := newSegment(RoleServer, 1, 8192, positions{})
+			s, err := newSegment(RoleServer, 1, 2*uint64(os.Getpagesize()), positions{})
 			if err != nil {
 				return err
 			}
