@@ -334,10 +334,8 @@ var mutants = []mutant{
 		"	_ = s.retireToken() // else the next admission does\n", ""}}},
 	{"one token file for all", "TestT2AFormerClientHolds", []edit{{"token_linux.go",
 		"	if own, err = s.makeTokenFile(); err != nil {\n",
-		"	if own, err = openTokenFile(s.e.path); err == nil {\n		err = unix.Link(s.e.path+tokenSuffix, s.e.path+newTokenSuffix)\n	}\n	if err != nil {\n"}, {"server.go",
-		"	_ = s.retireToken() // else the next admission does\n", ""}}},
 		"	if own, err = openTokenFile(context.Background(), s.e.path); err == nil {\n		err = unix.Link(s.e.path+tokenSuffix, s.e.path+newTokenSuffix)\n	}\n	if err != nil {\n"}, {"server.go",
-		"		_ = s.retireToken() // else the next admission does\n", ""}}},
+		"	_ = s.retireToken() // else the next admission does\n", ""}}},
 	{"the lock file handed out", "TestT2AClientChanges", []edit{{"admission.go",
 		"s.e.own.file, s.e.peer.file, token)", "s.e.own.file, s.e.peer.file, s.lock.fd)"}}},
 }

@@ -24,19 +24,11 @@ func (s bareServer) close() error {
 	return s.e.own.detach()
 }
 
-// bareLock is the lock file that the bare servers of a target share: as long as the
-// target runs, it holds what a server holds.
+// bareLock is the lock file that the bare servers of a target share: that of a server
+// which holds it as long as the target runs.
 func bareLock(t testing.TB) *lockFile {
 	t.Helper()
-	lock, err := openLockFile(testContext(t), testPath(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(lock.close)
-	if ok, err := lock.tryLock(); !ok {
-		t.Fatalf("the server byte is not free: %v", err)
-	}
-	return lock
+	return listenHere(t, testPath(t), hostileOptions()).life.(*server).lock
 }
 
 // newBareServer makes a server of a fresh generation.

@@ -178,12 +178,19 @@ func FuzzRingFromClient(f *testing.F) {
 	f.Fuzz(func(t *testing.T, code []byte) { playClients(t, lock, code, 1, lazy) })
 }
 
+// endsThatGoBack is three clients, of which the third takes back what the second has
+// committed, while nobody receives.
+var endsThatGoBack = []byte("\x06\x00\x08\x0100000000\x0f" +
+	"\x06\x00\x08\x0200000000\x06\x00\x08\x0300000000\x06\x05\x00\x00\xf0\xff\xff\xff\x00\x00\x00\x00\x0f" +
+	"\x06\x07\x00\x00\xfe")
+
 func FuzzHostileClients(f *testing.F) {
 	for app := range byte(3) {
 		f.Add(app, []byte{6, 0, 16, 1, 15, 6, 0, 24, 2, 15, 6, 0, 200, 3})
 		f.Add(app, []byte{6, 6, 0, 0, 5, 15, 6, 0, 24, 2, 15, 6, 0, 24, 1})
 		f.Add(app, []byte{1, 20, 1, 20, 6, 4, 4, 0, 15, 6, 0, 24, 2, 15, 6, 4, 0})
 	}
+	f.Add(byte(absent), endsThatGoBack)
 	lock := bareLock(f)
 	f.Fuzz(func(t *testing.T, app byte, code []byte) {
 		playClients(t, lock, code, 6, application(app%3))
