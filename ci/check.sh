@@ -17,7 +17,7 @@ export CI=true # to some tests: fail where you would skip
 # checkout that belongs to another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
-stages=(tools modules format vet systems staticcheck gosec vulnerabilities laws test race demo chaos arm64 mutants tla)
+stages=(tools modules format vet systems staticcheck gosec vulnerabilities laws test race fuzz demo chaos arm64 mutants tla)
 
 # Analysers run at a version and not as tools of go.mod, where they would enter
 # the module graph of everybody who imports ipc.
@@ -172,6 +172,21 @@ stage_race() {
 	# shellcheck disable=SC2086 # one word a package
 	CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout "$test_timeout" $list
 	CGO_ENABLED=1 go test -race -short -count=1 -p 1 -timeout "$test_timeout" ./chaos ./model
+}
+
+# Each fuzz target goes on from its corpus for a few seconds, one after the other.
+# A failing input is written beside the corpus, and shown.
+stage_fuzz() {
+	local target count=0
+	for target in $(grep -ho '^func Fuzz[A-Za-z]*' ipc/*_test.go | cut -d' ' -f2); do
+		echo "$target"
+		go test ./ipc -run '^$' -fuzz "^$target\$" -fuzztime 5s -fuzzminimizetime 100x | tail -n 3
+		count=$((count + 1))
+	done
+	if [ "$count" = 0 ]; then
+		echo "there is no fuzz target, so nothing was fuzzed" >&2
+		return 1
+	fi
 }
 
 stage_demo() {
