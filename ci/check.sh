@@ -177,10 +177,14 @@ stage_race() {
 # Each fuzz target goes on from its corpus for a few seconds, one after the other.
 # A failing input is written beside the corpus, and shown.
 stage_fuzz() {
-	local target count=0
+	local target out count=0
 	for target in $(grep -ho '^func Fuzz[A-Za-z]*' ipc/*_test.go | cut -d' ' -f2); do
 		echo "$target"
-		go test ./ipc -run '^$' -fuzz "^$target\$" -fuzztime 5s -fuzzminimizetime 100x | tail -n 3
+		if ! out=$(go test ./ipc -run '^$' -fuzz "^$target\$" -fuzztime 5s -fuzzminimizetime 100x); then
+			echo "$out"
+			return 1
+		fi
+		tail -n 3 <<<"$out"
 		count=$((count + 1))
 	done
 	if [ "$count" = 0 ]; then
