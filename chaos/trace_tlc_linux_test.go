@@ -350,7 +350,7 @@ func TestTraceCheckerAgrees(t *testing.T) {
 		`Servers = {"s1"}`, `Clients = {"c1"}`, "MaxConn = 4", fmt.Sprint("MaxGen = ", maxGenerations),
 		fmt.Sprint("KillsS = ", c.life.KillsS), fmt.Sprint("KillsC = ", c.life.KillsC),
 		fmt.Sprint("ClosesS = ", c.life.ClosesS), fmt.Sprint("ClosesC = ", c.life.ClosesC),
-		"Expels = 0", "Timeouts = 0", "Freezes = 0", "FreezeWho = {}", "HangTicks = 1", "Deletions = 0", "Wait = TRUE",
+		"Expels = 0", "Timeouts = 0", "Freezes = 0", "FreezeWho = {}", "HangTicks = 1", "Deletions = 0", "TokenDeletions = 0", "Copies = 0", "Formers = 0", "Wait = TRUE",
 		"KillOrphan = FALSE", "KillOnClose = FALSE", "KillHung = FALSE", "ThawsFair = FALSE", "Returns = FALSE", `Mut = "none"`, "Off = {}",
 	}, c.lives)
 	checkTraces(t, "TraceRings", []string{

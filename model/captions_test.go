@@ -7,31 +7,29 @@ const aboutServer = "From afar. `Listen` and `Close` stand for the states of the
 var serverGroups = []caption{
 	{state: "idle", means: "no server"},
 	{state: "Listen", means: "takes both locks, makes memory and socket",
-		of: []string{"opened", "locked0", "locked1", "tempProbed", "probed", "recorded", "genLocked", "seg1", "seg2", "bound", "listening", "rechecked", "renamed", "giveUp"}},
+		of: []string{"opened", "locked0", "locked1", "probed", "recorded", "seg1", "seg2", "cleared", "bound", "listening", "rechecked", "giveUp"}},
 	{state: "serving", means: "Listen has returned"},
 	{state: "Close", means: "goodbye, waits for the token, unlocks",
 		of: []string{"closing", "unlinked", "lisClosed", "bye", "connClosed", "awaited", "unmapped"}},
 	{state: "dying", means: "killed, the kernel closes what it held"},
 }
 
-const aboutListen = "The order is what keeps two servers apart. Nobody can connect before the socket is renamed, and then it listens already; byte 1 is held until then, so that no client of an earlier generation lives."
+const aboutListen = "The order is what keeps two servers apart. Who connects before the socket listens is refused, and tries again; the token is held until nothing can fail any more, so that no client of an earlier generation lives."
 
 var listenStates = []caption{
 	{state: "idle", means: "no server"},
 	{state: "opened", means: "the lock file is open"},
 	{state: "locked0", means: "byte 0 held: no other server"},
-	{state: "locked1", means: "byte 1 held: no client"},
-	{state: "tempProbed", means: "nobody answers at P.new"},
-	{state: "probed", means: "nor at P"},
+	{state: "locked1", means: "the token held: no client"},
+	{state: "probed", means: "nobody answers at P"},
 	{state: "recorded", means: "the generation is counted"},
-	{state: "genLocked", means: "its byte is held"},
 	{state: "seg1", means: "the server's memory is made"},
 	{state: "seg2", means: "the client's memory too"},
-	{state: "bound", means: "the socket is at P.new"},
+	{state: "cleared", means: "P names nothing"},
+	{state: "bound", means: "the socket is at P"},
 	{state: "listening", means: "and listens"},
 	{state: "rechecked", means: "P.lock is still the locked file"},
-	{state: "renamed", means: "the socket is at P"},
-	{state: "serving", means: "byte 1 is free for a client"},
+	{state: "serving", means: "the token is free for a client"},
 	{state: "giveUp", means: "undoes what it did"},
 }
 
@@ -86,8 +84,8 @@ var connStates = []caption{
 	{state: "greeted", means: "the hello is read"},
 	{state: "noEnd", means: "the former client is there"},
 	{state: "end", means: "there is none, or it ends"},
-	{state: "settle", means: "the token is taken, the former is not settled"},
-	{state: "taken", means: "the token is taken"},
+	{state: "settled", means: "the former is settled"},
+	{state: "taken", means: "its own token file is made"},
 	{state: "recorded", means: "the lock file names the client"},
 	{state: "granted", means: "memory and token are sent"},
 	{state: "watch", means: "the own copy of the token is closed"},

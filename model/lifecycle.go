@@ -19,6 +19,9 @@ type LifecycleConfig struct {
 	FreezeWho        []string // which processes may
 	HangTicks        int      // HangTimeout, in ticks
 	Deletions        int      // how often somebody deletes P.lock
+	TokenDeletions   int      // and P.token
+	Copies           int      // how many copies are made of a client's token, or of a server's lock
+	Formers          int      // how many clients keep their token's descriptor when they leave
 	Wait, KillOrphan bool     // Options of Listen
 	KillOnClose      bool     // Option of Close
 	KillHung         bool     // the supervisor kills a client that is called hung
@@ -35,14 +38,16 @@ const (
 	maxConn     = 4
 	maxGen      = 3
 	maxLockFile = 2
+	maxToken    = 7
 )
 
 // lifecycleMutants are the values of Mut, besides "none" and nothing.
 var lifecycleMutants = []string{
-	"AdmitBeforeSettle", "AwaitsEndOnly", "Byte0First", "ClosesOnly", "DeathByByte0", "DiedOnSilence", "ForkKeepsToken", "FormerNotWoken",
+	"AbandonUnlinks", "AdmitBeforeSettle", "AwaitsEndOnly", "Byte0First", "ClosesOnly", "DeathByByte0", "DiedOnSilence", "ForkKeepsToken", "FormerNotWoken",
 	"GenerationReused", "GrantOnEOF", "HandshakesBlock", "HangWhenReadyOnly", "HoldsWhileRedialing", "KeepsCopy", "ListenSkipsToken",
-	"NoCloseDeadline", "NoGoodbye", "NoRecheck", "NoRecord", "NoToken", "NumberAtReady", "OneAttempt", "PosixRelease", "ProbePathFirst",
-	"RefuseAlways", "StaysCurrent", "TakesTruncated", "TokenByPath", "UnlinkLate", "UnlinkWithoutLock", "UnlockBeforeBind", "UnmapLast",
+	"NamedLate", "NoCloseDeadline", "NoGoodbye", "NoProbe", "NoRecheck", "NoRecord", "NoToken", "NumberAtReady", "OneAttempt", "RecheckFirst",
+	"RefuseAlways", "SharedToken", "StaysCurrent", "TakesTruncated", "TestsAgain", "TokenAlone", "TokenByPath", "UnlinkLate", "UnlinkWithoutLock",
+	"UnlockBeforeBind", "UnmapLast",
 }
 
 // Lifecycle is the machine of tla/Lifecycle.tla: servers and clients on one path,
@@ -61,14 +66,19 @@ type lifecycle struct {
 	servers, clients []process
 	freezable        processSet
 	probes           bool // the defence is on
+	tokens           int8 // how many token files there can be at a time
 }
 
 func newLifecycle(config LifecycleConfig) *lifecycle {
-	m := &lifecycle{LifecycleConfig: config, probes: !slices.Contains(config.Off, "probe")}
+	m := &lifecycle{
+		LifecycleConfig: config,
+		probes:          !slices.Contains(config.Off, "probe") && config.Mut != "NoProbe",
+		tokens:          int8(1 + config.Servers + config.Clients + config.Copies + config.Formers),
+	}
 	if config.Mut != "" && config.Mut != "none" && !slices.Contains(lifecycleMutants, config.Mut) {
 		panic("model: the life cycle has no mutant " + config.Mut)
 	}
-	if config.Servers > maxServers || config.Clients > maxClients || config.MaxConn > maxConn || config.MaxGen > maxGen || config.Deletions >= maxLockFile {
+	if config.Servers > maxServers || config.Clients > maxClients || config.MaxConn > maxConn || config.MaxGen > maxGen || config.Deletions >= maxLockFile || m.tokens > maxToken {
 		panic(fmt.Sprintf("model: a LifecycleState has no room for %+v", config))
 	}
 	for i := range config.Servers {
@@ -94,7 +104,8 @@ func (m *lifecycle) init() LifecycleState {
 		left: budgets{
 			killS: int8(m.KillsS), killC: int8(m.KillsC), closeS: int8(m.ClosesS), closeC: int8(m.ClosesC),
 			timeout: int8(m.Timeouts), expel: int8(m.Expels), freeze: int8(m.Freezes), remove: int8(m.Deletions),
+			removeToken: int8(m.TokenDeletions), copies: int8(m.Copies), former: int8(m.Formers),
 		},
-		lockPath: 1,
+		lockPath: 1, tokenPath: 1,
 	}
 }

@@ -1,5 +1,14 @@
 package model
 
+// inFlight is the token file of which a connection keeps a descriptor, when the
+// server looks at it no more.
+func (k *lifeConn) inFlight() int8 {
+	if k.toC == pGrant {
+		return k.tok
+	}
+	return 0
+}
+
 // serverEnd closes the server's end of a connection: the kernel purges what is
 // unread there.
 func (k *lifeConn) serverEnd() {
@@ -7,7 +16,7 @@ func (k *lifeConn) serverEnd() {
 		*k = lifeConn{}
 		return
 	}
-	k.s, k.st, k.toS, k.copy = nobody, kShut, pNone, false
+	k.s, k.st, k.toS, k.copy, k.gone, k.tok = nobody, kShut, pNone, false, gNone, k.inFlight()
 }
 
 func (k *lifeConn) clientEnd() {
@@ -18,11 +27,19 @@ func (k *lifeConn) clientEnd() {
 	k.c, k.toC = nobody, pNone
 }
 
+// leaves is the client's end of a process that lives on.
+func (k *lifeConn) leaves() {
+	if k.st != kShut && k.gone == gNone {
+		k.gone = gLeft
+	}
+	k.clientEnd()
+}
+
 // refuse closes it with a word.
 func (k *lifeConn) refuse() {
 	k.serverEnd()
 	if k.c != nobody {
-		k.toC = pRefuse
+		k.toC, k.tok = pRefuse, 0
 	}
 }
 
@@ -97,13 +114,6 @@ func (m *lifecycle) admissionBegun(x *LifecycleState, n int8) bool {
 	if !ok || r.pc.closing() || x.any(k.s, func(j lifeConn) bool { return j.st.admitting() }) {
 		return false
 	}
-	k.ino = r.ino
-	if m.Mut == "TokenByPath" {
-		if x.lockPath == 0 {
-			return false
-		}
-		k.ino = x.lockPath
-	}
 	k.st = kEnd
 	if r.cur != 0 && x.at(r.cur).c != nobody && x.at(r.cur).st != kExpelled {
 		k.st = kNoEnd
@@ -111,15 +121,31 @@ func (m *lifecycle) admissionBegun(x *LifecycleState, n int8) bool {
 	return true
 }
 
+// passes reports whether the one place that tests the token lets a newcomer pass.
+func (m *lifecycle) passes(x *LifecycleState, k *lifeConn) bool {
+	return m.tokenFree(x, m.tested(x, k.s)) || m.Mut == "GrantOnEOF" && k.st == kEnd
+}
+
+// tokenTaken makes a token file of the attachment's own, at P.token.
 func (m *lifecycle) tokenTaken(x *LifecycleState, n int8) bool {
-	k, r, ok := x.servedConn(n, kNoEnd, kEnd)
-	if !ok || r.pc.closing() || !m.tokenFree(x, k.ino) && (m.Mut != "GrantOnEOF" || k.st != kEnd) {
+	k, r, ok := x.servedConn(n, kNoEnd, kEnd, kSettled)
+	if !ok {
 		return false
 	}
-	k.copy, k.st = true, kSettle
-	if r.cur == 0 || m.Mut == "AdmitBeforeSettle" {
-		k.st = kTaken
+	settles := r.cur != 0 && m.Mut != "AdmitBeforeSettle"
+	if k.st != kSettled && (r.pc.closing() || !m.passes(x, k) || settles) {
+		return false
 	}
+	i := x.tokenPath
+	if i == 0 || m.Mut != "SharedToken" {
+		i = m.fresh(x)
+	}
+	x.shut(k.s)
+	x.byte1[i-1] |= setOf(k.s)
+	if m.Mut != "NamedLate" {
+		x.tokenPath = i
+	}
+	k.copy, k.tok, k.st, r.tok = true, i, kTaken, i
 	return true
 }
 
@@ -128,12 +154,14 @@ func (m *lifecycle) admissionRefused(x *LifecycleState, n int8) bool {
 	if !ok {
 		return false
 	}
-	busy := k.st != kGreeted && !m.tokenFree(x, k.ino)
-	deadline := k.c == nobody || x.frozen != 0 || m.Mut == "RefuseAlways"
+	tested := m.tested(x, k.s)
+	busy := k.st != kGreeted && !m.tokenFree(x, tested)
+	deadline := k.c == nobody || x.frozen != 0 || x.stuck(tested) || m.Mut == "RefuseAlways"
+	excused := x.frozen != 0 || x.held(tested, copied) || x.held(tested, former) && r.cur != 0
 	if !r.pc.closing() && (!busy || k.st != kNoEnd && !deadline) {
 		return false
 	}
-	x.fail(!r.pc.closing() && k.st == kEnd && k.c != nobody && x.frozen == 0, brokeL7)
+	x.fail(!r.pc.closing() && k.st == kEnd && k.c != nobody && !excused, brokeL7)
 	k.refuse()
 	return true
 }
@@ -167,18 +195,19 @@ func (m *lifecycle) settled(x *LifecycleState, s process, f int8, silence bool) 
 func (r *lifeServer) unattached() { r.cur, r.ready, r.hung = 0, false, false }
 
 func (m *lifecycle) formerSettled(x *LifecycleState, n int8) bool {
-	k, r, ok := x.servedConn(n, kSettle)
-	if !ok {
+	k, r, ok := x.servedConn(n, kNoEnd, kEnd)
+	if !ok || m.Mut == "AdmitBeforeSettle" || r.pc.closing() || r.cur == 0 || !m.passes(x, k) {
 		return false
 	}
-	if r.cur != 0 {
-		m.settled(x, k.s, r.cur, false)
-		if f := x.at(r.cur); f.st == kWatch && m.Mut != "FormerNotWoken" {
-			f.st, f.toS = kEndSeen, pNone
-		}
+	m.settled(x, k.s, r.cur, false)
+	f := x.at(r.cur)
+	f.tok = f.inFlight()
+	if f.st == kWatch && m.Mut != "FormerNotWoken" {
+		f.st, f.toS = kEndSeen, pNone
 	}
 	r.unattached()
-	k.st = kTaken
+	m.proved(x, k.s)
+	k.st = kSettled
 	return true
 }
 
@@ -216,18 +245,23 @@ func (m *lifecycle) admissionGivenUp(x *LifecycleState, n int8) bool {
 	if !ok || !r.pc.closing() && k.c != nobody {
 		return false
 	}
+	r.tok = 0
+	x.shut(k.s)
 	k.refuse()
 	return true
 }
 
 func (m *lifecycle) tokenHandedOver(x *LifecycleState, n int8) bool {
-	k, r, ok := x.servedConn(n, kGranted)
+	k, _, ok := x.servedConn(n, kGranted)
 	if !ok {
 		return false
 	}
-	k.st, k.copy = kWatch, k.copy && m.Mut == "KeepsCopy"
-	if m.Mut == "PosixRelease" {
-		x.byte0[r.ino-1] = nobody
+	k.st, k.copy = kWatch, false
+	if m.Mut == "KeepsCopy" {
+		x.token[k.tok-1] |= setOf(k.s)
+	}
+	if m.Mut == "NamedLate" {
+		x.tokenPath = k.tok
 	}
 	return true
 }
@@ -248,7 +282,11 @@ func (m *lifecycle) readyReceived(x *LifecycleState, n int8) bool {
 
 func (m *lifecycle) endSeen(x *LifecycleState, n int8) bool {
 	k, r, ok := x.servedConn(n, kWatch)
-	if !ok || (k.c != nobody || k.toS != pNone) && (!r.pc.closing() || r.cur != n) {
+	if !ok {
+		return false
+	}
+	ended := k.c == nobody && k.toS == pNone && (!x.held(k.tok, copied) || m.clientExited(x, k))
+	if !ended && (!r.pc.closing() || r.cur != n) {
 		return false
 	}
 	k.st = kEndSeen
@@ -274,13 +312,17 @@ func (m *lifecycle) endProven(x *LifecycleState, n int8) bool {
 	if !ok || r.pc.closing() {
 		return false
 	}
+	free := m.tokenFree(x, k.tok)
 	switch {
 	case r.cur != n:
 		k.serverEnd()
-	case m.tokenFree(x, r.ino):
+	case free || m.clientExited(x, k) && m.Mut != "TokenAlone":
 		m.settled(x, k.s, n, false)
 		if m.Mut != "StaysCurrent" {
 			r.unattached()
+		}
+		if free {
+			m.proved(x, k.s)
 		}
 		k.serverEnd()
 	case m.Mut == "OneAttempt":

@@ -79,8 +79,10 @@ func (m *lifecycle) tokenAwaited(x *LifecycleState, s process) bool {
 	if !x.serverGoes(s, sConnClosed, sAwaited) {
 		return false
 	}
-	free := m.tokenFree(x, x.server(s).ino)
-	slow, due := !free && x.frozen == 0, x.frozen != 0 || x.left.timeout > 0
+	tok := x.server(s).tok
+	free := m.tokenFree(x, tok)
+	slow := !free && x.frozen == 0 && !x.stuck(tok)
+	due := !slow || x.left.timeout > 0
 	x.fail(slow && !due, brokeL8)
 	if slow && due {
 		x.left.timeout--
@@ -100,6 +102,8 @@ func (m *lifecycle) serverUnlocked(x *LifecycleState, s process) bool {
 	if x.byte0[r.ino-1] == s && m.Mut != "ClosesOnly" {
 		x.byte0[r.ino-1] = nobody
 	}
+	x.shut(s)
+	r.tok = 0
 	if m.Mut != "UnlinkLate" {
 		*r = lifeServer{}
 	}
@@ -149,17 +153,33 @@ func (m *lifecycle) tokenClosed(x *LifecycleState, c process) bool {
 	if !x.clientGoes(c, m.leaves(cBye, cUnmapped), cTokenClosed) {
 		return false
 	}
-	token := &x.token[x.client(c).ino-1]
-	if !token.has(c) || m.Mut == "ClosesOnly" {
-		return true
+	r := x.client(c)
+	if x.held(r.tok, c) && m.Mut != "ClosesOnly" {
+		x.unlocks(r)
 	}
-	*token &^= setOf(c)
-	for _, s := range m.servers {
-		if x.server(s).pc == sDying {
-			*token &^= setOf(s)
-		}
+	r.tok = 0
+	return true
+}
+
+func (x *LifecycleState) unlocks(r *lifeClient) {
+	x.token[r.tok-1] &= setOf(former)
+	x.at(r.k).copy = false
+}
+
+// tokenKept is what a client does that may lock it again.
+func (m *lifecycle) tokenKept(x *LifecycleState, c process) bool {
+	r := x.client(c)
+	if x.left.former == 0 || !x.held(r.tok, c) || !x.clientGoes(c, cUnmapped, cTokenClosed) {
+		return false
 	}
-	x.at(x.client(c).k).copy = false
+	x.left.former--
+	x.unlocks(r)
+	x.kept[r.tok-1] = true
+	k := x.at(r.k)
+	if k.st != kShut {
+		k.gone = gKeeps
+	}
+	r.tok = 0
 	return true
 }
 
@@ -167,7 +187,7 @@ func (m *lifecycle) connectionClosed(x *LifecycleState, c process) bool {
 	if !x.clientAt(c, m.leaves(cUnmapped, cTokenClosed)) {
 		return false
 	}
-	x.at(x.client(c).k).clientEnd()
+	x.at(x.client(c).k).leaves()
 	*x.client(c) = lifeClient{}
 	return true
 }

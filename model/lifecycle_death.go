@@ -56,7 +56,7 @@ func (m *lifecycle) clientKilled(x *LifecycleState, s process) bool {
 }
 
 func (m *lifecycle) mustKill(x *LifecycleState, s process) bool {
-	if !m.KillOnClose || !x.serverAt(s, sAwaited) || m.tokenFree(x, x.server(s).ino) {
+	if !m.KillOnClose || !x.serverAt(s, sAwaited) || m.tokenFree(x, x.server(s).tok) {
 		return false
 	}
 	c := x.record[x.server(s).ino-1].client
@@ -74,7 +74,7 @@ func (m *lifecycle) hungClientKilled(x *LifecycleState, s process) bool {
 
 // orphanKilled is what Options.KillOrphan wants.
 func (m *lifecycle) orphanKilled(x *LifecycleState, s process) bool {
-	if !m.KillOrphan || !x.serverAt(s, sLocked0) || m.tokenFree(x, x.server(s).ino) {
+	if !m.KillOrphan || !x.serverAt(s, sLocked0) || m.tokenFree(x, x.tokenPath) {
 		return false
 	}
 	c := x.record[x.server(s).ino-1].client
@@ -84,28 +84,47 @@ func (m *lifecycle) orphanKilled(x *LifecycleState, s process) bool {
 // gone lets a server start again when its last descriptor is closed.
 func (x *LifecycleState) gone(s process) {
 	r := x.server(s)
-	holds := x.byte0[r.ino-1] == s || x.token[r.ino-1].has(s) || r.lis != lNo
+	holds := x.byte0[r.ino-1] == s || x.holdsTokens(s) || r.lis != lNo
 	if !holds && !x.any(s, func(lifeConn) bool { return true }) {
 		*r = lifeServer{}
 	}
 }
 
+// kernelFreesLocks frees byte 0, and those of token files at the latest then.
 func (m *lifecycle) kernelFreesLocks(x *LifecycleState, s process) bool {
 	r := x.server(s)
-	if r.pc != sDying || r.ino == 0 {
+	if r.pc != sDying {
 		return false
 	}
-	byte0, token := &x.byte0[r.ino-1], &x.token[r.ino-1]
-	nothing := r.lis == lNo && !x.any(s, func(lifeConn) bool { return true })
-	if *byte0 != s && !token.has(s) && !nothing {
+	byte0 := &x.byte0[r.ino-1]
+	nothing := !x.holdsTokens(s) && r.lis == lNo && !x.any(s, func(lifeConn) bool { return true })
+	if *byte0 != s && !nothing {
 		return false
 	}
 	if *byte0 == s {
 		*byte0 = nobody
 	}
-	*token &^= setOf(s)
-	x.gone(s)
+	x.freeTokens(s)
 	return true
+}
+
+// kernelFreesServerByte frees the byte of its client's token file, or the token that
+// it has taken for Listen.
+func (m *lifecycle) kernelFreesServerByte(x *LifecycleState, s process) bool {
+	if x.server(s).pc != sDying || !x.holdsTokens(s) {
+		return false
+	}
+	x.freeTokens(s)
+	return true
+}
+
+func (x *LifecycleState) freeTokens(s process) {
+	for i := range x.token {
+		x.token[i] &^= setOf(s)
+	}
+	x.shut(s)
+	x.server(s).tok = 0
+	x.gone(s)
 }
 
 // kernelFreesCopy closes the copy of the token that was for one connection.
@@ -126,7 +145,6 @@ func (m *lifecycle) kernelClosesListener(x *LifecycleState, s process) bool {
 	}
 	x.serverEndsAll(s, func(k lifeConn) bool { return k.st == kBacklog })
 	unnamed(&x.path, s)
-	unnamed(&x.temp, s)
 	r.lis = lNo
 	x.gone(s)
 	return true
@@ -139,7 +157,7 @@ func (m *lifecycle) kernelClosesSocket(x *LifecycleState, s process, n int8) boo
 		return false
 	}
 	if k.copy { // it outlives the socket
-		x.token[r.ino-1] |= setOf(s)
+		x.token[k.tok-1] |= setOf(s)
 	}
 	k.serverEnd()
 	x.gone(s)
@@ -148,20 +166,20 @@ func (m *lifecycle) kernelClosesSocket(x *LifecycleState, s process, n int8) boo
 
 func (m *lifecycle) kernelFreesToken(x *LifecycleState, c process) bool {
 	r := x.client(c)
-	if r.pc != cDying || r.ino == 0 {
+	if r.pc != cDying || r.tok == 0 {
 		return false
 	}
 	if m.Mut != "ForkKeepsToken" {
-		x.token[r.ino-1] &^= setOf(c)
+		x.token[r.tok-1] &^= setOf(c)
 	}
-	r.ino = 0
+	r.tok = 0
 	r.gone()
 	return true
 }
 
 // gone lets a client start again when its last descriptor is closed.
 func (r *lifeClient) gone() {
-	if r.k == 0 && r.ino == 0 {
+	if r.k == 0 && r.tok == 0 {
 		*r = lifeClient{}
 	}
 }
@@ -295,14 +313,5 @@ func (m *lifecycle) serverRecovered(x *LifecycleState, c process) bool {
 		return false
 	}
 	x.client(c).hung = false
-	return true
-}
-
-func (m *lifecycle) lockFileDeleted(x *LifecycleState) bool {
-	if x.left.remove == 0 || x.lockPath == 0 {
-		return false
-	}
-	x.left.remove--
-	x.lockPath = 0
 	return true
 }

@@ -54,7 +54,7 @@ func (m *lifecycle) dialFailed(x *LifecycleState, c process) bool {
 	if k.fate == fNone {
 		k.fate = fLeft
 	}
-	k.clientEnd()
+	k.leaves()
 	*x.client(c) = lifeClient{}
 	return true
 }
@@ -70,9 +70,12 @@ func (m *lifecycle) grantReceived(x *LifecycleState, c process, truncated bool) 
 		return false
 	}
 	if k.toC == pGrant && !truncated {
-		x.token[k.ino-1] |= setOf(c)
+		x.token[k.tok-1] |= setOf(c)
 	}
-	k.toC, r.ino = pNone, k.ino
+	k.toC, r.tok = pNone, k.tok
+	if k.st == kShut {
+		k.tok = 0
+	}
 	return true
 }
 
@@ -122,9 +125,9 @@ func (m *lifecycle) verdictOfServer(x *LifecycleState, c process) (says fate, pr
 	r := x.client(c)
 	mem := x.memory(r.mem)
 	bye := mem.bye == mem.gen || x.at(r.k).toC == pRefuse
-	free, late := m.lifeFree(x, r.mem), false
+	free, late := x.byte1[r.tok-1] == 0 || m.serverExited(x, r.mem) && m.Mut != "TokenAlone", false
 	if m.Mut == "DeathByByte0" {
-		holder := x.byte0[r.ino-1]
+		holder := x.byte0[mem.ino-1]
 		free, late = holder == nobody, holder != nobody && x.server(holder).pc != sDying
 	}
 	if !bye && free {

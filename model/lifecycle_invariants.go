@@ -59,7 +59,7 @@ func (m *lifecycle) typeOK(x *LifecycleState) bool {
 		r := x.client(c)
 		return (r.k == 0 || x.at(r.k).c == c) && (r.pc != cIdle || *r == lifeClient{})
 	})
-	locks := int(x.lockPath) <= 1+m.Deletions && !x.path.isClient() && !x.temp.isClient() && int(x.made) <= m.MaxGen
+	locks := int(x.lockPath) <= 1+m.Deletions && !x.path.isClient() && int(x.made) <= m.MaxGen && x.tokenPath <= m.tokens
 	for i := range x.byte0 {
 		locks = locks && (x.byte0[i] == nobody || x.byte0[i].isServer()) && int(x.record[i].gen) <= m.MaxGen &&
 			(x.record[i].client == nobody || x.record[i].client.isClient())
@@ -147,10 +147,8 @@ func (m *lifecycle) noLeak(x *LifecycleState) bool {
 	for _, p := range m.processes() {
 		gone := p.isServer() && x.server(p).pc == sIdle || p.isClient() && x.client(p).pc == cIdle
 		allGone = allGone && gone
-		for i := range x.token {
-			if gone && (x.token[i].has(p) || x.byte0[i] == p) {
-				return false
-			}
+		if gone && (x.holdsTokens(p) || slices.Contains(x.byte0[:], p)) {
+			return false
 		}
 	}
 	return x.bad&brokeL8 == 0 && (!allGone || x.conn == [maxConn]lifeConn{})

@@ -18,30 +18,6 @@ func (x *LifecycleState) clientAt(c process, pc clientPC) bool {
 	return x.client(c).pc == pc && x.up(c)
 }
 
-// tokenFree reports whether no reference to byte 1 of the lock file is left, not
-// even in the queue of a socket.
-func (m *lifecycle) tokenFree(x *LifecycleState, ino int8) bool {
-	if x.token[ino-1] != 0 {
-		return false
-	}
-	for _, k := range x.conn {
-		if k.ino == ino && (k.copy || k.toC == pGrant) {
-			return false
-		}
-	}
-	return true
-}
-
-// lifeFree reports whether the byte that only this generation ever locks is free.
-func (m *lifecycle) lifeFree(x *LifecycleState, mem int8) bool {
-	for _, s := range m.servers {
-		if r := x.server(s); r.mem == mem && r.ino != 0 && x.byte0[r.ino-1] == s {
-			return false
-		}
-	}
-	return true
-}
-
 // answers reports whether somebody listens on the socket that a name leads to.
 func (x *LifecycleState) answers(name process) bool {
 	return name.isServer() && x.server(name).lis == lListening
@@ -82,13 +58,18 @@ func (m *lifecycle) serverRunning(x *LifecycleState, s process) bool {
 
 func (m *lifecycle) tokenLocked(x *LifecycleState, s process) bool {
 	skips := m.Mut == "ListenSkipsToken"
-	if !x.serverAt(s, sLocked0) || !m.tokenFree(x, x.server(s).ino) && !skips {
+	i := x.tokenPath
+	if !x.serverAt(s, sLocked0) || !m.tokenFree(x, i) && !skips {
 		return false
 	}
-	if !skips {
-		x.token[x.server(s).ino-1] |= setOf(s)
+	if i == 0 {
+		i = m.fresh(x)
 	}
-	x.server(s).pc = sLocked1
+	if !skips {
+		x.token[i-1] |= setOf(s)
+	}
+	x.tokenPath = i
+	x.server(s).pc, x.server(s).tok = sLocked1, i
 	return true
 }
 
@@ -97,7 +78,7 @@ func (m *lifecycle) clientRunning(x *LifecycleState, s process) bool {
 		return false
 	}
 	ino := x.server(s).ino
-	if m.KillOrphan && x.record[ino-1].client != nobody || m.tokenFree(x, ino) {
+	if m.KillOrphan && x.record[ino-1].client != nobody || m.tokenFree(x, x.tokenPath) {
 		return false
 	}
 	x.byte0[ino-1] = nobody
@@ -105,29 +86,12 @@ func (m *lifecycle) clientRunning(x *LifecycleState, s process) bool {
 	return true
 }
 
-// probe looks whether somebody answers, unless the defence is off.
-func (m *lifecycle) probe(x *LifecycleState, s, name process, passed serverPC) bool {
-	x.server(s).pc = passed
-	if x.answers(name) && m.probes {
-		x.server(s).pc = sGiveUp
-	}
-	return true
-}
-
-func (m *lifecycle) temporaryProbed(x *LifecycleState, s process) bool {
-	name := x.temp
-	if m.Mut == "ProbePathFirst" {
-		name = x.path
-	}
-	return x.serverAt(s, sLocked1) && m.probe(x, s, name, sTempProbed)
-}
-
+// staleProbed looks whether somebody answers, unless the defence is off.
 func (m *lifecycle) staleProbed(x *LifecycleState, s process) bool {
-	name := x.path
-	if m.Mut == "ProbePathFirst" {
-		name = x.temp
+	if x.answers(x.path) && m.probes {
+		return x.serverGoes(s, sLocked1, sGiveUp)
 	}
-	return x.serverAt(s, sTempProbed) && m.probe(x, s, name, sProbed)
+	return x.serverGoes(s, sLocked1, sProbed)
 }
 
 func (m *lifecycle) generationRecorded(x *LifecycleState, s process) bool {
@@ -154,33 +118,50 @@ func (x *LifecycleState) serverGoes(s process, from, to serverPC) bool {
 	return true
 }
 
-func (m *lifecycle) generationLocked(x *LifecycleState, s process) bool {
-	return x.serverGoes(s, sRecorded, sGenLocked)
-}
-
 func (m *lifecycle) serverSegmentMade(x *LifecycleState, s process) bool {
-	return x.serverGoes(s, sGenLocked, sSeg1)
+	return x.serverGoes(s, sRecorded, sSeg1)
 }
 
 func (m *lifecycle) clientSegmentMade(x *LifecycleState, s process) bool {
 	return x.serverGoes(s, sSeg1, sSeg2)
 }
 
+func (m *lifecycle) staleUnlinked(x *LifecycleState, s process) bool {
+	x.path = nobody
+	return x.serverGoes(s, sSeg2, sCleared)
+}
+
+// socketBound fails where another has come between.
 func (m *lifecycle) socketBound(x *LifecycleState, s process) bool {
-	if !x.serverGoes(s, sSeg2, sBound) {
+	to := sGiveUp
+	if x.path == nobody {
+		to = sBound
+	}
+	if !x.serverGoes(s, sCleared, to) {
 		return false
 	}
-	x.temp = s
-	x.server(s).lis = lBound
+	if to == sBound {
+		x.path, x.server(s).lis = s, lBound
+	}
 	if m.Mut == "UnlockBeforeBind" {
 		x.byte0[x.server(s).ino-1] = nobody
-		x.token[x.server(s).ino-1] &^= setOf(s)
+		x.token[x.server(s).tok-1] &^= setOf(s)
 	}
 	return true
 }
 
+// ordered are where a server stands before and after it listens, and after it has
+// looked at the lock file again.
+func (m *lifecycle) ordered() (bound, listening, rechecked serverPC) {
+	if m.Mut == "RecheckFirst" {
+		return sRechecked, sBound, sListening
+	}
+	return sBound, sListening, sRechecked
+}
+
 func (m *lifecycle) socketListening(x *LifecycleState, s process) bool {
-	if !x.serverGoes(s, sBound, sListening) {
+	from, _, _ := m.ordered()
+	if !x.serverGoes(s, from, sListening) {
 		return false
 	}
 	x.server(s).lis = lListening
@@ -188,32 +169,24 @@ func (m *lifecycle) socketListening(x *LifecycleState, s process) bool {
 }
 
 func (m *lifecycle) lockFileRechecked(x *LifecycleState, s process) bool {
+	_, from, _ := m.ordered()
 	if x.lockPath == x.server(s).ino || m.Mut == "NoRecheck" {
-		return x.serverGoes(s, sListening, sRechecked)
+		return x.serverGoes(s, from, sRechecked)
 	}
-	return x.serverGoes(s, sListening, sGiveUp)
-}
-
-func (m *lifecycle) socketRenamed(x *LifecycleState, s process) bool {
-	if x.temp == nobody {
-		return x.serverGoes(s, sRechecked, sGiveUp)
-	}
-	if !x.serverGoes(s, sRechecked, sRenamed) {
-		return false
-	}
-	x.path, x.temp = x.temp, nobody
-	return true
+	return x.serverGoes(s, from, sGiveUp)
 }
 
 func (m *lifecycle) tokenReturned(x *LifecycleState, s process) bool {
-	if !x.serverGoes(s, sRenamed, sServing) {
+	_, _, from := m.ordered()
+	if !x.serverGoes(s, from, sServing) {
 		return false
 	}
-	x.token[x.server(s).ino-1] &^= setOf(s)
+	x.token[x.server(s).tok-1] &^= setOf(s)
+	x.server(s).tok = 0
 	return true
 }
 
-// unnamed makes the names of a socket that is closed stale.
+// unnamed makes the name of a socket that is closed stale.
 func unnamed(name *process, s process) {
 	if *name == s {
 		*name = stale
@@ -228,11 +201,11 @@ func (m *lifecycle) abandoned(x *LifecycleState, s process) bool {
 	if x.byte0[r.ino-1] == s {
 		x.byte0[r.ino-1] = nobody
 	}
-	x.token[r.ino-1] &^= setOf(s)
-	if r.lis != lNo {
-		x.temp = nobody
-	}
+	x.token[r.tok-1] &^= setOf(s)
 	unnamed(&x.path, s)
+	if m.Mut == "AbandonUnlinks" {
+		x.path = nobody
+	}
 	x.serverEndsAll(s, func(lifeConn) bool { return true })
 	*r = lifeServer{}
 	return true

@@ -20,11 +20,11 @@ type lifeFairness[W process | int8] struct {
 func (m *lifecycle) fairness() (all []Fairness[LifecycleState]) {
 	all = append(all, fairFor(m.servers, []lifeFairness[process]{
 		{name: "ServerStep", unless: m.closeTimesOut, actions: "LockFileOpened ServerLocked ServerRunning TokenLocked ClientRunning" +
-			" TemporaryProbed StaleProbed GenerationRecorded GenerationLocked ServerSegmentMade ClientSegmentMade" +
-			" SocketBound SocketListening LockFileRechecked SocketRenamed TokenReturned Abandoned" +
+			" StaleProbed GenerationRecorded ServerSegmentMade ClientSegmentMade" +
+			" StaleUnlinked SocketBound SocketListening LockFileRechecked TokenReturned Abandoned" +
 			" PathUnlinked ListenerClosed ServerGoodbyeSaid ServerConnectionClosed" +
 			" TokenAwaited ClientKilled ServerSegmentUnmapped ServerUnlocked"},
-		{name: "KernelStepS", actions: "KernelFreesLocks KernelFreesCopy KernelClosesListener KernelClosesSocket"},
+		{name: "KernelStepS", actions: "KernelFreesLocks KernelFreesServerByte KernelFreesCopy KernelClosesListener KernelClosesSocket"},
 		{name: "ClientHung"}, {name: "HungClientKilled"}, {name: "OrphanKilled"},
 	})...)
 	var conns []int8
@@ -75,7 +75,7 @@ func fairFor[W process | int8](each []W, of []lifeFairness[W]) (all []Fairness[L
 // closeTimesOut holds of a Close that gives up though nobody is frozen.
 func (m *lifecycle) closeTimesOut(x *LifecycleState, action string, s process) bool {
 	r := x.server(s)
-	return action == "TokenAwaited" && r.pc == sConnClosed && !m.tokenFree(x, r.ino) && x.frozen == 0
+	return action == "TokenAwaited" && r.pc == sConnClosed && !m.tokenFree(x, r.tok) && x.frozen == 0 && !x.stuck(r.tok)
 }
 
 // needNot holds of a Dial that times out though its server is not frozen, and of a
@@ -112,7 +112,7 @@ func (m *lifecycle) temporal() (all []LeadsTo[LifecycleState]) {
 	for _, s := range m.servers {
 		for n := int8(1); int(n) <= m.MaxConn; n++ {
 			leads("L6_Detect", func(x *LifecycleState) bool {
-				return x.serves(s) && x.server(s).cur == n && x.at(n).c == nobody
+				return x.serves(s) && x.server(s).cur == n && x.at(n).c == nobody && x.at(n).gone != gKeeps
 			}, func(x *LifecycleState) bool { return x.server(s).cur != n })
 		}
 		leads("L8_CloseEnds", func(x *LifecycleState) bool { return x.server(s).pc == sClosing },

@@ -13,37 +13,40 @@ func withReach(config LifecycleConfig) Machine[LifecycleState] {
 }
 
 func (m *lifecycle) reach() map[string]func(*LifecycleState) bool {
-	former := func(x *LifecycleState, k lifeConn) *lifeConn { // of a newcomer's server
+	formerOf := func(x *LifecycleState, k lifeConn) *lifeConn { // of a newcomer's server
 		if cur := x.server(k.s).cur; cur != 0 {
 			return x.at(cur)
 		}
 		return nil
 	}
+	newcomer := func(x *LifecycleState, k lifeConn) bool { // finds the token free, and the former client not settled
+		return (k.st == kNoEnd || k.st == kEnd) && formerOf(x, k) != nil && m.tokenFree(x, x.server(k.s).tok)
+	}
 	return map[string]func(*LifecycleState) bool{
 		"FrozenOrphan": func(x *LifecycleState) bool {
 			return m.someServer(func(s process) bool {
 				return x.server(s).pc == sLocked0 && m.someClient(func(c process) bool {
-					return x.frozen.has(c) && x.token[x.server(s).ino-1].has(c)
+					return x.frozen.has(c) && x.held(x.tokenPath, c)
 				})
 			})
 		},
 		"NewcomerWaits": func(x *LifecycleState) bool {
 			return x.some(func(k lifeConn) bool {
-				return k.st == kEnd && k.c != nobody && x.server(k.s).cur != 0 && !m.tokenFree(x, k.ino)
+				return k.st == kEnd && k.c != nobody && x.server(k.s).cur != 0 && !m.tokenFree(x, x.server(k.s).tok)
 			})
 		},
 		"FormerSocketOpen": func(x *LifecycleState) bool {
 			return x.some(func(k lifeConn) bool {
-				return k.st == kSettle && former(x, k) != nil && former(x, k).c != nobody
+				return newcomer(x, k) && formerOf(x, k).c != nobody
 			})
 		},
 		"ReadyUnread": func(x *LifecycleState) bool {
 			return x.some(func(k lifeConn) bool {
-				if k.st != kSettle || former(x, k) == nil {
+				if !newcomer(x, k) {
 					return false
 				}
 				r := x.server(k.s)
-				return !r.ready && x.memory(r.mem).cin == former(x, k).num
+				return !r.ready && x.memory(r.mem).cin == formerOf(x, k).num
 			})
 		},
 		"OrphanOutlives": func(x *LifecycleState) bool {
@@ -71,7 +74,7 @@ func (m *lifecycle) reach() map[string]func(*LifecycleState) bool {
 		},
 		"CloseGivesUp": func(x *LifecycleState) bool {
 			return m.someServer(func(s process) bool {
-				return x.server(s).pc == sAwaited && !m.tokenFree(x, x.server(s).ino)
+				return x.server(s).pc == sAwaited && !m.tokenFree(x, x.server(s).tok)
 			})
 		},
 		"LetsGoOfCopy": func(x *LifecycleState) bool {
@@ -82,7 +85,7 @@ func (m *lifecycle) reach() map[string]func(*LifecycleState) bool {
 		},
 		"EndNotProven": func(x *LifecycleState) bool {
 			return x.some(func(k lifeConn) bool {
-				return k.st == kEndSeen && k.s != nobody && former(x, k) != nil && *former(x, k) == k && !m.tokenFree(x, k.ino)
+				return k.st == kEndSeen && k.s != nobody && formerOf(x, k) != nil && *formerOf(x, k) == k && !m.tokenFree(x, k.tok)
 			})
 		},
 		"TwoLockFiles": func(x *LifecycleState) bool {
@@ -93,7 +96,19 @@ func (m *lifecycle) reach() map[string]func(*LifecycleState) bool {
 			}
 			return true
 		},
-		"Limit": func(x *LifecycleState) bool { return !m.bothRestart(x) },
+		"Limit":       func(x *LifecycleState) bool { return !m.bothRestart(x) },
+		"LimitOfLock": func(x *LifecycleState) bool { return !m.bothRestart(x) },
+		"PathTaken":   func(x *LifecycleState) bool { return !m.pathIsServed(x) },
+		"CopyOutlives": func(x *LifecycleState) bool {
+			return x.some(func(k lifeConn) bool { return k.st == kEndSeen && m.clientExited(x, &k) && x.held(k.tok, copied) })
+		},
+		"FormerLocks": func(x *LifecycleState) bool {
+			locked := false
+			for i := range m.tokens {
+				locked = locked || x.held(i+1, former)
+			}
+			return locked && m.someClient(func(c process) bool { return x.client(c).pc == cAttached })
+		},
 	}
 }
 

@@ -117,8 +117,8 @@ func numbered(name string, n int8) string { return fmt.Sprintf("%s %d", name, n)
 
 func serverRecorded(action string, generation int8) string {
 	switch action {
-	case "LockFileOpened", "ServerLocked", "TokenLocked", "StaleProbed", "GenerationLocked", "ServerSegmentMade", "ClientSegmentMade",
-		"SocketBound", "SocketListening", "LockFileRechecked", "SocketRenamed", "TokenReturned",
+	case "LockFileOpened", "ServerLocked", "TokenLocked", "StaleProbed", "ServerSegmentMade", "ClientSegmentMade",
+		"SocketBound", "SocketListening", "LockFileRechecked", "TokenReturned",
 		"PathUnlinked", "ListenerClosed", "TokenAwaited", "ClientKilled", "ServerUnlocked":
 		return action
 	case "GenerationRecorded":

@@ -8,29 +8,34 @@ import (
 // A LifecycleState is one state of the Lifecycle machine. Its fields are the
 // variables of the spec; see there for what they mean.
 type LifecycleState struct {
-	left     budgets
-	lockPath int8
-	byte0    [maxLockFile]process
-	token    [maxLockFile]processSet
-	record   [maxLockFile]lockRecord
-	path     process
-	temp     process
-	mem      [maxGen]memory
-	made     int8
-	srv      [maxServers]lifeServer
-	cli      [maxClients]lifeClient
-	conn     [maxConn]lifeConn
-	frozen   processSet
-	silent   [maxServers + maxClients]int8
-	bad      promises
+	left      budgets
+	lockPath  int8
+	byte0     [maxLockFile]process
+	record    [maxLockFile]lockRecord
+	tokenPath int8
+	token     [maxToken]processSet
+	byte1     [maxToken]processSet
+	kept      [maxToken]bool
+	path      process
+	mem       [maxGen]memory
+	made      int8
+	srv       [maxServers]lifeServer
+	cli       [maxClients]lifeClient
+	conn      [maxConn]lifeConn
+	frozen    processSet
+	silent    [maxServers + maxClients]int8
+	bad       promises
 }
 
 // A process is its number, from 1: first all servers, then all clients. Other
-// values stand for nobody, and for the socket that nobody listens on any more.
+// values stand for nobody, for who has a copy of a descriptor, for a client that
+// has left and keeps one, and for the socket that nobody listens on any more.
 type process uint8
 
 const (
 	nobody process = 0
+	copied process = 1 + maxServers + maxClients
+	former process = 2 + maxServers + maxClients
 	stale  process = 255
 )
 
@@ -45,6 +50,10 @@ func (p process) String() string {
 		return fmt.Sprintf("c%d", p-maxServers)
 	case p == stale:
 		return `"stale"`
+	case p == copied:
+		return `"copy"`
+	case p == former:
+		return `"former"`
 	}
 	return `"none"`
 }
@@ -65,7 +74,10 @@ func (s processSet) list() (members []process) {
 }
 
 // The budgets that may still happen.
-type budgets struct{ killS, killC, closeS, closeC, timeout, expel, freeze, remove int8 }
+type budgets struct {
+	killS, killC, closeS, closeC, timeout, expel, freeze int8
+	remove, removeToken, copies, former                  int8
+}
 
 type lockRecord struct {
 	gen    int8
@@ -77,6 +89,7 @@ type memory struct{ ino, gen, bye, cbye, cin int8 }
 type lifeServer struct {
 	pc    serverPC
 	ino   int8
+	tok   int8
 	mem   int8
 	lis   listener
 	cur   int8
@@ -89,7 +102,7 @@ type lifeClient struct {
 	pc    clientPC
 	k     int8
 	mem   int8
-	ino   int8
+	tok   int8
 	sfate fate
 	hung  bool
 }
@@ -102,8 +115,9 @@ type lifeConn struct {
 	copy bool
 	num  int8
 	mem  int8
-	ino  int8
+	tok  int8
 	fate fate
+	gone departure
 }
 
 // A serverPC is where a server stands.
@@ -114,16 +128,14 @@ const (
 	sOpened
 	sLocked0
 	sLocked1
-	sTempProbed
 	sProbed
 	sRecorded
-	sGenLocked
 	sSeg1
 	sSeg2
+	sCleared
 	sBound
 	sListening
 	sRechecked
-	sRenamed
 	sGiveUp
 	sServing
 	sClosing
@@ -138,8 +150,8 @@ const (
 )
 
 var serverPCs = [...]string{
-	"idle", "opened", "locked0", "locked1", "tempProbed", "probed", "recorded", "genLocked", "seg1", "seg2", "bound", "listening",
-	"rechecked", "renamed", "giveUp", "serving", "closing", "unlinked", "lisClosed", "bye", "connClosed", "awaited", "unmapped", "unlocked", "dying",
+	"idle", "opened", "locked0", "locked1", "probed", "recorded", "seg1", "seg2", "cleared", "bound", "listening",
+	"rechecked", "giveUp", "serving", "closing", "unlinked", "lisClosed", "bye", "connClosed", "awaited", "unmapped", "unlocked", "dying",
 }
 
 func (pc serverPC) String() string { return serverPCs[pc] }
@@ -148,7 +160,7 @@ func (pc serverPC) lives() bool    { return pc != sIdle && pc != sDying }
 
 // started holds from the start of a generation to its last trace on the path.
 func (pc serverPC) started() bool {
-	return pc >= sRecorded && pc <= sRenamed || pc == sServing || pc.closing()
+	return pc >= sRecorded && pc <= sRechecked || pc == sServing || pc.closing()
 }
 
 // A clientPC is where a client stands.
@@ -187,7 +199,7 @@ const (
 	kGreeted
 	kNoEnd
 	kEnd
-	kSettle
+	kSettled
 	kTaken
 	kRecorded
 	kGranted
@@ -199,7 +211,7 @@ const (
 )
 
 var stages = [...]string{
-	"free", "backlog", "accepted", "greeted", "noEnd", "end", "settle", "taken", "recorded", "granted", "watch",
+	"free", "backlog", "accepted", "greeted", "noEnd", "end", "settled", "taken", "recorded", "granted", "watch",
 	"endSeen", "expelled", "gaveUp", "shut",
 }
 
@@ -224,6 +236,20 @@ const (
 var packets = [...]string{"none", "hello", "ready", "grant", "bare", "refuse"}
 
 func (p packet) String() string { return packets[p] }
+
+// A departure is what a client's process is that has ended its connection, and was
+// not killed.
+type departure uint8
+
+const (
+	gNone departure = iota
+	gLeft
+	gKeeps // it has the descriptor of its token still
+)
+
+var departures = [...]string{"none", "left", "keeps"}
+
+func (g departure) String() string { return departures[g] }
 
 // A fate is how an attachment, or a server, has ended.
 type fate uint8

@@ -7,13 +7,14 @@ import (
 
 // rules are all actions of the spec's Next.
 func (m *lifecycle) rules() []rule[LifecycleState] {
-	all := slices.Concat(m.serverRules(), m.connRules(), m.clientRules())
+	all := slices.Concat(m.serverRules(), m.connRules(), m.clientRules(), m.tokenRules())
 	for _, p := range m.processes() {
 		all = append(all,
 			lifeRule("Freeze", p.String(), func(x *LifecycleState) bool { return m.freeze(x, p) }),
 			lifeRule("Thaw", p.String(), func(x *LifecycleState) bool { return m.thaw(x, p) }))
 	}
-	return append(all, lifeRule("Tick", "", m.tick), lifeRule("LockFileDeleted", "", m.lockFileDeleted))
+	return append(all, lifeRule("Tick", "", m.tick),
+		lifeRule("LockFileDeleted", "", m.lockFileDeleted), lifeRule("TokenFileDeleted", "", m.tokenFileDeleted))
 }
 
 func lifeRule(name, args string, do func(x *LifecycleState) bool) rule[LifecycleState] {
@@ -31,17 +32,17 @@ func (m *lifecycle) serverRules() (all []rule[LifecycleState]) {
 	rules := []ruleOf[process]{
 		{"LockFileOpened", m.lockFileOpened}, {"ServerLocked", m.serverLocked}, {"ServerRunning", m.serverRunning},
 		{"TokenLocked", m.tokenLocked}, {"ClientRunning", m.clientRunning},
-		{"TemporaryProbed", m.temporaryProbed}, {"StaleProbed", m.staleProbed},
-		{"GenerationRecorded", m.generationRecorded}, {"GenerationLocked", m.generationLocked},
+		{"StaleProbed", m.staleProbed}, {"GenerationRecorded", m.generationRecorded},
 		{"ServerSegmentMade", m.serverSegmentMade}, {"ClientSegmentMade", m.clientSegmentMade},
-		{"SocketBound", m.socketBound}, {"SocketListening", m.socketListening}, {"LockFileRechecked", m.lockFileRechecked},
-		{"SocketRenamed", m.socketRenamed}, {"TokenReturned", m.tokenReturned}, {"Abandoned", m.abandoned},
+		{"StaleUnlinked", m.staleUnlinked}, {"SocketBound", m.socketBound}, {"SocketListening", m.socketListening}, {"LockFileRechecked", m.lockFileRechecked},
+		{"TokenReturned", m.tokenReturned}, {"Abandoned", m.abandoned},
 		{"CloseBegun", m.closeBegun}, {"PathUnlinked", m.pathUnlinked}, {"ListenerClosed", m.listenerClosed},
 		{"ServerGoodbyeSaid", m.serverGoodbyeSaid}, {"ServerConnectionClosed", m.serverConnectionClosed},
 		{"TokenAwaited", m.tokenAwaited}, {"ClientKilled", m.clientKilled},
 		{"ServerSegmentUnmapped", m.serverSegmentUnmapped}, {"ServerUnlocked", m.serverUnlocked},
 		{"KillServer", m.killServer}, {"HungClientKilled", m.hungClientKilled}, {"OrphanKilled", m.orphanKilled},
-		{"KernelFreesLocks", m.kernelFreesLocks}, {"KernelClosesListener", m.kernelClosesListener},
+		{"KernelFreesLocks", m.kernelFreesLocks}, {"KernelFreesServerByte", m.kernelFreesServerByte},
+		{"ServerByteCopied", m.serverByteCopied}, {"KernelClosesListener", m.kernelClosesListener},
 		{"ClientHung", m.clientHung}, {"ClientRecovered", m.clientRecovered},
 	}
 	for _, s := range m.servers {
@@ -72,6 +73,18 @@ func (m *lifecycle) connRules() (all []rule[LifecycleState]) {
 	return all
 }
 
+func (m *lifecycle) tokenRules() (all []rule[LifecycleState]) {
+	rules := []ruleOf[int8]{
+		{"CopyEnded", m.copyEnded}, {"FormerLocked", m.formerLocked}, {"FormerUnlocked", m.formerUnlocked}, {"FormerEnded", m.formerEnded},
+	}
+	for i := int8(1); i <= m.tokens; i++ {
+		for _, r := range rules {
+			all = append(all, lifeRule(r.name, fmt.Sprintf("token %d", i), func(x *LifecycleState) bool { return r.do(x, i) }))
+		}
+	}
+	return all
+}
+
 func (m *lifecycle) clientRules() (all []rule[LifecycleState]) {
 	rules := []ruleOf[process]{
 		{"Connected", m.connected}, {"HelloSent", m.helloSent}, {"DialFailed", m.dialFailed},
@@ -79,7 +92,7 @@ func (m *lifecycle) clientRules() (all []rule[LifecycleState]) {
 		{"ReadySent", m.readySent}, {"ReadyFailed", m.readyFailed},
 		{"ClientEndSeen", m.clientEndSeen}, {"ClientEndProven", m.clientEndProven},
 		{"GoodbyeSaid", m.goodbyeSaid}, {"SegmentUnmapped", m.segmentUnmapped},
-		{"TokenClosed", m.tokenClosed}, {"ConnectionClosed", m.connectionClosed},
+		{"TokenClosed", m.tokenClosed}, {"TokenKept", m.tokenKept}, {"TokenCopied", m.tokenCopied}, {"ConnectionClosed", m.connectionClosed},
 		{"KillClient", m.killClient}, {"KernelFreesToken", m.kernelFreesToken},
 		{"KernelClosesConnection", m.kernelClosesConnection},
 		{"ServerHung", m.serverHung}, {"ServerRecovered", m.serverRecovered},

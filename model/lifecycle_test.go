@@ -25,6 +25,7 @@ func lifecycleConfig(t *testing.T, s setting) LifecycleConfig {
 var compared = []string{
 	"lifecycle_hangs", "lifecycle_kills", "lifecycle_live_close_frozen", "lifecycle_live_orphan",
 	"lifecycle_expels", "lifecycle_reach_CloseGivesUp_slow", "lifecycle_reach_LetsGoOfCopy", "lifecycle_reach_GrantToDead", "lifecycle_reach_TwoLockFiles", "lifecycle_mut_TakesTruncated_L3",
+	"lifecycle_deletion_token", "lifecycle_live_copies", "lifecycle_live_copies_server", "lifecycle_live_formers",
 }
 
 // endless are mutants that let clients come for ever, and count them: with two

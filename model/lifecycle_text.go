@@ -12,16 +12,19 @@ func (m *lifecycle) text(x LifecycleState) string {
 	variable := func(name string, value any) { fmt.Fprintf(&out, "/\\ %s = %v\n", name, value) }
 	l := x.left
 	variable("left", record("killS", l.killS, "killC", l.killC, "closeS", l.closeS, "closeC", l.closeC,
-		"timeout", l.timeout, "expel", l.expel, "freeze", l.freeze, "delete", l.remove))
+		"timeout", l.timeout, "expel", l.expel, "freeze", l.freeze, "delete", l.remove,
+		"tdelete", l.removeToken, "copy", l.copies, "former", l.former))
 	variable("lockPath", x.lockPath)
 	inodes := 1 + m.Deletions
 	variable("byte0", sequence(x.byte0[:inodes], process.String))
-	variable("token", sequence(x.token[:inodes], processSet.String))
+	variable("tokenPath", x.tokenPath)
+	variable("token", sequence(x.token[:m.tokens], processSet.String))
+	variable("byte1", sequence(x.byte1[:m.tokens], processSet.String))
+	variable("kept", numbers(x.kept[:m.tokens]))
 	variable("record", sequence(x.record[:inodes], func(r lockRecord) string {
 		return record("gen", r.gen, "client", r.client)
 	}))
 	variable("path", x.path)
-	variable("temp", x.temp)
 	variable("mem", sequence(x.mem[:m.MaxGen], func(r memory) string {
 		return record("ino", r.ino, "gen", r.gen, "bye", r.bye, "cbye", r.cbye, "cin", r.cin)
 	}))
@@ -64,6 +67,17 @@ func function(of []process, value func(process) any) string {
 	return "(" + strings.Join(all, " @@ ") + ")"
 }
 
+// numbers are those of the elements that are true, from 1.
+func numbers(of []bool) string {
+	var all []string
+	for i, in := range of {
+		if in {
+			all = append(all, fmt.Sprint(i+1))
+		}
+	}
+	return "{" + strings.Join(all, ", ") + "}"
+}
+
 func (s processSet) String() string {
 	var all []string
 	for _, p := range s.list() {
@@ -86,15 +100,15 @@ func (b promises) String() string {
 func quoted(word fmt.Stringer) string { return `"` + word.String() + `"` }
 
 func (r lifeServer) String() string {
-	return record("pc", quoted(r.pc), "ino", r.ino, "mem", r.mem, "lis", quoted(r.lis), "cur", r.cur,
+	return record("pc", quoted(r.pc), "ino", r.ino, "tok", r.tok, "mem", r.mem, "lis", quoted(r.lis), "cur", r.cur,
 		"ready", r.ready, "num", r.num, "hung", r.hung)
 }
 
 func (r lifeClient) String() string {
-	return record("pc", quoted(r.pc), "k", r.k, "mem", r.mem, "ino", r.ino, "sfate", quoted(r.sfate), "hung", r.hung)
+	return record("pc", quoted(r.pc), "k", r.k, "mem", r.mem, "tok", r.tok, "sfate", quoted(r.sfate), "hung", r.hung)
 }
 
 func (k lifeConn) String() string {
 	return record("s", k.s, "c", k.c, "st", quoted(k.st), "toS", quoted(k.toS), "toC", quoted(k.toC), "copy", k.copy,
-		"num", k.num, "mem", k.mem, "ino", k.ino, "fate", quoted(k.fate))
+		"num", k.num, "mem", k.mem, "tok", k.tok, "fate", quoted(k.fate), "gone", quoted(k.gone))
 }

@@ -6,29 +6,49 @@
 (* can notice is one action, named as the step in ipc/step/step.go where   *)
 (* there is one, and any of them may be the last of its process.           *)
 (*                                                                         *)
-(* Locks.  Byte 1 of P.lock, the client token, is held as long as any      *)
-(* reference to the open file description that locked it is left: the      *)
-(* server's (Listen, and admission until the descriptor is handed over),   *)
-(* the grant's in the receive queue of a connection, the client's.  So the *)
-(* lock is the set of those references; empty means free.  Who lets go of  *)
-(* the token while it lives unlocks it, for all of them.  A dead process   *)
-(* holds what it held until the kernel has closed it, piece by piece and   *)
-(* in any order: the Kernel... actions.                                    *)
+(* Locks.  Byte 0 of P.lock is the server's.  Each attachment has a token  *)
+(* file of its own, which P.token names from its admission on (a rename):  *)
+(* its byte 0 is the token, its byte 1 the lock of the server that let the *)
+(* client in.  The token is held as long as any reference to the open file *)
+(* description that locked it is left: the server's (Listen, and admission *)
+(* until the descriptor is handed over), the grant's in the receive queue  *)
+(* of a connection, the client's, and that of a copy.  So the lock is the  *)
+(* set of those references; empty means free.  Who lets go of the token    *)
+(* while it lives unlocks it, for all of them.  A dead process holds what  *)
+(* it held until the kernel has closed it, piece by piece and in any       *)
+(* order: the Kernel... actions.                                           *)
+(*                                                                         *)
+(* A copy is another process that has a descriptor of the same open file   *)
+(* description (a fork without exec), until it ends; with the client's     *)
+(* token it has the client's connection.  It keeps newcomers out and       *)
+(* servers from starting, and no death from being told: a process that has *)
+(* exited is dead.  A former client is one that has let its token go and   *)
+(* keeps a descriptor of the file; it may lock it again, whenever it likes.*)
+(*                                                                         *)
+(* What holds when files are deleted.  P.lock alone: everything but L2 and *)
+(* L3, which a server that dies while another takes the token may cost     *)
+(* (Reach_LimitOfLock).  P.token alone: all but L2 and L3 (Reach_Limit).   *)
+(* Both: a Listen that began before may also unlink the socket of a server *)
+(* that began after, and gives up (Reach_PathTaken); L1_OneServes holds.   *)
+(* L4 holds always.                                                        *)
 (*                                                                         *)
 (* Steps of ipc that are no action: ListenBegun, DialBegun, and CloseBegun *)
 (* of a client (nothing is done); the clearing of the waiting words and    *)
 (* AccountTaken (words that Ring has; here they are part of SegmentsMapped *)
 (* and, under one mutex, of EndProven and FormerSettled).  TokenTaken is   *)
-(* the test of byte 1 and its lock: nobody can come between, for the       *)
-(* caller holds byte 0 and the admission mutex.  The step EndProven is     *)
-(* EndProven, FormerSettled (by admission) or ClientEndProven.  EndSeen,   *)
+(* the making of a token file, its locks and its rename to P.token: before *)
+(* the rename nobody looks at it.  The step EndProven is EndProven,        *)
+(* FormerSettled (by admission) or ClientEndProven.  EndSeen,              *)
 (* CloseBegun, GoodbyeSaid, SegmentUnmapped and ConnectionClosed are of    *)
 (* one side; of the other they have Client or Server before the name.      *)
 (*                                                                         *)
 (* Not here: what a process writes into the memory besides the goodbye and *)
 (* attachment words (Ring), the bound on handshakes under way, users and   *)
-(* versions.  Consecutive calls of one process that no other can tell      *)
-(* apart are one action: socket, bind's unlink and chmod, the seals.       *)
+(* versions, the copies of byte 0 of P.lock.  A server whose client has    *)
+(* left makes P.token name a fresh file; here it names the former one,     *)
+(* which is free too, and only a former client that was the last one can   *)
+(* tell them apart.  Consecutive calls of one process that no other can    *)
+(* tell apart are one action: socket, chmod and bind, the seals.           *)
 (***************************************************************************)
 EXTENDS Naturals, FiniteSets
 
@@ -44,6 +64,9 @@ CONSTANTS
   FreezeWho,         \* which processes may
   HangTicks,         \* HangTimeout, in ticks
   Deletions,         \* how often somebody deletes P.lock
+  TokenDeletions,    \* and P.token
+  Copies,            \* how many copies are made of a client's token, or of a server's lock
+  Formers,           \* how many clients keep their token's descriptor when they leave
   Wait,              \* Options.Wait of Listen: keep byte 0, wait for byte 1
   KillOrphan,        \* Options.KillOrphan
   KillOnClose,       \* Options.KillOnClose
@@ -55,7 +78,10 @@ CONSTANTS
 
 None == "none"
 Stale == "stale"     \* a name of a socket that nobody listens on
+Copy == "copy"
+Former == "former"
 Ino == 1..(1 + Deletions)
+Toks == 1..(1 + Cardinality(Servers) + Cardinality(Clients) + Copies + Formers)
 Conns == 1..MaxConn
 Gens == 1..MaxGen
 Proc == Servers \union Clients
@@ -64,10 +90,12 @@ VARIABLES
   left,      \* budgets of the faults
   lockPath,  \* the inode that P.lock names; 0: none
   byte0,     \* [Ino -> the server that holds byte 0]
-  token,     \* [Ino -> processes that hold byte 1, but for those in conn]
+  tokenPath, \* the token file that P.token names; 0: none
+  token,     \* [Toks -> who holds byte 0 of the token file, but for those in conn]
+  byte1,     \* [Toks -> who holds byte 1]
+  kept,      \* token files of which a former client has a descriptor
   record,    \* [Ino -> what the lock file says]
   path,      \* whose socket P names
-  temp,      \* whose socket P.new names
   mem,       \* [Gens -> the memory of the n-th generation]
   made,      \* how many memories were made
   srv, cli, conn,
@@ -75,26 +103,29 @@ VARIABLES
   silent,    \* [Proc -> ticks since its last beat]
   bad        \* promises that a step has broken
 
-vars == <<left, lockPath, byte0, token, record, path, temp, mem, made, srv, cli, conn, frozen, silent, bad>>
-locks == <<lockPath, byte0, token, record>>
-names == <<path, temp>>
+vars == <<left, lockPath, byte0, tokenPath, token, byte1, kept, record, path, mem, made, srv, cli, conn, frozen, silent, bad>>
+tokens == <<tokenPath, token, byte1, kept>>
+locks == <<lockPath, byte0, record, tokens>>
 memory == <<mem, made>>
 time == <<frozen, silent>>
 
-SrvInit == [pc |-> "idle", ino |-> 0, mem |-> 0, lis |-> "no", cur |-> 0, ready |-> FALSE, num |-> 0, hung |-> FALSE]
-CliInit == [pc |-> "idle", k |-> 0, mem |-> 0, ino |-> 0, sfate |-> None, hung |-> FALSE]
+SrvInit == [pc |-> "idle", ino |-> 0, tok |-> 0, mem |-> 0, lis |-> "no", cur |-> 0, ready |-> FALSE, num |-> 0, hung |-> FALSE]
+CliInit == [pc |-> "idle", k |-> 0, mem |-> 0, tok |-> 0, sfate |-> None, hung |-> FALSE]
 ConnInit == [s |-> None, c |-> None, st |-> "free", toS |-> None, toC |-> None, copy |-> FALSE,
-             num |-> 0, mem |-> 0, ino |-> 0, fate |-> None]
+             num |-> 0, mem |-> 0, tok |-> 0, fate |-> None, gone |-> None]
 MemInit == [ino |-> 0, gen |-> 0, bye |-> 0, cbye |-> 0, cin |-> 0]
 
 Init ==
   /\ left = [killS |-> KillsS, killC |-> KillsC, closeS |-> ClosesS, closeC |-> ClosesC,
-             timeout |-> Timeouts, expel |-> Expels, freeze |-> Freezes, delete |-> Deletions]
+             timeout |-> Timeouts, expel |-> Expels, freeze |-> Freezes, delete |-> Deletions,
+             tdelete |-> TokenDeletions, copy |-> Copies, former |-> Formers]
   /\ lockPath = 1
   /\ byte0 = [i \in Ino |-> None]
-  /\ token = [i \in Ino |-> {}]
+  /\ tokenPath = 1
+  /\ token = [i \in Toks |-> {}] /\ byte1 = [i \in Toks |-> {}]
+  /\ kept = {}
   /\ record = [i \in Ino |-> [gen |-> 0, client |-> None]]
-  /\ path = None /\ temp = None
+  /\ path = None
   /\ mem = [n \in Gens |-> MemInit] /\ made = 0
   /\ srv = [s \in Servers |-> SrvInit]
   /\ cli = [c \in Clients |-> CliInit]
@@ -106,44 +137,73 @@ Init ==
 -----------------------------------------------------------------------------
 (* What is what.                                                           *)
 
-Listening == {"opened", "locked0", "locked1", "tempProbed", "probed", "recorded", "genLocked", "seg1", "seg2", "bound",
-              "listening", "rechecked", "renamed", "giveUp"}
+Listening == {"opened", "locked0", "locked1", "probed", "recorded", "seg1", "seg2", "cleared", "bound", "listening",
+              "rechecked", "giveUp"}
 Closing == {"closing", "unlinked", "lisClosed", "bye", "connClosed", "awaited", "unmapped", "unlocked"}
 SrvPc == {"idle", "serving", "dying"} \union Listening \union Closing
 CliPc == {"idle", "connected", "hello", "granted", "mapped", "stored", "attached", "endSeen", "over", "bye", "unmapped",
           "tokenClosed", "dying"}
-Stages == {"free", "backlog", "accepted", "greeted", "noEnd", "end", "settle", "taken", "recorded", "granted", "watch",
+Stages == {"free", "backlog", "accepted", "greeted", "noEnd", "end", "settled", "taken", "recorded", "granted", "watch",
            "endSeen", "expelled", "gaveUp", "shut"}
 \* Nothing more comes from the server.
 Ended(k) == conn[k].st \in {"shut", "expelled"}
-Admitting == {"noEnd", "end", "settle", "taken", "recorded", "granted"}
+Admitting == {"noEnd", "end", "settled", "taken", "recorded", "granted"}
 
 Up(p) == p \notin frozen
 Lives(s) == srv[s].pc \notin {"idle", "dying"}
 Runs(s) == Lives(s) /\ Up(s)
 \* A server from the start of its generation to its last trace on the path.
-Started(s) == srv[s].pc \in {"recorded", "genLocked", "seg1", "seg2", "bound", "listening", "rechecked", "renamed", "serving",
+Started(s) == srv[s].pc \in {"recorded", "seg1", "seg2", "cleared", "bound", "listening", "rechecked", "serving",
                              "closing", "unlinked", "lisClosed", "bye", "connClosed", "awaited", "unmapped", "unlocked"}
 \* A client that has been let in, until it can no longer touch the memory.
 Attached(c) == cli[c].pc \in {"granted", "mapped"} \/ cli[c].mem # 0
 IsClosing(s) == srv[s].pc \in Closing
 Serves(s) == srv[s].pc = "serving"
 
-TokenFree(i) ==
+\* A server that has no token to test (0) was told by none of its clients, or has
+\* found that of the last one free. It does not look again.
+TokenFree(i) == IF i = 0 THEN TRUE ELSE
   /\ token[i] = {}
-  /\ \A k \in Conns : conn[k].ino = i => ~conn[k].copy /\ conn[k].toC # "grant"
-\* The byte that only this generation ever locks (on the description of byte 0).
-LifeFree(m) == \A s \in Servers : ~(srv[s].mem = m /\ srv[s].ino # 0 /\ byte0[srv[s].ino] = s)
+  /\ \A k \in Conns : conn[k].tok = i => ~conn[k].copy /\ conn[k].toC # "grant"
+HasCopy(i) == IF i = 0 THEN FALSE ELSE Copy \in token[i]
+HasFormer(i) == IF i = 0 THEN FALSE ELSE Former \in token[i]
+\* Not to be had by waiting, though nobody is frozen.
+Stuck(i) == HasCopy(i) \/ HasFormer(i)
+
+\* A token file that is not there yet. What only P.token leads to is gone when that
+\* names another.
+InUse(i) ==
+  \/ Mut = "NamedLate" /\ tokenPath = i
+  \/ token[i] # {} \/ byte1[i] # {} \/ i \in kept
+  \/ \E s \in Servers : srv[s].tok = i
+  \/ \E c \in Clients : cli[c].tok = i
+  \/ \E k \in Conns : conn[k].tok = i
+Fresh == CHOOSE i \in Toks : ~InUse(i) /\ \A j \in Toks : ~InUse(j) => i <= j
+\* The server closes its own description of a token file, or the kernel does.
+Shut(s) == [i \in Toks |-> byte1[i] \ {s}]
+
+\* The processes' own ends, by their pidfds: when all that they had is closed.
+ClientExited(k) ==
+  /\ conn[k].c = None /\ conn[k].gone = None
+  /\ \A c \in Clients : cli[c].pc = "dying" => cli[c].tok # conn[k].tok
+ServerExited(m) == \A s \in Servers : srv[s].mem # m
 Answers(n) == IF n \in Servers THEN srv[n].lis = "listening" ELSE FALSE
+
+\* The token file of which a connection keeps a descriptor, when the server looks at
+\* it no more.
+InFlight(k) == IF conn[k].toC = "grant" THEN conn[k].tok ELSE 0
 
 \* An end of a connection closes; the kernel purges its receive queue.
 ServerEnd(cn, k) == [cn EXCEPT ![k] = IF @.c = None THEN ConnInit
-                                      ELSE [@ EXCEPT !.s = None, !.st = "shut", !.toS = None, !.copy = FALSE]]
+                                      ELSE [@ EXCEPT !.s = None, !.st = "shut", !.toS = None, !.copy = FALSE, !.gone = None,
+                                                     !.tok = InFlight(k)]]
+\* The client's process lives on.
+Leaves(cn, k) == [cn EXCEPT ![k].gone = IF cn[k].st = "shut" \/ @ # None THEN @ ELSE "left"]
 ClientEnd(cn, k) == [cn EXCEPT ![k] = IF @.st = "shut" THEN ConnInit ELSE [@ EXCEPT !.c = None, !.toC = None]]
 ServerEnds(cn, ks) == [k \in Conns |-> IF k \in ks THEN ServerEnd(cn, k)[k] ELSE cn[k]]
 Refuse(cn, k) == [cn EXCEPT ![k] = IF @.c = None THEN ConnInit
-                                   ELSE [@ EXCEPT !.s = None, !.st = "shut", !.toS = None, !.copy = FALSE, !.toC = "refuse"]]
-\* The listener's socket closes: its names are stale, its backlog is reset.
+                                   ELSE [@ EXCEPT !.s = None, !.st = "shut", !.toS = None, !.copy = FALSE, !.gone = None, !.tok = 0, !.toC = "refuse"]]
+\* The listener's socket closes: its name is stale, its backlog is reset.
 Unnamed(n, s) == IF n = s THEN Stale ELSE n
 Backlog(s) == {k \in Conns : conn[k].s = s /\ conn[k].st = "backlog"}
 AllOf(s) == {k \in Conns : conn[k].s = s}
@@ -164,50 +224,45 @@ LockFileOpened(s) ==
   /\ lockPath' = IF lockPath = 0 THEN 1 + Deletions - left.delete ELSE lockPath
   /\ srv' = [srv EXCEPT ![s].pc = "opened", ![s].ino = lockPath']
   /\ path' = IF Mut = "UnlinkWithoutLock" THEN None ELSE path
-  /\ UNCHANGED <<left, byte0, token, record, temp, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, byte0, record, tokens, memory, cli, conn, time, bad>>
 
 ServerLocked(s) ==
   /\ At(s, "opened")
   /\ byte0[srv[s].ino] = None
   /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = s]
   /\ ToS(s, "locked0")
-  /\ UNCHANGED <<left, lockPath, token, record, names, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, lockPath, record, tokens, path, memory, cli, conn, time, bad>>
 
 \* ErrServerRunning: the next try opens the file again.
 ServerRunning(s) ==
   /\ At(s, "opened") /\ ~Wait
   /\ byte0[srv[s].ino] # None
   /\ srv' = [srv EXCEPT ![s] = SrvInit]
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, cli, conn, time, bad>>
 
+\* No client of any generation lives: the token is that of the latest attachment.
 TokenLocked(s) ==
   /\ At(s, "locked0")
-  /\ TokenFree(srv[s].ino) \/ Mut = "ListenSkipsToken"
-  /\ token' = [token EXCEPT ![srv[s].ino] = IF Mut = "ListenSkipsToken" THEN @ ELSE @ \union {s}]
-  /\ ToS(s, "locked1")
-  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, cli, conn, time, bad>>
+  /\ LET i == IF tokenPath = 0 THEN Fresh ELSE tokenPath IN
+     /\ TokenFree(i) \/ Mut = "ListenSkipsToken"
+     /\ tokenPath' = i
+     /\ token' = [token EXCEPT ![i] = IF Mut = "ListenSkipsToken" THEN @ ELSE @ \union {s}]
+     /\ srv' = [srv EXCEPT ![s].pc = "locked1", ![s].tok = i]
+  /\ UNCHANGED <<left, lockPath, byte0, byte1, kept, record, path, memory, cli, conn, time, bad>>
 
 \* ErrClientRunning; with KillOrphan, if the lock file names nobody to kill.
 ClientRunning(s) ==
   /\ At(s, "locked0") /\ ~Wait
   /\ KillOrphan => record[srv[s].ino].client = None
-  /\ ~TokenFree(srv[s].ino)
+  /\ ~TokenFree(tokenPath)
   /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = None]
   /\ srv' = [srv EXCEPT ![s] = SrvInit]
-  /\ UNCHANGED <<left, lockPath, token, record, names, memory, cli, conn, time, bad>>
-
-\* The direction of the rename: first P.new, then P.
-TemporaryProbed(s) ==
-  /\ At(s, "locked1")
-  /\ LET n == IF Mut = "ProbePathFirst" THEN path ELSE temp
-     IN ToS(s, IF Answers(n) /\ "probe" \notin Off THEN "giveUp" ELSE "tempProbed")
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, lockPath, record, tokens, path, memory, cli, conn, time, bad>>
 
 StaleProbed(s) ==
-  /\ At(s, "tempProbed")
-  /\ LET n == IF Mut = "ProbePathFirst" THEN temp ELSE path
-     IN ToS(s, IF Answers(n) /\ "probe" \notin Off THEN "giveUp" ELSE "probed")
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+  /\ At(s, "locked1")
+  /\ ToS(s, IF Answers(path) /\ "probe" \notin Off /\ Mut # "NoProbe" THEN "giveUp" ELSE "probed")
+  /\ UNCHANGED <<left, locks, path, memory, cli, conn, time, bad>>
 
 GenerationRecorded(s) ==
   /\ At(s, "probed")
@@ -218,66 +273,63 @@ GenerationRecorded(s) ==
         /\ made' = made + 1
         /\ mem' = [mem EXCEPT ![made + 1] = [ino |-> i, gen |-> g, bye |-> 0, cbye |-> 0, cin |-> 0]]
         /\ srv' = [srv EXCEPT ![s].pc = "recorded", ![s].mem = made + 1]
-  /\ UNCHANGED <<left, lockPath, byte0, token, names, cli, conn, time, bad>>
-
-\* The byte that no other generation ever locks, on the description of byte 0:
-\* see LifeFree.
-GenerationLocked(s) ==
-  /\ At(s, "recorded")
-  /\ ToS(s, "genLocked")
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, lockPath, byte0, tokens, path, cli, conn, time, bad>>
 
 ServerSegmentMade(s) ==
-  /\ At(s, "genLocked")
+  /\ At(s, "recorded")
   /\ ToS(s, "seg1")
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, cli, conn, time, bad>>
 
 ClientSegmentMade(s) ==
   /\ At(s, "seg1")
   /\ ToS(s, "seg2")
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, cli, conn, time, bad>>
 
-SocketBound(s) ==
+\* Whatever P names by now: a look at it first would be another call.
+StaleUnlinked(s) ==
   /\ At(s, "seg2")
-  /\ temp' = s
-  /\ srv' = [srv EXCEPT ![s].pc = "bound", ![s].lis = "bound"]
-  /\ byte0' = IF Mut = "UnlockBeforeBind" THEN [byte0 EXCEPT ![srv[s].ino] = None] ELSE byte0
-  /\ token' = IF Mut = "UnlockBeforeBind" THEN [token EXCEPT ![srv[s].ino] = @ \ {s}] ELSE token
-  /\ UNCHANGED <<left, lockPath, record, path, memory, cli, conn, time, bad>>
-
-SocketListening(s) ==
-  /\ At(s, "bound")
-  /\ srv' = [srv EXCEPT ![s].pc = "listening", ![s].lis = "listening"]
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
-
-LockFileRechecked(s) ==
-  /\ At(s, "listening")
-  /\ ToS(s, IF lockPath = srv[s].ino \/ Mut = "NoRecheck" THEN "rechecked" ELSE "giveUp")
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
-
-\* Whatever P.new names by now.
-SocketRenamed(s) ==
-  /\ At(s, "rechecked")
-  /\ IF temp = None THEN ToS(s, "giveUp") /\ UNCHANGED names
-     ELSE ToS(s, "renamed") /\ path' = temp /\ temp' = None
+  /\ path' = None
+  /\ ToS(s, "cleared")
   /\ UNCHANGED <<left, locks, memory, cli, conn, time, bad>>
 
-TokenReturned(s) ==
-  /\ At(s, "renamed")
-  /\ token' = [token EXCEPT ![srv[s].ino] = @ \ {s}]
-  /\ ToS(s, "serving")
-  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, cli, conn, time, bad>>
+\* Whoever connects is refused, until it listens.
+SocketBound(s) ==
+  /\ At(s, "cleared")
+  /\ IF path # None THEN ToS(s, "giveUp") /\ path' = path
+     ELSE path' = s /\ srv' = [srv EXCEPT ![s].pc = "bound", ![s].lis = "bound"]
+  /\ byte0' = IF Mut = "UnlockBeforeBind" THEN [byte0 EXCEPT ![srv[s].ino] = None] ELSE byte0
+  /\ token' = IF Mut = "UnlockBeforeBind" THEN [token EXCEPT ![srv[s].tok] = @ \ {s}] ELSE token
+  /\ UNCHANGED <<left, lockPath, tokenPath, byte1, kept, record, memory, cli, conn, time, bad>>
 
-\* A Listen that fails undoes what it did.
+\* From here on whoever starts finds it, and then it sees whether somebody else may
+\* have started before: C5's order, which the mutant turns round.
+Early == Mut = "RecheckFirst"
+SocketListening(s) ==
+  /\ At(s, IF Early THEN "rechecked" ELSE "bound")
+  /\ srv' = [srv EXCEPT ![s].pc = "listening", ![s].lis = "listening"]
+  /\ UNCHANGED <<left, locks, path, memory, cli, conn, time, bad>>
+
+LockFileRechecked(s) ==
+  /\ At(s, IF Early THEN "bound" ELSE "listening")
+  /\ ToS(s, IF lockPath = srv[s].ino \/ Mut = "NoRecheck" THEN "rechecked" ELSE "giveUp")
+  /\ UNCHANGED <<left, locks, path, memory, cli, conn, time, bad>>
+
+TokenReturned(s) ==
+  /\ At(s, IF Early THEN "listening" ELSE "rechecked")
+  /\ token' = [token EXCEPT ![srv[s].tok] = @ \ {s}]
+  /\ srv' = [srv EXCEPT ![s].pc = "serving", ![s].tok = 0]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, byte1, kept, record, path, memory, cli, conn, time, bad>>
+
+\* A Listen that fails undoes what it did, and leaves P alone, which may be another
+\* server's by now.
 Abandoned(s) ==
   /\ At(s, "giveUp")
   /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = IF @ = s THEN None ELSE @]
-  /\ token' = [token EXCEPT ![srv[s].ino] = @ \ {s}]
-  /\ temp' = IF srv[s].lis = "no" THEN temp ELSE None
-  /\ path' = Unnamed(path, s)
+  /\ token' = [token EXCEPT ![srv[s].tok] = @ \ {s}]
+  /\ path' = IF Mut = "AbandonUnlinks" THEN None ELSE Unnamed(path, s)
   /\ conn' = ServerEnds(conn, AllOf(s))
   /\ srv' = [srv EXCEPT ![s] = SrvInit]
-  /\ UNCHANGED <<left, lockPath, record, memory, cli, time, bad>>
+  /\ UNCHANGED <<left, lockPath, tokenPath, byte1, kept, record, memory, cli, time, bad>>
 
 -----------------------------------------------------------------------------
 (* Admission, at the server: one action a goroutine and step.              *)
@@ -288,13 +340,13 @@ ConnectionAccepted(k) ==
      /\ Serves(s) /\ Runs(s)
      /\ Mut = "HandshakesBlock" => \A j \in AllOf(s) : conn[j].st \notin {"accepted", "greeted"} \union Admitting
   /\ conn' = [conn EXCEPT ![k].st = "accepted"]
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, cli, time, bad>>
 
 HelloReceived(k) ==
   /\ conn[k].st = "accepted" /\ conn[k].toS = "hello"
   /\ Runs(conn[k].s) /\ ~IsClosing(conn[k].s)
   /\ conn' = [conn EXCEPT ![k].st = "greeted", ![k].toS = None]
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, cli, time, bad>>
 
 \* No hello: the client is gone, its deadline is over (C7), or Close wakes the reader.
 HandshakeEnded(k) ==
@@ -304,7 +356,7 @@ HandshakeEnded(k) ==
      \/ conn[k].toS = None /\ conn[k].c \in frozen /\ Mut # "HandshakesBlock"
      \/ IsClosing(conn[k].s)
   /\ conn' = ServerEnd(conn, k)
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, cli, time, bad>>
 
 \* Under the admission mutex: does the former client show its end?
 AdmissionBegun(k) ==
@@ -312,33 +364,25 @@ AdmissionBegun(k) ==
   /\ LET s == conn[k].s IN
      /\ Runs(s) /\ ~IsClosing(s)
      /\ \A j \in AllOf(s) : conn[j].st \notin Admitting
-     /\ Mut = "TokenByPath" => lockPath # 0
      /\ LET open == IF srv[s].cur = 0 THEN FALSE ELSE conn[srv[s].cur].c # None /\ conn[srv[s].cur].st # "expelled"
-        IN conn' = [conn EXCEPT ![k].st = IF open THEN "noEnd" ELSE "end",
-                                ![k].ino = IF Mut = "TokenByPath" THEN lockPath ELSE srv[s].ino]
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+        IN conn' = [conn EXCEPT ![k].st = IF open THEN "noEnd" ELSE "end"]
+  /\ UNCHANGED <<left, locks, path, memory, srv, cli, time, bad>>
 
-\* The one place where the token is tested (C3).
-TokenTaken(k) ==
-  /\ conn[k].st \in {"noEnd", "end"}
-  /\ LET s == conn[k].s IN
-     /\ Runs(s) /\ ~IsClosing(s)
-     /\ \/ TokenFree(conn[k].ino)
-        \/ Mut = "GrantOnEOF" /\ conn[k].st = "end"
-     /\ conn' = [conn EXCEPT ![k].copy = TRUE,
-                             ![k].st = IF srv[s].cur = 0 \/ Mut = "AdmitBeforeSettle" THEN "taken" ELSE "settle"]
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+\* The token of the latest attachment, by the server's own description (C4).
+Tested(s) == IF Mut = "TokenByPath" THEN tokenPath ELSE srv[s].tok
+Passes(k) == TokenFree(Tested(conn[k].s)) \/ (Mut = "GrantOnEOF" /\ conn[k].st = "end")
 
 AdmissionRefused(k) ==
   /\ conn[k].st \in {"greeted", "noEnd", "end"}
   /\ LET s == conn[k].s
-         busy == conn[k].st # "greeted" /\ ~TokenFree(conn[k].ino)
-         deadline == conn[k].c = None \/ frozen # {} \/ Mut = "RefuseAlways"
+         busy == conn[k].st # "greeted" /\ ~TokenFree(Tested(s))
+         deadline == conn[k].c = None \/ frozen # {} \/ Stuck(Tested(s)) \/ Mut = "RefuseAlways"
+         excused == frozen # {} \/ HasCopy(Tested(s)) \/ (HasFormer(Tested(s)) /\ srv[s].cur # 0)
      IN /\ Runs(s)
         /\ IsClosing(s) \/ (busy /\ (conn[k].st = "noEnd" \/ deadline))
-        /\ bad' = bad \union Fail(~IsClosing(s) /\ conn[k].st = "end" /\ conn[k].c # None /\ frozen = {}, "L7")
+        /\ bad' = bad \union Fail(~IsClosing(s) /\ conn[k].st = "end" /\ conn[k].c # None /\ ~excused, "L7")
   /\ conn' = Refuse(conn, k)
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, cli, time>>
 
 \* The end of attachment f is proven and its account taken: what the server
 \* says of it, against what it was.
@@ -352,28 +396,50 @@ Settled(s, f, silence) ==
          \union Fail(\E c \in Clients : cli[c].mem = srv[s].mem, "L7")
 Unattached(r) == [r EXCEPT !.cur = 0, !.ready = FALSE, !.hung = FALSE]
 
-\* The newcomer has the token: the former's end first.  Its reader is woken,
-\* for its socket may be open still.
+\* What was found free once is not looked at again: a former client may have locked
+\* it since.
+Proved(r) == IF Mut = "TestsAgain" THEN r ELSE [r EXCEPT !.tok = 0]
+ShutProven(s) == IF Mut = "TestsAgain" THEN byte1 ELSE Shut(s)
+
+\* The one place where the token is tested for a newcomer (C3): the former's end
+\* first. Its reader is woken, for its socket may be open still.
 FormerSettled(k) ==
-  /\ conn[k].st = "settle"
+  /\ conn[k].st \in {"noEnd", "end"} /\ Mut # "AdmitBeforeSettle"
   /\ LET s == conn[k].s
          f == srv[s].cur
-     IN /\ Runs(s)
-        /\ bad' = IF f = 0 THEN bad ELSE Settled(s, f, FALSE)
-        /\ srv' = [srv EXCEPT ![s] = Unattached(@)]
+     IN /\ Runs(s) /\ ~IsClosing(s)
+        /\ f # 0 /\ Passes(k)
+        /\ bad' = Settled(s, f, FALSE)
+        /\ srv' = [srv EXCEPT ![s] = Proved(Unattached(@))]
+        /\ byte1' = ShutProven(s)
         /\ conn' = [j \in Conns |->
-             IF j = k THEN [conn[k] EXCEPT !.st = "taken"]
-             ELSE IF j = f /\ conn[f].st = "watch" /\ Mut # "FormerNotWoken"
-                  THEN [conn[f] EXCEPT !.st = "endSeen", !.toS = None]
-                  ELSE conn[j]]
-  /\ UNCHANGED <<left, locks, names, memory, cli, time>>
+             IF j = k THEN [conn[k] EXCEPT !.st = "settled"]
+             ELSE IF j # f THEN conn[j]
+             ELSE IF conn[f].st = "watch" /\ Mut # "FormerNotWoken"
+                  THEN [conn[f] EXCEPT !.st = "endSeen", !.toS = None, !.tok = InFlight(f)]
+                  ELSE [conn[f] EXCEPT !.tok = InFlight(f)]]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, token, kept, record, path, memory, cli, time>>
+
+\* A token file of this attachment's own, at P.token.
+TokenTaken(k) ==
+  /\ LET s == conn[k].s
+         i == IF Mut = "SharedToken" /\ tokenPath # 0 THEN tokenPath ELSE Fresh
+     IN /\ conn[k].st \in {"noEnd", "end", "settled"}
+        /\ Runs(s)
+        /\ conn[k].st # "settled" =>
+             ~IsClosing(s) /\ Passes(k) /\ (srv[s].cur = 0 \/ Mut = "AdmitBeforeSettle")
+        /\ conn' = [conn EXCEPT ![k].copy = TRUE, ![k].tok = i, ![k].st = "taken"]
+        /\ tokenPath' = IF Mut = "NamedLate" THEN tokenPath ELSE i
+        /\ byte1' = [Shut(s) EXCEPT ![i] = @ \union {s}]
+        /\ srv' = [srv EXCEPT ![s].tok = i]
+  /\ UNCHANGED <<left, lockPath, byte0, token, kept, record, path, memory, cli, time, bad>>
 
 ClientRecorded(k) ==
   /\ conn[k].st = "taken"
   /\ Runs(conn[k].s)
   /\ record' = [record EXCEPT ![srv[conn[k].s].ino].client = IF Mut = "NoRecord" THEN @ ELSE conn[k].c]
   /\ conn' = [conn EXCEPT ![k].st = "recorded"]
-  /\ UNCHANGED <<left, lockPath, byte0, token, names, memory, srv, cli, time, bad>>
+  /\ UNCHANGED <<left, lockPath, byte0, tokens, path, memory, srv, cli, time, bad>>
 
 GrantSent(k) ==
   /\ conn[k].st = "recorded"
@@ -383,7 +449,7 @@ GrantSent(k) ==
                              ![k].num = srv[s].num + 1, ![k].mem = srv[s].mem]
      /\ srv' = [srv EXCEPT ![s].cur = k, ![s].num = IF Mut = "NumberAtReady" THEN @ ELSE @ + 1]
      /\ bad' = bad \union Fail(srv[s].cur # 0, "L7")
-  /\ UNCHANGED <<left, locks, names, memory, cli, time>>
+  /\ UNCHANGED <<left, locks, path, memory, cli, time>>
 
 \* Close has begun, or the client is gone: the token's only copy is closed.
 AdmissionGivenUp(k) ==
@@ -391,14 +457,17 @@ AdmissionGivenUp(k) ==
   /\ Runs(conn[k].s)
   /\ IsClosing(conn[k].s) \/ conn[k].c = None
   /\ conn' = Refuse(conn, k)
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+  /\ srv' = [srv EXCEPT ![conn[k].s].tok = 0]
+  /\ byte1' = Shut(conn[k].s)
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, token, kept, record, path, memory, cli, time, bad>>
 
 TokenHandedOver(k) ==
   /\ conn[k].st = "granted"
   /\ Runs(conn[k].s)
-  /\ conn' = [conn EXCEPT ![k].st = "watch", ![k].copy = @ /\ Mut = "KeepsCopy"]
-  /\ byte0' = IF Mut = "PosixRelease" THEN [byte0 EXCEPT ![srv[conn[k].s].ino] = None] ELSE byte0
-  /\ UNCHANGED <<left, lockPath, token, record, names, memory, srv, cli, time, bad>>
+  /\ conn' = [conn EXCEPT ![k].st = "watch", ![k].copy = FALSE]
+  /\ token' = IF Mut = "KeepsCopy" THEN [token EXCEPT ![conn[k].tok] = @ \union {conn[k].s}] ELSE token
+  /\ tokenPath' = IF Mut = "NamedLate" THEN conn[k].tok ELSE tokenPath
+  /\ UNCHANGED <<left, lockPath, byte0, byte1, kept, record, path, memory, srv, cli, time, bad>>
 
 ReadyReceived(k) ==
   /\ conn[k].st = "watch" /\ conn[k].toS = "ready"
@@ -408,15 +477,16 @@ ReadyReceived(k) ==
      /\ srv' = IF srv[s].cur = k
                THEN [srv EXCEPT ![s].ready = TRUE, ![s].num = conn[k].num]
                ELSE srv
-  /\ UNCHANGED <<left, locks, names, memory, cli, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, cli, time, bad>>
 
+\* The end of the socket, or of the process where a copy has the socket too.
 EndSeen(k) ==
   /\ conn[k].st = "watch"
   /\ Runs(conn[k].s)
-  /\ \/ conn[k].c = None /\ conn[k].toS = None
+  /\ \/ conn[k].c = None /\ conn[k].toS = None /\ (HasCopy(conn[k].tok) => ClientExited(k))
      \/ IsClosing(conn[k].s) /\ srv[conn[k].s].cur = k
   /\ conn' = [conn EXCEPT ![k].st = "endSeen"]
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, cli, time, bad>>
 
 \* A corrupt client is told, and its connection ended both ways; it lives.
 Expelled(k) ==
@@ -427,23 +497,27 @@ Expelled(k) ==
      /\ conn' = [conn EXCEPT ![k].st = "expelled", ![k].toC = IF c = None THEN @ ELSE "refuse"]
      /\ cli' = [d \in Clients |-> IF d = c THEN [cli[d] EXCEPT !.sfate = "closed"] ELSE cli[d]]
   /\ left' = [left EXCEPT !.expel = @ - 1]
-  /\ UNCHANGED <<locks, names, memory, srv, time, bad>>
+  /\ UNCHANGED <<locks, path, memory, srv, time, bad>>
 
-\* The socket's end is the wake-up, the free token is the proof.
+\* The socket's end is the wake-up; the proof is the free token, or that the process
+\* has exited. Then a copy may have the token, which newcomers are to wait for.
 EndProven(k) ==
   /\ conn[k].st \in {"endSeen", "expelled"}
-  /\ LET s == conn[k].s IN
-     /\ Runs(s) /\ ~IsClosing(s)
-     /\ IF srv[s].cur # k
-        THEN conn' = ServerEnd(conn, k) /\ UNCHANGED <<srv, bad>>
-        ELSE \/ /\ TokenFree(srv[s].ino)
-                /\ bad' = Settled(s, k, FALSE)
-                /\ srv' = [srv EXCEPT ![s] = IF Mut = "StaysCurrent" THEN @ ELSE Unattached(@)]
-                /\ conn' = ServerEnd(conn, k)
-             \/ /\ Mut = "OneAttempt" /\ ~TokenFree(srv[s].ino)
-                /\ conn' = [conn EXCEPT ![k].st = "gaveUp"]
-                /\ UNCHANGED <<srv, bad>>
-  /\ UNCHANGED <<left, locks, names, memory, cli, time>>
+  /\ LET s == conn[k].s
+         free == TokenFree(conn[k].tok)
+         proven == free \/ (ClientExited(k) /\ Mut # "TokenAlone")
+     IN /\ Runs(s) /\ ~IsClosing(s)
+        /\ IF srv[s].cur # k
+           THEN conn' = ServerEnd(conn, k) /\ UNCHANGED <<srv, byte1, bad>>
+           ELSE \/ /\ proven
+                   /\ bad' = Settled(s, k, FALSE)
+                   /\ srv' = [srv EXCEPT ![s] = IF Mut = "StaysCurrent" THEN @ ELSE IF free THEN Proved(Unattached(@)) ELSE Unattached(@)]
+                   /\ byte1' = IF free THEN ShutProven(s) ELSE byte1
+                   /\ conn' = ServerEnd(conn, k)
+                \/ /\ Mut = "OneAttempt" /\ ~proven
+                   /\ conn' = [conn EXCEPT ![k].st = "gaveUp"]
+                   /\ UNCHANGED <<srv, byte1, bad>>
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, token, kept, record, path, memory, cli, time>>
 
 -----------------------------------------------------------------------------
 (* Close of the server (C2).                                               *)
@@ -453,20 +527,20 @@ CloseBegun(s) ==
   /\ left' = [left EXCEPT !.closeS = @ - 1]
   /\ srv' = [srv EXCEPT ![s].pc = "closing", ![s].lis = "shut"]
   /\ byte0' = IF Mut = "Byte0First" THEN [byte0 EXCEPT ![srv[s].ino] = None] ELSE byte0
-  /\ UNCHANGED <<lockPath, token, record, names, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<lockPath, record, tokens, path, memory, cli, conn, time, bad>>
 
 PathUnlinked(s) ==
   /\ At(s, IF Mut = "UnlinkLate" THEN "unlocked" ELSE "closing")
   /\ path' = IF path = s \/ Mut = "UnlinkLate" THEN None ELSE path
   /\ srv' = IF Mut = "UnlinkLate" THEN [srv EXCEPT ![s] = SrvInit] ELSE [srv EXCEPT ![s].pc = "unlinked"]
-  /\ UNCHANGED <<left, locks, temp, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, memory, cli, conn, time, bad>>
 
 ListenerClosed(s) ==
   /\ At(s, IF Mut = "UnlinkLate" THEN "closing" ELSE "unlinked")
   /\ srv' = [srv EXCEPT ![s].pc = "lisClosed", ![s].lis = "no"]
   /\ path' = Unnamed(path, s)
   /\ conn' = ServerEnds(conn, Backlog(s))
-  /\ UNCHANGED <<left, locks, temp, memory, cli, time, bad>>
+  /\ UNCHANGED <<left, locks, memory, cli, time, bad>>
 
 \* What a server's end was is fixed for its clients by its goodbye or its death.
 Told(s, how) == [c \in Clients |->
@@ -479,7 +553,7 @@ ServerGoodbyeSaid(s) ==
   /\ mem' = [mem EXCEPT ![srv[s].mem].bye = mem[srv[s].mem].gen]
   /\ cli' = Told(s, "closed")
   /\ ToS(s, "bye")
-  /\ UNCHANGED <<left, locks, names, made, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, made, conn, time, bad>>
 
 \* When every goroutine has ended.
 ServerConnectionClosed(s) ==
@@ -487,20 +561,20 @@ ServerConnectionClosed(s) ==
   /\ \A k \in AllOf(s) : conn[k].st \in {"endSeen", "expelled", "gaveUp"}
   /\ conn' = ServerEnds(conn, AllOf(s))
   /\ srv' = [srv EXCEPT ![s].pc = "connClosed", ![s].cur = 0, ![s].ready = FALSE, ![s].hung = FALSE]
-  /\ UNCHANGED <<left, locks, names, memory, cli, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, cli, time, bad>>
 
-\* Free, or given up: a client is frozen, or slow.
+\* Free, or given up: a client is frozen, or slow, or somebody else has the token.
 TokenAwaited(s) ==
   /\ At(s, "connClosed")
-  /\ LET free == TokenFree(srv[s].ino)
-         slow == ~free /\ frozen = {}
+  /\ LET free == TokenFree(srv[s].tok)
+         slow == ~free /\ frozen = {} /\ ~Stuck(srv[s].tok)
      IN /\ \/ free
-           \/ Mut # "NoCloseDeadline" /\ (frozen # {} \/ left.timeout > 0)
+           \/ Mut # "NoCloseDeadline" /\ (~slow \/ left.timeout > 0)
            \/ Mut = "AwaitsEndOnly"
         /\ left' = [left EXCEPT !.timeout = IF slow /\ @ > 0 THEN @ - 1 ELSE @]
         /\ bad' = bad \union Fail(slow /\ left.timeout = 0, "L8")
   /\ ToS(s, "awaited")
-  /\ UNCHANGED <<locks, names, memory, cli, conn, time>>
+  /\ UNCHANGED <<locks, path, memory, cli, conn, time>>
 
 \* A killed client's number means nobody any more.
 Dead(c) ==
@@ -508,12 +582,12 @@ Dead(c) ==
   /\ conn' = [conn EXCEPT ![cli[c].k].fate = IF @ = None THEN "died" ELSE @]
   /\ record' = [i \in Ino |-> [record[i] EXCEPT !.client = IF @ = c THEN None ELSE @]]
   /\ frozen' = frozen \ {c} /\ silent' = [silent EXCEPT ![c] = 0]
-  /\ UNCHANGED <<lockPath, byte0, token, names, memory, srv, bad>>
+  /\ UNCHANGED <<lockPath, byte0, tokens, path, memory, srv, bad>>
 
 \* Options.KillOnClose: by the pidfd of the one that was let in.
 MustKill(s) ==
   /\ KillOnClose /\ At(s, "awaited")
-  /\ ~TokenFree(srv[s].ino) /\ record[srv[s].ino].client # None
+  /\ ~TokenFree(srv[s].tok) /\ record[srv[s].ino].client # None
   /\ cli[record[srv[s].ino].client].pc \notin {"idle", "dying"}
 
 ClientKilled(s) ==
@@ -525,13 +599,14 @@ ServerSegmentUnmapped(s) ==
   /\ At(s, "awaited")
   /\ ~MustKill(s)
   /\ ToS(s, "unmapped")
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, cli, conn, time, bad>>
 
 ServerUnlocked(s) ==
   /\ At(s, "unmapped")
   /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = IF @ = s /\ Mut # "ClosesOnly" THEN None ELSE @]
-  /\ srv' = IF Mut = "UnlinkLate" THEN [srv EXCEPT ![s].pc = "unlocked"] ELSE [srv EXCEPT ![s] = SrvInit]
-  /\ UNCHANGED <<left, lockPath, token, record, names, memory, cli, conn, time, bad>>
+  /\ byte1' = Shut(s)
+  /\ srv' = IF Mut = "UnlinkLate" THEN [srv EXCEPT ![s].pc = "unlocked", ![s].tok = 0] ELSE [srv EXCEPT ![s] = SrvInit]
+  /\ UNCHANGED <<left, lockPath, tokenPath, token, kept, record, path, memory, cli, conn, time, bad>>
 
 -----------------------------------------------------------------------------
 (* Dial.                                                                   *)
@@ -544,13 +619,13 @@ Connected(c) ==
   /\ Answers(path) /\ FreeConns # {}
   /\ conn' = [conn EXCEPT ![NewConn] = [ConnInit EXCEPT !.s = path, !.c = c, !.st = "backlog"]]
   /\ cli' = [cli EXCEPT ![c].pc = "connected", ![c].k = NewConn]
-  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, time, bad>>
 
 HelloSent(c) ==
   /\ AtC(c, "connected")
   /\ conn' = [conn EXCEPT ![cli[c].k].toS = IF conn[cli[c].k].st = "shut" THEN None ELSE "hello"]
   /\ ToC(c, "hello")
-  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, time, bad>>
 
 \* Refused, or the connection is at its end, or nobody answers in time.
 DialFailed(c) ==
@@ -562,65 +637,68 @@ DialFailed(c) ==
            \/ conn[k].s \in frozen
            \/ slow /\ left.timeout > 0
         /\ left' = [left EXCEPT !.timeout = IF slow THEN @ - 1 ELSE @]
-        /\ conn' = ClientEnd([conn EXCEPT ![k].fate = IF @ = None THEN "left" ELSE @], k)
+        /\ conn' = ClientEnd(Leaves([conn EXCEPT ![k].fate = IF @ = None THEN "left" ELSE @], k), k)
   /\ cli' = [cli EXCEPT ![c] = CliInit]
-  /\ UNCHANGED <<locks, names, memory, srv, time, bad>>
+  /\ UNCHANGED <<locks, path, memory, srv, time, bad>>
 
 GrantReceived(c) ==
   /\ AtC(c, "hello")
   /\ LET k == cli[c].k IN
      /\ conn[k].toC \in {"grant", "bare"}
      /\ \E whole \in {TRUE} \union (IF Mut = "TakesTruncated" THEN {FALSE} ELSE {}) :
-          token' = IF conn[k].toC = "grant" /\ whole THEN [token EXCEPT ![conn[k].ino] = @ \union {c}] ELSE token
-     /\ conn' = [conn EXCEPT ![k].toC = None]
-     /\ cli' = [cli EXCEPT ![c].pc = "granted", ![c].ino = conn[k].ino]
-  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, srv, time, bad>>
+          token' = IF conn[k].toC = "grant" /\ whole THEN [token EXCEPT ![conn[k].tok] = @ \union {c}] ELSE token
+     /\ conn' = [conn EXCEPT ![k].toC = None, ![k].tok = IF conn[k].st = "shut" THEN 0 ELSE @]
+     /\ cli' = [cli EXCEPT ![c].pc = "granted", ![c].tok = conn[k].tok]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, byte1, kept, record, path, memory, srv, time, bad>>
 
 SegmentsMapped(c) ==
   /\ AtC(c, "granted")
   /\ cli' = [cli EXCEPT ![c].pc = "mapped", ![c].mem = conn[cli[c].k].mem]
-  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, conn, time, bad>>
 
 \* From here on it may send: whoever settles it must tell of it.
 AttachmentStored(c) ==
   /\ AtC(c, "mapped")
   /\ mem' = [mem EXCEPT ![cli[c].mem].cin = conn[cli[c].k].num]
   /\ ToC(c, "stored")
-  /\ UNCHANGED <<left, locks, names, made, srv, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, made, srv, conn, time, bad>>
 
 ReadySent(c) ==
   /\ AtC(c, "stored")
   /\ ~Ended(cli[c].k)
   /\ conn' = [conn EXCEPT ![cli[c].k].toS = "ready"]
   /\ ToC(c, "attached")
-  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, time, bad>>
 
 \* The server went away during the handshake.
 ReadyFailed(c) ==
   /\ AtC(c, "stored")
   /\ Ended(cli[c].k)
   /\ cli' = [cli EXCEPT ![c].pc = "unmapped", ![c].mem = 0, ![c].sfate = None]
-  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, conn, time, bad>>
 
 ClientEndSeen(c) ==
   /\ AtC(c, "attached")
   /\ Ended(cli[c].k)
   /\ ToC(c, "endSeen")
-  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, conn, time, bad>>
 
-\* Goodbye was said, or the byte of the server's generation is free.
+\* Goodbye was said; or the server's byte of the own token file is free, or its
+\* process has exited. Byte 0 of P.lock would prove nothing: the next server may hold
+\* it, while it waits for this client's token.
 ClientEndProven(c) ==
   /\ AtC(c, "endSeen")
   /\ LET m == cli[c].mem
          bye == mem[m].bye = mem[m].gen \/ conn[cli[c].k].toC = "refuse"
-         holder == byte0[cli[c].ino]
-         free == IF Mut = "DeathByByte0" THEN holder = None ELSE LifeFree(m)
+         holder == byte0[mem[m].ino]
+         free == IF Mut = "DeathByByte0" THEN holder = None
+                 ELSE byte1[cli[c].tok] = {} \/ (ServerExited(m) /\ Mut # "TokenAlone")
          late == IF Mut = "DeathByByte0" /\ holder # None THEN srv[holder].pc # "dying" ELSE FALSE
          verdict == IF bye THEN "closed" ELSE IF free THEN "died" ELSE "closed"
      IN /\ bye \/ free \/ late
         /\ bad' = bad \union Fail(verdict # cli[c].sfate, "L5")
   /\ cli' = [cli EXCEPT ![c].pc = "over", ![c].sfate = None, ![c].hung = FALSE]
-  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, conn, time>>
 
 -----------------------------------------------------------------------------
 (* Close of the client (C1), of its own will or after its server's end     *)
@@ -634,31 +712,42 @@ GoodbyeSaid(c) ==
      /\ mem' = [mem EXCEPT ![cli[c].mem].cbye = IF cli[c].pc = "over" \/ Mut = "NoGoodbye" THEN @ ELSE conn[k].num]
      /\ conn' = [conn EXCEPT ![k].fate = IF cli[c].pc = "over" \/ conn[k].st = "shut" THEN @ ELSE "closed"]
   /\ cli' = [cli EXCEPT ![c].pc = "bye", ![c].sfate = None, ![c].hung = FALSE]
-  /\ UNCHANGED <<locks, names, made, srv, time, bad>>
+  /\ UNCHANGED <<locks, path, made, srv, time, bad>>
 
 SegmentUnmapped(c) ==
   /\ AtC(c, IF Mut = "UnmapLast" THEN "tokenClosed" ELSE "bye")
   /\ cli' = [cli EXCEPT ![c].pc = "unmapped", ![c].mem = 0]
-  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, conn, time, bad>>
 
 \* Unlocked, and then closed: the lock is free whoever has a copy, such as the
 \* server that has not handed over its own, or the kernel that has not closed that
 \* of a dead one. The mutant closes only, beside a child that is just being started
 \* and has copies of everything.
+Unlocks(c) ==
+  /\ token' = [token EXCEPT ![cli[c].tok] = @ \intersect {Former}]
+  /\ conn' = [conn EXCEPT ![cli[c].k].copy = FALSE]
 TokenClosed(c) ==
   /\ AtC(c, IF Mut = "UnmapLast" THEN "bye" ELSE "unmapped")
-  /\ IF c \notin token[cli[c].ino] \/ Mut = "ClosesOnly"
-     THEN UNCHANGED <<token, conn>>
-     ELSE /\ token' = [token EXCEPT ![cli[c].ino] = @ \ ({c} \union {s \in Servers : srv[s].pc = "dying"})]
-          /\ conn' = [conn EXCEPT ![cli[c].k].copy = FALSE]
-  /\ ToC(c, "tokenClosed")
-  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, srv, time, bad>>
+  /\ IF c \notin token[cli[c].tok] \/ Mut = "ClosesOnly" THEN UNCHANGED <<token, conn>> ELSE Unlocks(c)
+  /\ cli' = [cli EXCEPT ![c].pc = "tokenClosed", ![c].tok = 0]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, byte1, kept, record, path, memory, srv, time, bad>>
+
+\* Unlocked, and kept; the same for whoever has a copy of it.
+TokenKept(c) ==
+  /\ AtC(c, "unmapped") /\ left.former > 0
+  /\ c \in token[cli[c].tok]
+  /\ left' = [left EXCEPT !.former = @ - 1]
+  /\ token' = [token EXCEPT ![cli[c].tok] = @ \intersect {Former}]
+  /\ kept' = kept \union {cli[c].tok}
+  /\ conn' = [conn EXCEPT ![cli[c].k].copy = FALSE, ![cli[c].k].gone = IF conn[cli[c].k].st = "shut" THEN @ ELSE "keeps"]
+  /\ cli' = [cli EXCEPT ![c].pc = "tokenClosed", ![c].tok = 0]
+  /\ UNCHANGED <<lockPath, byte0, tokenPath, byte1, record, path, memory, srv, time, bad>>
 
 ConnectionClosed(c) ==
   /\ AtC(c, IF Mut = "UnmapLast" THEN "unmapped" ELSE "tokenClosed")
-  /\ conn' = ClientEnd(conn, cli[c].k)
+  /\ conn' = ClientEnd(Leaves(conn, cli[c].k), cli[c].k)
   /\ cli' = [cli EXCEPT ![c] = CliInit]
-  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, time, bad>>
 
 -----------------------------------------------------------------------------
 (* Death.  The mappings go first; then descriptors, in any order.          *)
@@ -669,7 +758,7 @@ KillServer(s) ==
   /\ srv' = [srv EXCEPT ![s].pc = "dying", ![s].ready = FALSE, ![s].cur = 0, ![s].hung = FALSE, ![s].num = 0]
   /\ cli' = Told(s, "died")
   /\ frozen' = frozen \ {s} /\ silent' = [silent EXCEPT ![s] = 0]
-  /\ UNCHANGED <<locks, names, memory, conn, bad>>
+  /\ UNCHANGED <<locks, path, memory, conn, bad>>
 
 KillClient(c) ==
   /\ cli[c].pc \notin {"idle", "dying"} /\ left.killC > 0
@@ -685,59 +774,71 @@ HungClientKilled(s) ==
 
 \* Listen may kill whom the lock file names, if nobody else can (C6).
 OrphanKilled(s) ==
-  /\ KillOrphan /\ At(s, "locked0") /\ ~TokenFree(srv[s].ino)
+  /\ KillOrphan /\ At(s, "locked0") /\ ~TokenFree(tokenPath)
   /\ record[srv[s].ino].client \in frozen
   /\ LET c == record[srv[s].ino].client IN cli[c].pc \notin {"idle", "dying"} /\ Dead(c)
   /\ UNCHANGED left
 
 \* When the last descriptor of a dead server is closed it can start again.
-Gone(s, by0, held, lis, cn) ==
-  IF by0 # s /\ s \notin held /\ lis = "no" /\ \A k \in Conns : cn[k].s # s
-  THEN SrvInit ELSE [srv[s] EXCEPT !.lis = lis]
+Gone(s, r, b0, tk, b1, cn) ==
+  IF /\ b0[r.ino] # s /\ r.lis = "no"
+     /\ \A i \in Toks : s \notin tk[i] \union b1[i]
+     /\ \A k \in Conns : cn[k].s # s
+  THEN SrvInit ELSE r
+HoldsTokens(s) == \E i \in Toks : s \in token[i] \union byte1[i]
 
+\* Byte 0, and the bytes of token files at the latest then: where they come later a
+\* client only waits longer for its proof.
 KernelFreesLocks(s) ==
-  /\ srv[s].pc = "dying" /\ srv[s].ino # 0
-  /\ byte0[srv[s].ino] = s \/ s \in token[srv[s].ino] \/ (srv[s].lis = "no" /\ AllOf(s) = {})
-  /\ LET i == srv[s].ino IN
-     /\ byte0' = [byte0 EXCEPT ![i] = IF @ = s THEN None ELSE @]
-     /\ token' = [token EXCEPT ![i] = @ \ {s}]
-     /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0'[i], token'[i], srv[s].lis, conn)]
-  /\ UNCHANGED <<left, lockPath, record, names, memory, cli, conn, time, bad>>
+  /\ srv[s].pc = "dying"
+  /\ byte0[srv[s].ino] = s \/ (~HoldsTokens(s) /\ srv[s].lis = "no" /\ AllOf(s) = {})
+  /\ byte0' = [byte0 EXCEPT ![srv[s].ino] = IF @ = s THEN None ELSE @]
+  /\ token' = [i \in Toks |-> token[i] \ {s}]
+  /\ byte1' = Shut(s)
+  /\ srv' = [srv EXCEPT ![s] = Gone(s, [@ EXCEPT !.tok = 0], byte0', token', byte1', conn)]
+  /\ UNCHANGED <<left, lockPath, tokenPath, kept, record, path, memory, cli, conn, time, bad>>
+
+\* Its byte of its client's token file, or the token that it has taken for Listen.
+KernelFreesServerByte(s) ==
+  /\ srv[s].pc = "dying" /\ HoldsTokens(s)
+  /\ token' = [i \in Toks |-> token[i] \ {s}]
+  /\ byte1' = Shut(s)
+  /\ srv' = [srv EXCEPT ![s] = Gone(s, [@ EXCEPT !.tok = 0], byte0, token', byte1', conn)]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, kept, record, path, memory, cli, conn, time, bad>>
 
 KernelFreesCopy(s) ==
   /\ srv[s].pc = "dying"
   /\ \E k \in AllOf(s) : conn[k].copy /\ conn' = [conn EXCEPT ![k].copy = FALSE]
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, cli, time, bad>>
 
 \* Before or behind the connections: a client whose connection has ended can still
 \* find its server listening.
 KernelClosesListener(s) ==
   /\ srv[s].pc = "dying" /\ srv[s].lis # "no"
   /\ conn' = ServerEnds(conn, Backlog(s))
-  /\ path' = Unnamed(path, s) /\ temp' = Unnamed(temp, s)
-  /\ LET i == srv[s].ino IN srv' = [srv EXCEPT ![s] = Gone(s, byte0[i], token[i], "no", conn')]
+  /\ path' = Unnamed(path, s)
+  /\ srv' = [srv EXCEPT ![s] = Gone(s, [@ EXCEPT !.lis = "no"], byte0, token, byte1, conn')]
   /\ UNCHANGED <<left, locks, memory, cli, time, bad>>
 
 KernelClosesSocket(s) ==
   /\ srv[s].pc = "dying"
   /\ \E k \in AllOf(s) \ Backlog(s) :
        /\ conn' = ServerEnd(conn, k)
-       /\ LET i == srv[s].ino
-          IN /\ token' = [token EXCEPT ![i] = IF conn[k].copy THEN @ \union {s} ELSE @] \* the copy outlives the socket
-             /\ srv' = [srv EXCEPT ![s] = Gone(s, byte0[i], token'[i], srv[s].lis, conn')]
-  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, cli, time, bad>>
+       /\ token' = IF conn[k].copy THEN [token EXCEPT ![conn[k].tok] = @ \union {s}] ELSE token \* the copy outlives the socket
+       /\ srv' = [srv EXCEPT ![s] = Gone(s, @, byte0, token', byte1, conn')]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, byte1, kept, record, path, memory, cli, time, bad>>
 
 KernelFreesToken(c) ==
-  /\ cli[c].pc = "dying" /\ cli[c].ino # 0
-  /\ token' = [token EXCEPT ![cli[c].ino] = IF Mut = "ForkKeepsToken" THEN @ ELSE @ \ {c}]
-  /\ cli' = [cli EXCEPT ![c] = IF @.k = 0 THEN CliInit ELSE [@ EXCEPT !.ino = 0]]
-  /\ UNCHANGED <<left, lockPath, byte0, record, names, memory, srv, conn, time, bad>>
+  /\ cli[c].pc = "dying" /\ cli[c].tok # 0
+  /\ token' = [token EXCEPT ![cli[c].tok] = IF Mut = "ForkKeepsToken" THEN @ ELSE @ \ {c}]
+  /\ cli' = [cli EXCEPT ![c] = IF @.k = 0 THEN CliInit ELSE [@ EXCEPT !.tok = 0]]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, byte1, kept, record, path, memory, srv, conn, time, bad>>
 
 KernelClosesConnection(c) ==
   /\ cli[c].pc = "dying" /\ cli[c].k # 0
   /\ conn' = ClientEnd(conn, cli[c].k)
-  /\ cli' = [cli EXCEPT ![c] = IF @.ino = 0 THEN CliInit ELSE [@ EXCEPT !.k = 0]]
-  /\ UNCHANGED <<left, locks, names, memory, srv, time, bad>>
+  /\ cli' = [cli EXCEPT ![c] = IF @.tok = 0 THEN CliInit ELSE [@ EXCEPT !.k = 0]]
+  /\ UNCHANGED <<left, locks, path, memory, srv, time, bad>>
 
 -----------------------------------------------------------------------------
 (* Freezing, time and the heartbeat.  A tick is one heartbeat interval:    *)
@@ -749,12 +850,12 @@ Freeze(p) ==
   /\ IF p \in Servers THEN Lives(p) ELSE cli[p].pc \notin {"idle", "dying"}
   /\ left' = [left EXCEPT !.freeze = @ - 1]
   /\ frozen' = frozen \union {p}
-  /\ UNCHANGED <<locks, names, memory, srv, cli, conn, silent, bad>>
+  /\ UNCHANGED <<locks, path, memory, srv, cli, conn, silent, bad>>
 
 Thaw(p) ==
   /\ p \in frozen
   /\ frozen' = frozen \ {p} /\ silent' = [silent EXCEPT ![p] = 0]
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, conn, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, cli, conn, bad>>
 
 \* The client that the server has let in; the server of an attached client.
 ClientOf(s) == IF srv[s].cur = 0 THEN None ELSE conn[srv[s].cur].c
@@ -774,7 +875,7 @@ Tick ==
   /\ ~\E s \in Servers : HangOfClient(s)
   /\ ~\E c \in Clients : HangOfServer(c)
   /\ silent' = [p \in Proc |-> IF p \in Watched /\ silent[p] <= HangTicks THEN silent[p] + 1 ELSE silent[p]]
-  /\ UNCHANGED <<left, locks, names, memory, srv, cli, conn, frozen, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, cli, conn, frozen, bad>>
 
 ClientHung(s) ==
   /\ HangOfClient(s)
@@ -782,40 +883,87 @@ ClientHung(s) ==
      THEN /\ bad' = Settled(s, srv[s].cur, TRUE)
           /\ srv' = [srv EXCEPT ![s] = Unattached(@)]
      ELSE /\ srv' = [srv EXCEPT ![s].hung = TRUE] /\ UNCHANGED bad
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time>>
+  /\ UNCHANGED <<left, locks, path, memory, cli, conn, time>>
 
 ServerHung(c) ==
   /\ HangOfServer(c)
   /\ cli' = [cli EXCEPT ![c].hung = TRUE]
-  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, conn, time, bad>>
 
 ClientRecovered(s) ==
   /\ Serves(s) /\ Up(s) /\ srv[s].hung /\ ClientOf(s) \in Clients \ frozen
   /\ srv' = [srv EXCEPT ![s].hung = FALSE]
-  /\ UNCHANGED <<left, locks, names, memory, cli, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, cli, conn, time, bad>>
 
 ServerRecovered(c) ==
   /\ Up(c) /\ cli[c].hung /\ ServerOf(c) \in Servers \ frozen
   /\ cli' = [cli EXCEPT ![c].hung = FALSE]
-  /\ UNCHANGED <<left, locks, names, memory, srv, conn, time, bad>>
+  /\ UNCHANGED <<left, locks, path, memory, srv, conn, time, bad>>
 
 LockFileDeleted ==
   /\ left.delete > 0 /\ lockPath # 0
   /\ left' = [left EXCEPT !.delete = @ - 1]
   /\ lockPath' = 0
-  /\ UNCHANGED <<byte0, token, record, names, memory, srv, cli, conn, time, bad>>
+  /\ UNCHANGED <<byte0, record, tokens, path, memory, srv, cli, conn, time, bad>>
+
+TokenFileDeleted ==
+  /\ left.tdelete > 0 /\ tokenPath # 0
+  /\ left' = [left EXCEPT !.tdelete = @ - 1]
+  /\ tokenPath' = 0
+  /\ UNCHANGED <<lockPath, byte0, token, byte1, kept, record, path, memory, srv, cli, conn, time, bad>>
+
+-----------------------------------------------------------------------------
+(* Copies of descriptors, and former clients.                              *)
+
+TokenCopied(c) ==
+  /\ cli[c].pc \notin {"idle", "dying"} /\ Up(c) /\ left.copy > 0
+  /\ IF cli[c].tok = 0 THEN FALSE ELSE c \in token[cli[c].tok]
+  /\ left' = [left EXCEPT !.copy = @ - 1]
+  /\ token' = [token EXCEPT ![cli[c].tok] = @ \union {Copy}]
+  /\ UNCHANGED <<lockPath, byte0, tokenPath, byte1, kept, record, path, memory, srv, cli, conn, time, bad>>
+
+ServerByteCopied(s) ==
+  /\ At(s, "serving") /\ srv[s].cur # 0 /\ srv[s].tok # 0 /\ left.copy > 0
+  /\ left' = [left EXCEPT !.copy = @ - 1]
+  /\ byte1' = [byte1 EXCEPT ![srv[s].tok] = @ \union {Copy}]
+  /\ UNCHANGED <<lockPath, byte0, tokenPath, token, kept, record, path, memory, srv, cli, conn, time, bad>>
+
+CopyEnded(i) ==
+  /\ Copy \in token[i] \union byte1[i]
+  /\ token' = [token EXCEPT ![i] = @ \ {Copy}]
+  /\ byte1' = [byte1 EXCEPT ![i] = @ \ {Copy}]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, kept, record, path, memory, srv, cli, conn, time, bad>>
+
+\* It can only read the file: so its is a read lock, and a server's that starts is not.
+FormerLocked(i) ==
+  /\ i \in kept /\ Former \notin token[i]
+  /\ token[i] \intersect Servers = {}
+  /\ token' = [token EXCEPT ![i] = @ \union {Former}]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, byte1, kept, record, path, memory, srv, cli, conn, time, bad>>
+
+FormerUnlocked(i) ==
+  /\ Former \in token[i]
+  /\ token' = [token EXCEPT ![i] = @ \ {Former}]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, byte1, kept, record, path, memory, srv, cli, conn, time, bad>>
+
+FormerEnded(i) ==
+  /\ i \in kept
+  /\ kept' = kept \ {i}
+  /\ token' = [token EXCEPT ![i] = @ \ {Former}]
+  /\ UNCHANGED <<left, lockPath, byte0, tokenPath, byte1, record, path, memory, srv, cli, conn, time, bad>>
 
 -----------------------------------------------------------------------------
 Next ==
   \/ \E s \in Servers :
        \/ LockFileOpened(s) \/ ServerLocked(s) \/ ServerRunning(s) \/ TokenLocked(s) \/ ClientRunning(s)
-       \/ TemporaryProbed(s) \/ StaleProbed(s) \/ GenerationRecorded(s) \/ GenerationLocked(s) \/ ServerSegmentMade(s) \/ ClientSegmentMade(s)
-       \/ SocketBound(s) \/ SocketListening(s) \/ LockFileRechecked(s) \/ SocketRenamed(s) \/ TokenReturned(s)
+       \/ StaleProbed(s) \/ GenerationRecorded(s) \/ ServerSegmentMade(s) \/ ClientSegmentMade(s)
+       \/ StaleUnlinked(s) \/ SocketBound(s) \/ SocketListening(s) \/ LockFileRechecked(s) \/ TokenReturned(s)
        \/ Abandoned(s)
        \/ CloseBegun(s) \/ PathUnlinked(s) \/ ListenerClosed(s) \/ ServerGoodbyeSaid(s) \/ ServerConnectionClosed(s)
        \/ TokenAwaited(s) \/ ClientKilled(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
        \/ KillServer(s) \/ HungClientKilled(s) \/ OrphanKilled(s)
-       \/ KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesListener(s) \/ KernelClosesSocket(s)
+       \/ KernelFreesLocks(s) \/ KernelFreesServerByte(s) \/ KernelFreesCopy(s)
+       \/ KernelClosesListener(s) \/ KernelClosesSocket(s) \/ ServerByteCopied(s)
        \/ ClientHung(s) \/ ClientRecovered(s)
   \/ \E k \in Conns :
        \/ ConnectionAccepted(k) \/ HelloReceived(k) \/ HandshakeEnded(k) \/ AdmissionBegun(k) \/ TokenTaken(k)
@@ -824,22 +972,23 @@ Next ==
   \/ \E c \in Clients :
        \/ Connected(c) \/ HelloSent(c) \/ DialFailed(c) \/ GrantReceived(c) \/ SegmentsMapped(c) \/ AttachmentStored(c) \/ ReadySent(c)
        \/ ReadyFailed(c) \/ ClientEndSeen(c) \/ ClientEndProven(c)
-       \/ GoodbyeSaid(c) \/ SegmentUnmapped(c) \/ TokenClosed(c) \/ ConnectionClosed(c)
+       \/ GoodbyeSaid(c) \/ SegmentUnmapped(c) \/ TokenClosed(c) \/ TokenKept(c) \/ ConnectionClosed(c) \/ TokenCopied(c)
        \/ KillClient(c) \/ KernelFreesToken(c) \/ KernelClosesConnection(c)
        \/ ServerHung(c) \/ ServerRecovered(c)
   \/ \E p \in Proc : Freeze(p) \/ Thaw(p)
-  \/ Tick \/ LockFileDeleted
+  \/ \E i \in Toks : CopyEnded(i) \/ FormerLocked(i) \/ FormerUnlocked(i) \/ FormerEnded(i)
+  \/ Tick \/ LockFileDeleted \/ TokenFileDeleted
 
 Spec == Init /\ [][Next]_vars
 
 (* What happens in the end: running processes go on, the kernel closes what *)
 (* the dead held, whoever owes an answer gives it.  Nobody must die, close, *)
 (* freeze, or time out; who thaws and who comes back is a constant.        *)
-CloseTimesOut(s) == srv[s].pc = "connClosed" /\ ~TokenFree(srv[s].ino) /\ frozen = {}
+CloseTimesOut(s) == srv[s].pc = "connClosed" /\ ~TokenFree(srv[s].tok) /\ frozen = {} /\ ~Stuck(srv[s].tok)
 ServerStep(s) ==
   \/ LockFileOpened(s) \/ ServerLocked(s) \/ ServerRunning(s) \/ TokenLocked(s) \/ ClientRunning(s)
-  \/ TemporaryProbed(s) \/ StaleProbed(s) \/ GenerationRecorded(s) \/ GenerationLocked(s) \/ ServerSegmentMade(s) \/ ClientSegmentMade(s)
-  \/ SocketBound(s) \/ SocketListening(s) \/ LockFileRechecked(s) \/ SocketRenamed(s) \/ TokenReturned(s)
+  \/ StaleProbed(s) \/ GenerationRecorded(s) \/ ServerSegmentMade(s) \/ ClientSegmentMade(s)
+  \/ StaleUnlinked(s) \/ SocketBound(s) \/ SocketListening(s) \/ LockFileRechecked(s) \/ TokenReturned(s)
   \/ Abandoned(s)
   \/ PathUnlinked(s) \/ ListenerClosed(s) \/ ServerGoodbyeSaid(s) \/ ServerConnectionClosed(s)
   \/ (~CloseTimesOut(s) /\ TokenAwaited(s)) \/ ClientKilled(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
@@ -853,7 +1002,8 @@ ClientStep(c) ==
   \/ HelloSent(c) \/ (~DialTimesOut(c) /\ DialFailed(c)) \/ GrantReceived(c) \/ SegmentsMapped(c) \/ AttachmentStored(c) \/ ReadySent(c)
   \/ ReadyFailed(c) \/ ClientEndSeen(c) \/ ClientEndProven(c) \/ SegmentUnmapped(c) \/ TokenClosed(c)
   \/ ConnectionClosed(c) \/ (cli[c].pc = "over" /\ GoodbyeSaid(c))
-KernelStepS(s) == KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesListener(s) \/ KernelClosesSocket(s)
+KernelStepS(s) ==
+  \/ KernelFreesLocks(s) \/ KernelFreesServerByte(s) \/ KernelFreesCopy(s) \/ KernelClosesListener(s) \/ KernelClosesSocket(s)
 KernelStepC(c) == KernelFreesToken(c) \/ KernelClosesConnection(c)
 
 Fairness ==
@@ -875,24 +1025,29 @@ FairSpec == Spec /\ Fairness
 -----------------------------------------------------------------------------
 TypeOK ==
   /\ lockPath \in 0..(1 + Deletions)
-  /\ \A i \in Ino : byte0[i] \in Servers \union {None} /\ token[i] \subseteq Proc
+  /\ \A i \in Ino : byte0[i] \in Servers \union {None}
+  /\ tokenPath \in {0} \union Toks /\ kept \subseteq Toks
+  /\ \A i \in Toks : token[i] \subseteq Proc \union {Copy, Former} /\ byte1[i] \subseteq Servers \union {Copy}
   /\ \A i \in Ino : record[i].gen \in 0..MaxGen /\ record[i].client \in Clients \union {None}
-  /\ path \in Servers \union {None, Stale} /\ temp \in Servers \union {None, Stale}
+  /\ path \in Servers \union {None, Stale}
   /\ made \in 0..MaxGen
   /\ \A s \in Servers :
        /\ srv[s].pc \in SrvPc /\ srv[s].ino \in 0..(1 + Deletions) /\ srv[s].mem \in 0..MaxGen
+       /\ srv[s].tok \in {0} \union Toks
        /\ srv[s].lis \in {"no", "bound", "listening", "shut"} /\ srv[s].cur \in 0..MaxConn
        /\ srv[s].ready \in BOOLEAN /\ srv[s].hung \in BOOLEAN
        /\ srv[s].cur # 0 => conn[srv[s].cur].s = s
        /\ srv[s].pc = "idle" => srv[s] = SrvInit
   /\ \A c \in Clients :
        /\ cli[c].pc \in CliPc /\ cli[c].k \in 0..MaxConn /\ cli[c].mem \in 0..MaxGen
+       /\ cli[c].tok \in {0} \union Toks
        /\ cli[c].k # 0 => conn[cli[c].k].c = c
        /\ cli[c].pc = "idle" => cli[c] = CliInit
   /\ \A k \in Conns :
        /\ conn[k].st \in Stages /\ conn[k].s \in Servers \union {None} /\ conn[k].c \in Clients \union {None}
        /\ conn[k].toS \in {None, "hello", "ready"} /\ conn[k].toC \in {None, "grant", "bare", "refuse"}
        /\ conn[k].st = "free" => conn[k] = ConnInit
+       /\ conn[k].tok \in {0} \union Toks /\ conn[k].gone \in {None, "left", "keeps"}
        /\ conn[k].copy => conn[k].s # None
   /\ frozen \subseteq Proc
   /\ bad \subseteq {"L5", "L6", "L7", "L8"}
@@ -927,19 +1082,19 @@ L7_ClientRestart ==
 \* When all are gone, nothing is held; and whoever is gone holds nothing.
 L8_NoLeak ==
   /\ "L8" \notin bad
-  /\ \A i \in Ino :
-       /\ \A s \in Servers : srv[s].pc = "idle" => byte0[i] # s /\ s \notin token[i]
-       /\ \A c \in Clients : cli[c].pc = "idle" => c \notin token[i]
+  /\ \A s \in Servers : srv[s].pc = "idle" => (\A i \in Ino : byte0[i] # s) /\ ~HoldsTokens(s)
+  /\ \A c \in Clients : cli[c].pc = "idle" => \A i \in Toks : c \notin token[i]
   /\ (\A s \in Servers : srv[s].pc = "idle") /\ (\A c \in Clients : cli[c].pc = "idle")
        => \A k \in Conns : conn[k] = ConnInit
 
 \* Close of a server waits for no client but, with a deadline, for the token.
 L8_CloseAlone == \A s \in Servers, k \in Conns :
   srv[s].pc = "bye" /\ conn[k].s = s /\ conn[k].st = "watch" => srv[s].cur = k \/ conn[k].c = None
-\* The end of a peer is told.
+\* The end of a peer is told. One that keeps its token, and locks it again before it
+\* was found free, has not ended.
 L6_Detect ==
   /\ \A s \in Servers, k \in Conns :
-       (Serves(s) /\ srv[s].cur = k /\ conn[k].c = None) ~> (srv[s].cur # k)
+       (Serves(s) /\ srv[s].cur = k /\ conn[k].c = None /\ conn[k].gone # "keeps") ~> (srv[s].cur # k)
   /\ \A c \in Clients :
        (IF cli[c].pc = "attached" THEN Ended(cli[c].k) ELSE cli[c].pc = "endSeen")
          ~> (cli[c].pc \notin {"attached", "endSeen"} \/ c \in frozen)

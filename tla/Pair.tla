@@ -44,15 +44,16 @@ EXTENDS RingRefines
 CONSTANTS Servers, Clients, MaxConn, KillsS, KillsC, ClosesS, ClosesC, Expels, Mut
 
 VARIABLES
-  left, lockPath, byte0, token, record, path, temp, memory, made, srv, cli, conn, stopped, silent, bad,
+  left, lockPath, byte0, tokenPath, token, byte1, kept, record, path, memory, made, srv, cli, conn, stopped, silent, bad,
   comes      \* the client that was granted last will store its attachment
 
 L == INSTANCE Lifecycle WITH
   mem <- memory, frozen <- stopped,
-  Freezes <- 0, FreezeWho <- {}, HangTicks <- 1, Timeouts <- 0, Deletions <- 0, Wait <- FALSE,
+  Freezes <- 0, FreezeWho <- {}, HangTicks <- 1, Timeouts <- 0, Deletions <- 0, TokenDeletions <- 0, Copies <- 0, Formers <- 0,
+  Wait <- FALSE,
   KillOrphan <- FALSE, KillOnClose <- FALSE, KillHung <- FALSE, ThawsFair <- FALSE, Returns <- FALSE, Off <- {}
 
-world == <<left, lockPath, byte0, token, record, path, temp, memory, made, srv, cli, conn, stopped, silent, bad>>
+world == <<left, lockPath, byte0, tokenPath, token, byte1, kept, record, path, memory, made, srv, cli, conn, stopped, silent, bad>>
 pairVars == <<vars, world, comes>>
 
 Still == UNCHANGED <<vars, comes>>
@@ -201,15 +202,13 @@ LockFileOpened(s) == L!LockFileOpened(s) /\ Still
 ServerLocked(s) == L!ServerLocked(s) /\ Still
 ServerRunning(s) == L!ServerRunning(s) /\ Still
 ClientRunning(s) == L!ClientRunning(s) /\ Still
-TemporaryProbed(s) == L!TemporaryProbed(s) /\ Still
 StaleProbed(s) == L!StaleProbed(s) /\ Still
-GenerationLocked(s) == L!GenerationLocked(s) /\ Still
 ServerSegmentMade(s) == L!ServerSegmentMade(s) /\ Still
 ClientSegmentMade(s) == L!ClientSegmentMade(s) /\ Still
+StaleUnlinked(s) == L!StaleUnlinked(s) /\ Still
 SocketBound(s) == L!SocketBound(s) /\ Still
 SocketListening(s) == L!SocketListening(s) /\ Still
 LockFileRechecked(s) == L!LockFileRechecked(s) /\ Still
-SocketRenamed(s) == L!SocketRenamed(s) /\ Still
 TokenReturned(s) == L!TokenReturned(s) /\ Still
 Abandoned(s) == L!Abandoned(s) /\ Still
 CloseBegun(s) == L!CloseBegun(s) /\ Still
@@ -219,6 +218,7 @@ ServerConnectionClosed(s) == L!ServerConnectionClosed(s) /\ Still
 TokenAwaited(s) == L!TokenAwaited(s) /\ Still
 ServerUnlocked(s) == L!ServerUnlocked(s) /\ Still
 KernelFreesLocks(s) == L!KernelFreesLocks(s) /\ Still
+KernelFreesServerByte(s) == L!KernelFreesServerByte(s) /\ Still
 KernelFreesCopy(s) == L!KernelFreesCopy(s) /\ Still
 KernelClosesListener(s) == L!KernelClosesListener(s) /\ Still
 KernelClosesSocket(s) == L!KernelClosesSocket(s) /\ Still
@@ -250,12 +250,12 @@ PairNext ==
   \/ \E r \in Role : Tells(r)
   \/ \E s \in Servers :
        \/ LockFileOpened(s) \/ ServerLocked(s) \/ ServerRunning(s) \/ TokenLocked(s) \/ ClientRunning(s)
-       \/ TemporaryProbed(s) \/ StaleProbed(s) \/ GenerationRecorded(s) \/ GenerationLocked(s)
-       \/ ServerSegmentMade(s) \/ ClientSegmentMade(s) \/ SocketBound(s) \/ SocketListening(s)
-       \/ LockFileRechecked(s) \/ SocketRenamed(s) \/ TokenReturned(s) \/ Abandoned(s)
+       \/ StaleProbed(s) \/ GenerationRecorded(s)
+       \/ ServerSegmentMade(s) \/ ClientSegmentMade(s) \/ StaleUnlinked(s) \/ SocketBound(s) \/ SocketListening(s)
+       \/ LockFileRechecked(s) \/ TokenReturned(s) \/ Abandoned(s)
        \/ CloseBegun(s) \/ Retired(s) \/ PathUnlinked(s) \/ ListenerClosed(s) \/ ServerGoodbyeSaid(s)
        \/ ServerConnectionClosed(s) \/ TokenAwaited(s) \/ ServerSegmentUnmapped(s) \/ ServerUnlocked(s)
-       \/ KillServer(s) \/ KernelFreesLocks(s) \/ KernelFreesCopy(s)
+       \/ KillServer(s) \/ KernelFreesLocks(s) \/ KernelFreesServerByte(s) \/ KernelFreesCopy(s)
        \/ KernelClosesListener(s) \/ KernelClosesSocket(s)
   \/ \E k \in L!Conns :
        \/ ConnectionAccepted(k) \/ HelloReceived(k) \/ HandshakeEnded(k) \/ AdmissionBegun(k) \/ TokenTaken(k)

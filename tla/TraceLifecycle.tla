@@ -27,16 +27,14 @@ Serving(s) ==
   \/ ServerRunning(s) /\ Hidden
   \/ TokenLocked(s) /\ Does(s, "TokenLocked", 0)
   \/ ClientRunning(s) /\ Hidden
-  \/ TemporaryProbed(s) /\ Hidden
   \/ StaleProbed(s) /\ Does(s, "StaleProbed", 0)
   \/ GenerationRecorded(s) /\ Does(s, "GenerationRecorded", mem'[srv'[s].mem].gen)
-  \/ GenerationLocked(s) /\ Does(s, "GenerationLocked", 0)
   \/ ServerSegmentMade(s) /\ Does(s, "ServerSegmentMade", 0)
   \/ ClientSegmentMade(s) /\ Does(s, "ClientSegmentMade", 0)
+  \/ StaleUnlinked(s) /\ Hidden
   \/ SocketBound(s) /\ Does(s, "SocketBound", 0)
   \/ SocketListening(s) /\ Does(s, "SocketListening", 0)
   \/ LockFileRechecked(s) /\ Does(s, "LockFileRechecked", 0)
-  \/ SocketRenamed(s) /\ Does(s, "SocketRenamed", 0)
   \/ TokenReturned(s) /\ Does(s, "TokenReturned", 0)
   \/ Abandoned(s) /\ Hidden
 
@@ -96,7 +94,8 @@ Deaths ==
   \/ \E s \in Servers : KillServer(s) /\ Dies(s)
   \/ \E c \in Clients : KillClient(c) /\ Dies(c)
   \/ \E p \in Proc : KillIdle(p)
-  \/ \E s \in Servers : (KernelFreesLocks(s) \/ KernelFreesCopy(s) \/ KernelClosesListener(s) \/ KernelClosesSocket(s)) /\ Hidden
+  \/ \E s \in Servers : (KernelFreesLocks(s) \/ KernelFreesServerByte(s) \/ KernelFreesCopy(s)
+                          \/ KernelClosesListener(s) \/ KernelClosesSocket(s)) /\ Hidden
   \/ \E c \in Clients : (KernelFreesToken(c) \/ KernelClosesConnection(c)) /\ Hidden
 
 TraceNext ==
