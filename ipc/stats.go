@@ -61,7 +61,7 @@ func (e *Endpoint) Stats() Stats {
 		return s // the positions are gone with the memory
 	}
 	s.ReceivedBytes = e.in.views.readPos.load() - e.firstReadPos
-	released, _ := e.out.readPos.get() // also frozen: then fresh memory began there
+	released, _ := e.out.readPos.get()       // also frozen: then fresh memory began there
 	readPos := e.peer.control.readPos.Load() // a guess that nobody acts upon
 	writePos := e.out.writePos.load()
 	if e.corrupt == nil && readPos-released <= writePos-released {
