@@ -156,10 +156,10 @@ func (c *client) attach(path string) error {
 	refuseRights(c.conn.fd)
 	e.hook(step.GrantReceived, p.Attachment)
 	c.token = files[2]
-	c.slow = kindOf(c.token) != fileLocal
+	c.slow = !isPrompt(c.token)
 	own, peer, err := openPair(p, files[0], files[1])
 	for _, file := range files[:2] { // the mappings keep the memory
-		if kindOf(file) == fileLocal {
+		if isMemory(file) {
 			_ = unix.Close(file)
 		} else {
 			closeAside(file)

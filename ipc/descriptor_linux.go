@@ -35,30 +35,46 @@ func aboveStdio(fd int) (int, error) {
 // maxRights is how many descriptors one packet can carry (SCM_MAX_FD).
 const maxRights = 253
 
-// A fileKind is what a descriptor that was received leads to.
-type fileKind int
+// isMemory reports whether a descriptor leads to a memfd. It asks no file system: one
+// of a hostile peer's choice may let anybody wait who asks it anything.
+func isMemory(fd int) bool { return sealsError(fd) == nil }
 
-const (
-	fileForeign fileKind = iota // not a regular file
-	fileLocal                   // a regular file whose close never waits
-	fileOther                   // a regular file whose file system may make anybody wait
-)
+// sealsError says why a descriptor shows no seals: EINVAL if it leads to no memfd.
+func sealsError(fd int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	return err
+}
 
-// kindOf looks at a descriptor.
-func kindOf(fd int) fileKind {
-	var stat unix.Stat_t
-	if unix.Fstat(fd, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fileForeign
+// lookLimit is how long a look at a file may take.
+const lookLimit = 100 * time.Millisecond
+
+// isPrompt reports whether a descriptor leads to a regular file of a file system that
+// makes nobody wait. It does not wait itself for one that does.
+func isPrompt(fd int) bool {
+	if isMemory(fd) {
+		return true
 	}
-	var system unix.Statfs_t
-	if unix.Fstatfs(fd, &system) != nil {
-		return fileOther
+	prompt := make(chan bool, 1)
+	go func() {
+		var stat unix.Stat_t
+		var system unix.Statfs_t
+		if unix.Fstatfs(fd, &system) != nil || unix.Fstat(fd, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
+			prompt <- false
+			return
+		}
+		switch uint32(system.Type) {
+		case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC:
+			prompt <- true
+		default:
+			prompt <- false
+		}
+	}()
+	select {
+	case is := <-prompt:
+		return is
+	case <-time.After(lookLimit):
+		return false
 	}
-	switch uint32(system.Type) {
-	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
-		return fileLocal
-	}
-	return fileOther
 }
 
 // An asideCrew does what may block for as long as a hostile peer likes: the last

@@ -180,21 +180,20 @@ func (c *conn) peekNow() (p packet, carries bool, err error) {
 }
 
 // inspect looks at the descriptors of the packet that comes next, by duplicates:
-// there must be so many, and regular files all of them.
+// there must be so many, and the first ones, of the two memories, must be memfds. The
+// token's file is only ever held, and closed where nobody waits.
 func (c *conn) inspect(files int) error {
 	fds, err := c.rights(maxRights, unix.MSG_PEEK)
 	foreign := -1
 	for i, fd := range fds {
-		switch kind := kindOf(fd); kind {
-		case fileLocal:
+		no := sealsError(fd)
+		if no == nil {
 			_ = unix.Close(fd)
-		case fileOther:
-			closeAside(fd)
-		default:
-			if foreign < 0 {
-				foreign = i
-			}
-			closeAside(fd)
+			continue
+		}
+		closeAside(fd)
+		if i < files-1 && foreign < 0 && errors.Is(no, unix.EINVAL) { // else openSegment says more
+			foreign = i
 		}
 	}
 	switch {
@@ -203,7 +202,8 @@ func (c *conn) inspect(files int) error {
 	case len(fds) != files:
 		return fmt.Errorf("%w: %d descriptors, want %d", errNotOurs, len(fds), files)
 	case foreign >= 0:
-		return &CorruptError{"I0", fmt.Sprintf("descriptor %d of the grant is not a regular file, nor one of ordinary pages", foreign)}
+		return fmt.Errorf("ipc: read the seals of the granted memory: %w: %w", unix.EINVAL,
+			&CorruptError{"I0", fmt.Sprintf("descriptor %d of the grant is no memory of ordinary pages", foreign)})
 	}
 	return nil
 }
