@@ -248,7 +248,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	}
 	s.e.hook(step.GrantSent, a.number)
 	s.token = own
-	s.granted, s.current, s.failing = a.number, a, false
+	s.granted, s.current, s.latest, s.failing = a.number, a, a, false
 	s.e.pending, s.e.pendingPID = a.number, who.pid
 	s.e.peerInterval = c.interval
 	return a, reasonNone, 0
@@ -286,10 +286,23 @@ func (s *server) tokenIsTaken() (bool, error) {
 	return s.token.taken()
 }
 
+// copyGrace is how long a newcomer waits for the token of a client that has ended: a
+// child process has a copy between its fork and its exec.
+const copyGrace = 100 * time.Millisecond
+
+// first is the first of some processes, 0 if there is none.
+func first(pids []int) int {
+	if len(pids) == 0 {
+		return 0
+	}
+	return pids[0]
+}
+
 // takeToken takes the token for the newcomer. While the former client shows no
 // end it is refused; while that one ends, the newcomer waits for the proof.
 func (s *server) takeToken(c *conn) (own *tokenFile, token int, reason uint32, holder int) {
-	deadline := time.Now().Add(s.e.options.handshakeTimeout())
+	begun := time.Now()
+	deadline := begun.Add(s.e.options.handshakeTimeout())
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
 		if s.e.closing.Load() {
 			return nil, -1, reasonClosing, 0
@@ -318,6 +331,8 @@ func (s *server) takeToken(c *conn) (own *tokenFile, token int, reason uint32, h
 			return own, token, reasonNone, 0
 		case former != nil && !showsEnd:
 			return nil, -1, reasonClientRunning, former.who.pid
+		case former == nil && time.Since(begun) > copyGrace:
+			return nil, -1, reasonCopy, first(tokenHolders(s.token))
 		case time.Now().After(deadline), c.ended():
 			_, client := s.lock.holders()
 			return nil, -1, reasonClientRunning, client.pid

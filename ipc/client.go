@@ -211,6 +211,8 @@ func (c *client) grant(p packet, path string, files int) error {
 		return fmt.Errorf("%w: uid %d on %s", ErrRefused, unix.Geteuid(), path)
 	case reasonClientRunning:
 		return &RunningError{Path: path, PID: int(p.PID), Err: ErrClientRunning}
+	case reasonCopy:
+		return &RunningError{Path: path, PID: int(p.PID), Err: fmt.Errorf("%w: the client itself has ended: what runs has a copy of its token, by a fork without exec or by its descriptor: end that process", ErrClientRunning)}
 	case reasonClosing:
 		return fmt.Errorf("%w: it is closing", errNoServer)
 	case reasonFailed:

@@ -31,6 +31,7 @@ const (
 	reasonClosing       // the server closes
 	reasonCorrupt       // the peer broke an invariant
 	reasonFailed        // the server could not serve this client
+	reasonCopy          // the client has ended, and a copy of its token lives on
 )
 
 const packetMagic = 0x31746d646e6174 // "tandmt1": the first bytes of every packet

@@ -114,10 +114,7 @@ func (s *server) lockServer(ctx context.Context) error {
 // lives. One that has outlived its server and does not leave is killed if that is
 // wanted (C6).
 func (s *server) lockToken(ctx context.Context) error {
-	failure := func() error {
-		_, client := s.lock.holders()
-		return s.running(ErrClientRunning, client)
-	}
+	failure := s.clientRunning
 	var err error
 	if s.token, err = openTokenFile(ctx, s.e.path); err != nil {
 		return err
@@ -133,12 +130,6 @@ func (s *server) lockToken(ctx context.Context) error {
 	return err
 }
 
-// tokenIsHeld reports whether a client still holds the token.
-func (s *server) tokenIsHeld() bool {
-	locked, err := s.token.taken()
-	return err != nil || locked
-}
-
 // killOrphan takes the token when the orphan has left, and kills it if it does
 // not leave by itself.
 func (s *server) killOrphan(ctx context.Context, failure func() error) error {
@@ -150,7 +141,7 @@ func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 	}
 	if ctx.Err() == nil {
 		_, client := s.lock.holders()
-		if killErr := client.kill(s.tokenIsHeld); killErr != nil {
+		if killErr := client.kill(s.token); killErr != nil {
 			return errors.Join(failure(), killErr)
 		}
 		// Somebody may have a copy of the token besides.
@@ -165,6 +156,17 @@ func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 		return errors.Join(err, failure())
 	}
 	return nil
+}
+
+// clientRunning names who has the token: the client, or else what has a copy of its
+// token.
+func (s *server) clientRunning() error {
+	_, client := s.lock.holders()
+	if client.alive() {
+		return s.running(ErrClientRunning, client)
+	}
+	return &RunningError{Path: s.e.path, PID: first(tokenHolders(s.token)),
+		Err: fmt.Errorf("%w: the client that the lock file names has ended, and %w", ErrClientRunning, copies(s.token))}
 }
 
 // running names the holder of a lock, if the lock file does and it still runs.

@@ -5,7 +5,6 @@ package ipc
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -36,6 +35,7 @@ type server struct {
 
 	// Guarded by e.mu:
 	current    *attachment
+	latest     *attachment      // current, or the one before
 	failing    bool             // the last admission failed by the server's own fault
 	granted    uint64           // attachments so far, counted at the grant
 	handshakes map[*conn]uint64 // by number of connection, or spoken
@@ -149,18 +149,31 @@ func (s *server) expel(error) {
 	}
 }
 
-// kill implements life.
+// kill implements life. The descriptors of the client are looked at before e.mu is
+// taken: there may be many.
 func (s *server) kill() error {
 	s.e.mu.Lock()
-	defer s.e.mu.Unlock()
-	if s.e.closing.Load() {
-		return ErrClosed // it may have left meanwhile
+	a, latest := s.current, s.latest
+	s.e.mu.Unlock()
+	if a == nil && latest != nil {
+		if taken, err := latest.token.taken(); err == nil && taken {
+			return fmt.Errorf("%w: a kill has no effect: the client has ended, and %w", errNoClient, copies(latest.token))
+		}
 	}
-	a := s.current
-	if a == nil {
+	var held bool
+	var evidence error
+	if a != nil {
+		held, evidence = holdsToken(a.who.pid, a.token)
+	}
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	switch {
+	case s.e.closing.Load():
+		return ErrClosed // it may have left meanwhile
+	case a == nil || s.current != a:
 		return errNoClient
 	}
-	return a.kill()
+	return a.kill(held, evidence)
 }
 
 var errNoClient = errors.New("ipc: no client is attached: there is nobody to kill")
@@ -251,7 +264,8 @@ func (s *server) awaitLeave(current *attachment) error {
 	if !s.e.options.KillOnClose {
 		return err
 	}
-	if killErr := current.kill(); killErr != nil {
+	held, evidence := holdsToken(current.who.pid, current.token)
+	if killErr := current.kill(held, evidence); killErr != nil {
 		return errors.Join(err, killErr)
 	}
 	s.e.hook(step.ClientKilled, uint64(current.who.pid))
@@ -265,16 +279,6 @@ func (s *server) awaitLeave(current *attachment) error {
 func (s *server) stillThere(pid int) error {
 	return fmt.Errorf("ipc: this server is closed, and its client has not left: no other server starts before it has, unless Options.KillOrphan ends it: %w",
 		&RunningError{Path: s.e.path, PID: pid, Err: ErrClientRunning})
-}
-
-func (a *attachment) kill() error {
-	if a.who.pid == os.Getpid() {
-		return errOwnProcess
-	}
-	if a.conn.peer.pidfd > 0 {
-		return killByPidfd(a.conn.peer.pidfd)
-	}
-	return a.who.kill(func() bool { return true })
 }
 
 // awaitToken waits until the token is free, up to limit.

@@ -1,0 +1,173 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var _ = sceneOf("hand on the token and drop it", func(s *scene) {
+	e, err := Dial(s.ctx, s.path, nil)
+	if err != nil {
+		s.fail("dial: %v", err)
+	}
+	c, err := connect(s.path + ".third")
+	if err == nil {
+		err = c.send(newPacket(packetGrant), e.life.(*client).token)
+	}
+	if err != nil {
+		s.fail("hand on the token: %v", err)
+	}
+	_ = unix.Close(e.life.(*client).token) // and keep the lock
+	s.say("dropped")
+	s.untilStdinEnds()
+})
+
+// handsOn starts a client that hands its token to this process.
+func handsOn(t *testing.T, name, path string) (*process, int) {
+	t.Helper()
+	third := make(chan []int, 1)
+	rawServe(t, path+".third", func(c *conn) {
+		_, files, err := c.receive(1)
+		if err != nil {
+			t.Error(err)
+		}
+		third <- files
+	})
+	p := start(t, "scene", sceneArgument{name, path})
+	files := <-third
+	if len(files) != 1 {
+		t.Fatalf("%d descriptors, want the token", len(files))
+	}
+	t.Cleanup(func() { closeAll(files) })
+	return p, files[0]
+}
+
+// alive fails the test if a process has been killed.
+func (p *process) mustLive(t *testing.T) {
+	t.Helper()
+	if o := (owner{pid: p.cmd.Process.Pid, start: startTime(p.cmd.Process.Pid)}); !o.alive() {
+		t.Error("a process was killed that did not hold the token")
+	}
+	if err := p.cmd.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("T3: %v", err)
+	}
+}
+
+// What the lock file says is a hint. Whoever does not hold the token is not killed.
+func TestT3KillOrphanKillsOnlyWhoHoldsTheToken(t *testing.T) {
+	record := func(t *testing.T, path string, client owner) {
+		t.Helper()
+		lock, err := openLockFile(testContext(t), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Close(lock.fd) }()
+		r, err := lock.read()
+		if err == nil {
+			r.client = client
+			err = lock.write(r)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		prepare func(t *testing.T, path string, orphan, other *process)
+		scene   string
+		says    string
+	}{
+		"it handed its token on": {nil, "hand on the token and drop it", "does not have it"},
+		"it has ended": {func(t *testing.T, path string, orphan, other *process) {
+			orphan.kill()
+		}, "hand on the token", "nobody was killed"},
+		"the lock file names another": {func(t *testing.T, path string, orphan, other *process) {
+			pid := other.cmd.Process.Pid
+			record(t, path, owner{pid: pid, start: startTime(pid)})
+		}, "hand on the token", "does not have it"},
+		"the lock file names another, which started later": {func(t *testing.T, path string, orphan, other *process) {
+			record(t, path, owner{pid: other.cmd.Process.Pid, start: 1})
+		}, "hand on the token", "is not the one"},
+		"the lock file names nobody": {func(t *testing.T, path string, orphan, other *process) {
+			record(t, path, owner{})
+		}, "hand on the token", "names none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := testPath(t)
+			server := startActor(t, actorArgument{Path: path})
+			server.ask("listening", "listen")
+			orphan, _ := handsOn(t, c.scene, path)
+			if c.scene == "hand on the token and drop it" {
+				orphan.expect("dropped")
+			}
+			other := startActor(t, actorArgument{Path: path + ".other"})
+			server.kill()
+			gone := name == "it has ended"
+			if c.prepare != nil {
+				c.prepare(t, path, orphan, other)
+			}
+			_, err := Listen(testContext(t), path, &Options{KillOrphan: true, CloseTimeout: time.Millisecond})
+			if !errors.Is(err, ErrClientRunning) || !errors.Is(err, errNoEvidence) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("Listen: %v, want that it %s", err, c.says)
+			}
+			var running *RunningError
+			if gone && (!errors.As(err, &running) || running.PID != os.Getpid()) {
+				t.Errorf("Listen: %v, want it to name process %d, which has a copy", err, os.Getpid())
+			}
+			other.mustLive(t)
+			if !gone {
+				orphan.mustLive(t)
+			}
+		})
+	}
+}
+
+// So is the client that is attached: it has handed its token on.
+func TestT3KillPeerKillsOnlyWhoHoldsTheToken(t *testing.T) {
+	path := testPath(t)
+	server := listenHere(t, path, &Options{CloseTimeout: time.Millisecond, KillOnClose: true})
+	client, token := handsOn(t, "hand on the token and drop it", path)
+	nextEvent(t, server, EventAttached)
+	client.expect("dropped")
+	if err := server.KillPeer(); !errors.Is(err, errNoEvidence) {
+		t.Errorf("KillPeer: %v, want %v", err, errNoEvidence)
+	}
+	client.mustLive(t)
+	if err := server.Close(); !errors.Is(err, errNoEvidence) || !errors.Is(err, ErrClientRunning) {
+		t.Errorf("Close: %v, want %v and %v", err, errNoEvidence, ErrClientRunning)
+	}
+	client.mustLive(t)
+	letGo(token)
+	works(t, path)
+}
+
+// A copy of the token that outlives the client hides no death. It keeps newcomers
+// out, who are told so, and a kill says that it has no effect.
+func TestACopyOfTheTokenIsToldApartFromTheClient(t *testing.T) {
+	path := testPath(t)
+	server := listenHere(t, path, nil)
+	client, token := handsOn(t, "hand on the token", path)
+	nextEvent(t, server, EventAttached)
+	client.kill()
+	nextEvent(t, server, EventDied)
+	_, err := Dial(testContext(t), path, nil)
+	var running *RunningError
+	if !errors.As(err, &running) || running.PID != os.Getpid() || !errors.Is(err, ErrClientRunning) || !strings.Contains(err.Error(), "has ended") {
+		t.Errorf("Dial: %v, want that process %d has a copy of the token", err, os.Getpid())
+	}
+	if err := server.KillPeer(); !errors.Is(err, errNoClient) || !strings.Contains(err.Error(), "no effect") {
+		t.Errorf("KillPeer: %v, want that it has no effect", err)
+	}
+	_ = unix.Close(token)
+	if got, end := receiveAll(t, server); got != "" || !errors.Is(end, ErrPeerDied) {
+		t.Errorf("of the first client: %q, then %v", got, end)
+	}
+	checkNextClient(t, server, path)
+}
