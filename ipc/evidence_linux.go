@@ -118,6 +118,8 @@ func killByPidfd(fd int) error {
 	return fmt.Errorf("ipc: kill the client: %w: end it by hand", err)
 }
 
+var errTokenFree = fmt.Errorf("%w: the token is free", errNoEvidence)
+
 // identityByte is locked for a moment, to see how the kernel names the file in
 // fdinfo. What stat says of a file differs from that on some file systems.
 const identityByte = 2
@@ -127,7 +129,7 @@ func (t *tokenFile) identity() (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.fd < 0 {
-		return "", errors.New("ipc: the token is free")
+		return "", errTokenFree
 	}
 	if _, err := setLock(t.fd, identityByte, unix.F_RDLCK); err != nil {
 		return "", err
@@ -144,7 +146,7 @@ func (t *tokenFile) identity() (string, error) {
 			return l.file, nil
 		}
 	}
-	return "", fmt.Errorf("ipc: /proc shows no locks here: %w", errors.ErrUnsupported)
+	return "", fmt.Errorf("%w: /proc shows no locks of this process (%w)", errNoEvidence, errors.ErrUnsupported)
 }
 
 // A heldLock is a lock of an open file description, as fdinfo shows it.

@@ -16,12 +16,13 @@ import (
 // A server is what the server's endpoint has besides the shared memory: the lock
 // file, the socket, and the client of the moment.
 type server struct {
-	e        *Endpoint
-	lock     *lockFile
-	listener int
-	socket   unix.Stat_t // what the path names while it is ours
-	shown    tokenName   // what the token file's path names while it is ours
-	lost     bool        // the path no longer does; the look's own
+	e         *Endpoint
+	lock      *lockFile
+	listener  int
+	socket    unix.Stat_t // what the path names while it is ours
+	shown     tokenName   // what the token file's path names while it is ours
+	lost      bool        // the path no longer does; the look's own, as is the next
+	lostFiles bool        // nor does that of the lock file, or of the token file
 
 	// admission lets one handshake at a time take the token. It guards token, which
 	// is that of the latest attachment until it was found free.
@@ -179,17 +180,39 @@ func (s *server) kill() error {
 var errNoClient = errors.New("ipc: no client is attached: there is nobody to kill")
 
 // look implements life: it notices when the path no longer names this server's
-// socket, so that no client can come (C5).
+// socket, so that no client can come (C5), and when a file beside it was deleted or
+// replaced, so that another server may start beside this one or its client.
 func (s *server) look() {
-	named, err := names(s.e.path, &s.socket)
-	if lost := !named; err != nil || lost == s.lost {
+	if named, err := names(s.e.path, &s.socket); err == nil {
+		s.lose(&s.lost, !named, EventPathLost, fmt.Errorf("ipc: %s no longer names this server's socket: no client can come: close, and listen again", s.e.path))
+	}
+	if lost := s.lostFile(); lost != "" {
+		s.lose(&s.lostFiles, true, EventLockFileLost, fmt.Errorf("ipc: %s was deleted or replaced: another server may start beside this one: close, and listen again", lost))
+	} else {
+		s.lostFiles = false
+	}
+}
+
+// lostFile returns the file beside the path that is no longer this server's, as far
+// as that is known.
+func (s *server) lostFile() string {
+	if named, err := names(s.lock.path, &s.lock.stat); err != nil || named {
+		return s.shown.lost(s.e.path + tokenSuffix)
+	}
+	return s.lock.path
+}
+
+// lose tells of a loss, once for each.
+func (s *server) lose(was *bool, lost bool, kind EventKind, err error) {
+	told := *was
+	*was = lost
+	if !lost || told {
 		return
 	}
-	s.lost = !named
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	if s.lost && !s.e.closing.Load() { // else it is Close that has removed it
-		s.e.emit(Event{Kind: EventPathLost, Err: fmt.Errorf("ipc: %s no longer names this server's socket: no client can come: close, and listen again", s.e.path)})
+	if !s.e.closing.Load() { // else it is Close that has removed it
+		s.e.emit(Event{Kind: kind, Err: err})
 	}
 }
 

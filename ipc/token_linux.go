@@ -66,11 +66,25 @@ func openTokenFile(ctx context.Context, path string) (*tokenFile, error) {
 }
 
 // A tokenName counts the token files that have appeared at the path, twice each:
-// before and after. In between, what the path names is not known.
+// before and after. A look in between, while the number is odd, knows nothing.
 type tokenName struct {
 	moves atomic.Uint64
 	mu    sync.Mutex
 	stat  unix.Stat_t // what the path names while it is ours
+}
+
+// lost returns the path if it names another file than the server has put there, or
+// none.
+func (n *tokenName) lost(path string) string {
+	moves := n.moves.Load()
+	n.mu.Lock()
+	stat := n.stat
+	n.mu.Unlock()
+	named, err := names(path, &stat)
+	if err != nil || named || moves%2 != 0 || n.moves.Load() != moves {
+		return "" // or it was just being replaced, by this server
+	}
+	return path
 }
 
 // newToken makes the token file of one attachment. The server holds its own byte
