@@ -17,7 +17,8 @@
 // peer is called dead only on the kernel's word; one that is merely silent is
 // called hung (L5, L6). When a client dies the server goes on, and the next
 // client attaches to the same memory, where both directions continue (L7). When
-// both are gone nothing is left but the lock file and a stale socket (L8).
+// both are gone nothing is left but the lock file, the token file and a stale socket
+// (L8).
 //
 // A message is committed when Send returns nil. It then survives its sender
 // (M1), arrives in order (M2) and whole (M4), exactly once, unless its receiver

@@ -64,8 +64,9 @@ type Options struct {
 	Wait bool
 
 	// KillOrphan lets Listen kill a client that has outlived its server and
-	// does not leave within CloseTimeout. The kill is by pidfd, after the
-	// process has been recognised by its start time.
+	// does not leave within CloseTimeout. The kill is by pidfd, and hits only the
+	// process that the lock file names and that provably holds the token; else
+	// Listen fails, and its error says what is not proven.
 	KillOrphan bool
 
 	// KillOnClose lets a server's Close kill a client that does not leave
