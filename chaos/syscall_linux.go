@@ -130,4 +130,5 @@ var advices = map[uint64]string{
 
 var socketOptions = map[uint64]string{
 	unix.SO_RCVTIMEO: "SO_RCVTIMEO", unix.SO_SNDTIMEO: "SO_SNDTIMEO", unix.SO_PEERCRED: "SO_PEERCRED", unix.SO_PEERPIDFD: "SO_PEERPIDFD",
+	unix.SO_PASSCRED: "SO_PASSCRED", 83: "SO_PASSRIGHTS",
 }
