@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
@@ -45,8 +46,10 @@ type hostileStage struct {
 	diary  *diary // of all hostile clients together
 	broken []Failure
 
-	left     int // steps until the act
-	act      func()
+	acting sync.Mutex // guards what is to happen at a step, and is held while it does
+	left   int
+	act    func()
+
 	sent     uint32
 	held     []ipc.Message
 	received int // messages of nobody honest
@@ -92,32 +95,29 @@ func (g *hostileStage) options(hook func(step.ID, uint64)) *ipc.Options {
 
 // step is told of the steps of the server's calls, and of its own goroutines.
 func (g *hostileStage) step(step.ID, uint64) {
-	g.diary.mu.Lock()
-	act := g.act
-	if g.left--; act == nil || g.left != 0 {
-		act = nil
-	} else {
+	g.acting.Lock()
+	defer g.acting.Unlock()
+	if g.left--; g.left == 0 && g.act != nil {
+		g.act()
 		g.act = nil
-	}
-	g.diary.mu.Unlock()
-	if act != nil {
-		act()
 	}
 }
 
 // arm has the act happen at a step from now on.
 func (g *hostileStage) arm(steps int, act func()) {
-	g.diary.mu.Lock()
-	defer g.diary.mu.Unlock()
+	g.acting.Lock()
+	defer g.acting.Unlock()
 	g.left, g.act = steps, act
 }
 
-// disarm reports whether the act is still to be done.
-func (g *hostileStage) disarm() (undone bool) {
-	g.diary.mu.Lock()
-	defer g.diary.mu.Unlock()
-	undone, g.act = g.act != nil, nil
-	return undone
+// disarm has the act happen now, if it has not yet. Nothing of it is under way then.
+func (g *hostileStage) disarm() {
+	g.acting.Lock()
+	defer g.acting.Unlock()
+	if g.act != nil {
+		g.act()
+		g.act = nil
+	}
 }
 
 func (g *hostileStage) play() {
@@ -162,10 +162,8 @@ func (g *hostileStage) hostile() (c *rawClient, err error) {
 
 // beside has the last one act while the server does what it has to.
 func (g *hostileStage) beside(act func()) {
-	if g.c.Step == 0 {
-		act()
-	} else {
-		g.arm(g.c.Step, act)
+	if g.arm(g.c.Step, act); g.c.Step == 0 {
+		g.disarm()
 	}
 	for _, operation := range g.c.Operations {
 		switch operation {
@@ -181,9 +179,7 @@ func (g *hostileStage) beside(act func()) {
 			g.e.Stats()
 		}
 	}
-	if g.disarm() {
-		act()
-	}
+	g.disarm()
 }
 
 // send sends so many messages, or finds no room.
