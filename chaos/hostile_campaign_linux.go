@@ -15,7 +15,8 @@ import (
 // A hostileCampaign runs episodes with hostile actors until it has had enough.
 type hostileCampaign struct {
 	CampaignOptions
-	report *Report
+	report  *Report
+	servers int // of so many episodes one has hostile servers
 
 	mu      sync.Mutex
 	number  int
@@ -27,6 +28,10 @@ type hostileCampaign struct {
 // judges is the honest side: it does not crash, hang or leak, it receives nothing
 // that nobody wrote, and what honest ones have sent each other keeps M1-M6.
 func HostileCampaign(ctx context.Context, o CampaignOptions) (*Report, error) {
+	return hostileCampaignWith(ctx, o, 4)
+}
+
+func hostileCampaignWith(ctx context.Context, o CampaignOptions, servers int) (*Report, error) {
 	if o.Duration <= 0 && o.Kills <= 0 {
 		return nil, errors.New("chaos: a campaign needs a duration or a number of kills")
 	}
@@ -36,7 +41,7 @@ func HostileCampaign(ctx context.Context, o CampaignOptions) (*Report, error) {
 	if err := prepareDir(o.Dir); err != nil {
 		return nil, err
 	}
-	c := &hostileCampaign{CampaignOptions: o, report: NewReport("hostile", o.Seed)}
+	c := &hostileCampaign{CampaignOptions: o, servers: servers, report: NewReport("hostile", o.Seed)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var pairs sync.WaitGroup
@@ -112,7 +117,7 @@ func (c *hostileCampaign) play(ctx context.Context, number int) (*hostileEpisode
 	defer os.RemoveAll(e.directory)
 	e.draw = rand.New(rand.NewPCG(episodeSeed(c.Seed, number), 0x686f))
 	defer e.end()
-	if e.draw.IntN(4) == 0 {
+	if e.draw.IntN(c.servers) == 0 {
 		err = e.withHostileServers(ctx)
 	} else {
 		err = e.withHostileClients(ctx)

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"testing"
@@ -8,7 +9,20 @@ import (
 )
 
 func TestCampaignHostile(t *testing.T) {
-	o := CampaignOptions{Seed: *seedFlag, Duration: 20 * time.Second, Dir: t.TempDir()}
+	playHostileCampaign(t, 20*time.Second, 4*time.Second, HostileCampaign)
+}
+
+// TestCampaignHostileServers plays only those of its episodes in which servers are
+// hostile.
+func TestCampaignHostileServers(t *testing.T) {
+	playHostileCampaign(t, 6*time.Second, 2*time.Second, func(ctx context.Context, o CampaignOptions) (*Report, error) {
+		return hostileCampaignWith(ctx, o, 1)
+	})
+}
+
+func playHostileCampaign(t *testing.T, usual, short time.Duration, play func(context.Context, CampaignOptions) (*Report, error)) {
+	t.Helper()
+	o := CampaignOptions{Seed: *seedFlag, Duration: usual, Dir: t.TempDir()}
 	if o.Seed == 0 {
 		o.Seed = uint64(time.Now().UnixNano())
 	}
@@ -17,12 +31,12 @@ func TestCampaignHostile(t *testing.T) {
 		o.Dir = *dirFlag
 	}
 	if testing.Short() {
-		o.Duration = 4 * time.Second
+		o.Duration = short
 	}
 	if *timeFlag > 0 {
 		o.Duration = *timeFlag
 	}
-	report, err := HostileCampaign(t.Context(), o)
+	report, err := play(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

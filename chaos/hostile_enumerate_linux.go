@@ -123,7 +123,7 @@ func (e *enumeration) hostileCases(ctx context.Context, until time.Time) error {
 		if at, err := e.hearHostile(ctx, p); err != nil {
 			if ctx.Err() == nil {
 				e.report.Case(0)
-				e.report.Fail("T1 HostilePeer", playAgain("enumerator", at), "the case did not come to its end: %s", headOf(err))
+				e.report.Fail("T1", playAgain("enumerator", at), "the case did not come to its end: %s", headOf(err))
 			}
 			p.kill()
 			p = nil

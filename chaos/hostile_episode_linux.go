@@ -161,7 +161,7 @@ func (e *hostileEpisode) want(x *extra, contract string, words ...string) (word,
 // ended says that a process has ended by itself, with the first lines of why.
 func (e *hostileEpisode) ended(x *extra) error {
 	x.gone = true
-	contract := "T1 HostilePeer"
+	contract := "T1"
 	if strings.HasPrefix(x.part, "hostile") {
 		contract = "harness"
 	}
@@ -390,14 +390,14 @@ func (e *hostileEpisode) visit(calm bool) error {
 	case word == "ended" && x.tainted:
 		e.count("honest ones dropped beside a former", 1)
 		if strings.HasPrefix(rest, fmt.Sprint(endOther)) {
-			return e.broke("T1 HostilePeer", "%v: %s", x, rest)
+			return e.broke("T1", "%v: %s", x, rest)
 		}
 		if _, _, err := e.want(x, contractStuck, "closed"); err != nil {
 			return err
 		}
 		return e.bury(x, false)
 	case word == "ended":
-		return e.broke("T1 HostilePeer", "%v was sound, and alone, and its end is: %s", x, rest)
+		return e.broke("T1", "%v was sound, and alone, and its end is: %s", x, rest)
 	case err != nil && errors.Is(err, errBroken):
 		return err
 	case err != nil && errors.Is(err, errEnded):

@@ -167,7 +167,7 @@ func (g *hostileModel) receive() {
 		g.drop(0)
 		return
 	case howEnded(err) == endCorrupt && g.diary.get(pageEntries) == 0:
-		g.t.Fatalf("T1 HostilePeer: nobody hostile was there, and: %v", err)
+		g.t.Fatalf("T1: nobody hostile was there, and: %v", err)
 	case howEnded(err) != endOther:
 		return
 	case err != nil:
@@ -204,7 +204,7 @@ func (g *hostileModel) takes() {
 		return
 	}
 	if err != nil {
-		g.t.Fatalf("T1 HostilePeer: an honest client that is alone receives: %v", err)
+		g.t.Fatalf("T1: an honest client that is alone receives: %v", err)
 	}
 	g.held[1] = append(g.held[1], m)
 	id, damage := identify(m.Data)

@@ -22,6 +22,10 @@ var mustFind = map[string]string{
 	"forked":       "a successor skips what was delivered",
 	"campaign":     "a successor skips what was delivered",
 	"traces":       "C1",
+
+	"hostile clients":    "an end judged by what is shown",
+	"hostile properties": "a position believed",
+	"hostile servers":    "own words read back",
 }
 
 var mutants = []mutant{
@@ -209,6 +213,9 @@ var mutants = []mutant{
 	{"own words believed", "TestT1Own", []edit{{"stats.go",
 		"	writePos := e.out.writePos.load()\n",
 		"	writePos := e.own.control.writePos.Load()\n"}}},
+	{"own words read back", "", []edit{
+		{"account.go", "	a := account{writePos: e.out.writePos.settled()}\n", "	a := account{writePos: e.own.control.writePos.Load()}\n"},
+		{"account.go", "	a.writePos = e.out.writePos.settled()\n", "	a.writePos = e.own.control.writePos.Load()\n"}}},
 	{"a guess counted", "TestT1AnyRow|TestT1NoCount", []edit{{"stats.go",
 		"	if e.corrupt == nil && readPos-released <= writePos-released {\n",
 		"	if e.corrupt == nil && writePos-readPos <= e.own.ring.size {\n"}}},

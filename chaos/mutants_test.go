@@ -34,6 +34,9 @@ var hunters = []hunter{
 	{"contract", ""}, // of ipc; the pattern is the mutant's
 	{"enumerator", "^TestEnumerator$"},
 	{"properties", "^TestRapidPairIsWhatTheModelSays$"},
+	{"hostile clients", "^TestEnumeratorHostile$"},
+	{"hostile properties", "^TestRapidHostile$"},
+	{"hostile servers", "^TestCampaignHostileServers$"},
 	{"syscalls", "^TestSystemCallBoundariesAreSafeToDieAt$"},
 	{"instructions", "^TestInstructionsLeaveNoImageWithoutItsStep$"},
 	{"errnos", "^TestFailedSystemCalls(EndInACleanErrorOrInSuccess|ThatReadTheLockFile)$"},
