@@ -200,7 +200,9 @@ func (h *honest) receive(r *rand.Rand) {
 			h.took(m, r)
 		case errors.Is(err, ipc.ErrViewsHeld):
 			h.release(len(h.held))
-		case errors.Is(err, ipc.ErrEmpty), errors.Is(err, context.Canceled):
+		case errors.Is(err, ipc.ErrEmpty):
+		case errors.Is(err, context.Canceled): // views keep memory that was replaced
+			h.release(len(h.held))
 		case errors.Is(err, ipc.ErrClosed):
 			return
 		default:
@@ -329,6 +331,7 @@ var _ = register("honest server", func(p *player) {
 		case "account":
 			p.say("%s", h.account())
 		case "foot":
+			h.setMode("eager")
 			p.say("foot %s", ownFooting())
 		case "close":
 			h.leave()
