@@ -61,7 +61,7 @@ func (g *hostileStage) fail(contract, format string, args ...any) {
 }
 
 // memoryDiary is a diary that nobody else reads.
-func memoryDiary() *diary { return &diary{memory: make([]byte, diarySize)} }
+func memoryDiary() *diary { return &diary{memory: make([]byte, diaryHead+(1<<10)*entrySize)} }
 
 // playHostile plays and judges a case.
 func playHostile(ctx context.Context, c hostileCase) (broken []Failure) {

@@ -33,7 +33,7 @@ const (
 )
 
 const (
-	diaryEntries = 1 << 15
+	diaryEntries = 1 << 17
 	entrySize    = 16
 	diaryHead    = 128
 	diarySize    = diaryHead + diaryEntries*entrySize
@@ -133,7 +133,7 @@ func (d *diary) enter(e entry) {
 			n--
 		}
 	}
-	if n >= diaryEntries {
+	if n >= uint64(len(d.memory)-diaryHead)/entrySize {
 		d.put(pageOverflow, d.get(pageOverflow)+1)
 		return
 	}
