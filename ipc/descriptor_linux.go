@@ -45,8 +45,8 @@ func sealsError(fd int) error {
 	return err
 }
 
-// lookLimit is how long a look at a file may take.
-const lookLimit = 100 * time.Millisecond
+// fileLookLimit is how long a look at a file may take.
+const fileLookLimit = 100 * time.Millisecond
 
 // isPrompt reports whether a descriptor leads to a regular file of a file system that
 // makes nobody wait. It does not wait itself for one that does.
@@ -72,7 +72,7 @@ func isPrompt(fd int) bool {
 	select {
 	case is := <-prompt:
 		return is
-	case <-time.After(lookLimit):
+	case <-time.After(fileLookLimit):
 		return false
 	}
 }
