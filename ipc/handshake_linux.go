@@ -188,12 +188,12 @@ func (c *conn) inspect(files int) error {
 	foreign := -1
 	for i, fd := range fds {
 		no := sealsError(fd)
-		if no == nil {
+		if isPrompt(fd) {
 			_ = unix.Close(fd)
-			continue
+		} else {
+			closeAside(fd)
 		}
-		closeAside(fd)
-		if i < files-1 && foreign < 0 && errors.Is(no, unix.EINVAL) { // else openSegment says more
+		if no != nil && i < files-1 && foreign < 0 && errors.Is(no, unix.EINVAL) { // else openSegment says more
 			foreign = i
 		}
 	}
@@ -203,7 +203,7 @@ func (c *conn) inspect(files int) error {
 	case len(fds) != files:
 		return fmt.Errorf("%w: %d descriptors, want %d", errNotOurs, len(fds), files)
 	case foreign >= 0:
-		return fmt.Errorf("ipc: read the seals of the granted memory: %w: %w", unix.EINVAL,
+		return fmt.Errorf("ipc: read the seals of the granted memory: %w: %w: nothing was attached: what the server sent is no memory of this protocol", unix.EINVAL,
 			&CorruptError{"I0", fmt.Sprintf("descriptor %d of the grant is no memory of ordinary pages", foreign)})
 	}
 	return nil
