@@ -472,7 +472,7 @@ func TestAHelloThatIsNoneGetsNoMemory(t *testing.T) {
 		}
 		before := footprintOf(path)
 		c := rawConnect(t, path)
-		if err := say(c); err != nil {
+		if err := say(c); err != nil && !errors.Is(err, unix.EPERM) { // since Linux 6.16 nobody can send a file
 			t.Fatalf("%s: %v", name, err)
 		}
 		if p, files, err := c.receive(3); err == nil && (p.Type == packetGrant || len(files) > 0) {

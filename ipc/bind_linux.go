@@ -29,7 +29,7 @@ func probeStale(path string) (stat unix.Stat_t, err error) {
 	if err != nil {
 		return stat, err
 	}
-	defer unix.Close(fd)
+	defer (&conn{fd: fd}).hangUp() // whoever is behind it may have sent anything
 	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):

@@ -367,6 +367,30 @@ func (c *conn) queueIsEmpty() bool {
 	return false
 }
 
+// closeListener closes a listening socket. The connections that nobody has accepted
+// would go with it, and what stands in their queues; so they are taken out first.
+// From the shutdown on nobody connects.
+func closeListener(fd int) {
+	_ = unix.Shutdown(fd, unix.SHUT_RDWR)
+	for {
+		waiting, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		if err == nil {
+			waiting, err = aboveStdio(waiting)
+		}
+		switch {
+		case err == nil:
+			(&conn{fd: waiting}).hangUp()
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		case errors.Is(err, unix.EINVAL): // none is left
+			_ = unix.Close(fd)
+			return
+		default:
+			closeAside(fd)
+			return
+		}
+	}
+}
+
 // refuseRights makes the kernel refuse descriptors that are sent to this socket
 // (SO_PASSRIGHTS, Linux 6.16). Older kernels cannot: see closeAside.
 func refuseRights(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPassRights, 0) }

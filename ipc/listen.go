@@ -250,7 +250,7 @@ func (s *server) makeMemory() error {
 // abandon undoes a Listen that failed.
 func (s *server) abandon() {
 	if s.listener >= 0 {
-		_ = unix.Close(s.listener)
+		closeListener(s.listener)
 	}
 	if s.e.own != nil {
 		s.e.out.peer.release()

@@ -236,7 +236,7 @@ func (s *server) close() error {
 	<-s.accepted // it uses the listener's descriptor, and adds handshakes
 	unlinkErr := s.unlinkPath()
 	e.hook(step.PathUnlinked, 0)
-	_ = unix.Close(s.listener)
+	closeListener(s.listener)
 	e.hook(step.ListenerClosed, 0)
 
 	e.own.control.goodbye.Store(e.generation) // pairs: goodbye

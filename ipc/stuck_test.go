@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // oldKernel plays a kernel before Linux 6.16, which takes any descriptor.
@@ -139,38 +142,45 @@ func TestT1AHostileServerHoldsUpNeitherDialNorClose(t *testing.T) {
 	for name, answer := range map[string]func(*testing.T, *conn) error{
 		"a grant of sockets": func(t *testing.T, c *conn) error {
 			fds := three(t)
-			defer closeAside(fds...)
+			defer closeAll(fds) // none is the last copy
 			return c.send(newPacket(packetGrant), fds...)
 		},
 		"one too many": func(t *testing.T, c *conn) error {
 			fds := append(three(t), three(t)...)
-			defer closeAside(fds...)
+			defer closeAll(fds) // none is the last copy
 			return c.send(newPacket(packetGrant), fds...)
 		},
 		"a refusal that carries": func(t *testing.T, c *conn) error {
 			fds := three(t)
-			defer closeAside(fds...)
+			defer closeAll(fds) // none is the last copy
 			return c.send(newPacket(packetRefuse), fds...)
 		},
 		"garbage that carries": func(t *testing.T, c *conn) error {
 			fds := three(t)
-			defer closeAside(fds...)
+			defer closeAll(fds) // none is the last copy
 			return unix.Sendmsg(c.fd, []byte("x"), unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := testPath(t)
+			sent := make(chan struct{})
+			once := sync.OnceFunc(func() { close(sent) })
 			rawServe(t, path, func(c *conn) {
 				_, _, _ = c.receive(0)
 				if err := answer(t, c); err != nil {
 					t.Error(err)
 				}
+				once()
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
 			ended := make(chan error, 1)
 			go func() {
-				_, err := Dial(ctx, path, nil)
+				_, err := Dial(ctx, path, &Options{Hook: func(at step.ID, _ uint64) {
+					if at == step.HelloSent {
+						<-sent // the last copies are on their way
+					}
+				}})
 				ended <- err
 			}()
 			select {
