@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -137,7 +138,7 @@ func (s *swarm) budget() int {
 }
 
 // drawRing prefers small rings: they are full, and they wrap.
-func drawRing(r *rand.Rand) int { return 4096 << []int{0, 0, 0, 1, 2, 4, 6}[r.IntN(7)] }
+func drawRing(r *rand.Rand) int { return os.Getpagesize() << []int{0, 0, 0, 1, 2, 4, 6}[r.IntN(7)] }
 
 // drawWeights turns each kind on or off, as FoundationDB's swarms do: what is
 // always on hides what happens when it is not.

@@ -14,7 +14,7 @@ import (
 // drawScript draws how the honest ones are.
 func (e *hostileEpisode) drawScript() {
 	e.script = honestScript{
-		ToServer: 4096 << e.draw.IntN(2), ToClient: 4096 << e.draw.IntN(2), Kill: e.draw.IntN(2) == 0,
+		ToServer: os.Getpagesize() << e.draw.IntN(2), ToClient: os.Getpagesize() << e.draw.IntN(2), Kill: e.draw.IntN(2) == 0,
 		Spin: []time.Duration{0, ipc.NoSpin}[e.draw.IntN(2)], Pace: []time.Duration{0, 100 * time.Microsecond, time.Millisecond}[e.draw.IntN(3)],
 	}
 }

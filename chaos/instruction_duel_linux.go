@@ -71,8 +71,8 @@ func newDuel(ctx context.Context, o *operation, role ipc.Role, hook bool) (d *du
 		return d, err
 	}
 	d.path = filepath.Join(d.directory, "s")
-	d.out.Stream = Stream{Generation: 1, Direction: "toServer", RingSize: instructionRing, Complete: true, Exact: true}
-	d.in.Stream = Stream{Generation: 1, Direction: "toClient", RingSize: instructionRing, Complete: true, Exact: true}
+	d.out.Stream = Stream{Generation: 1, Direction: "toServer", RingSize: uint64(instructionRing), Complete: true, Exact: true}
+	d.in.Stream = Stream{Generation: 1, Direction: "toClient", RingSize: uint64(instructionRing), Complete: true, Exact: true}
 	if role == ipc.RoleServer {
 		d.out.Direction, d.in.Direction = d.in.Direction, d.out.Direction
 		d.in.Complete = false // nobody receives what its client had sent

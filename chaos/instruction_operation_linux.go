@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -24,7 +25,7 @@ const (
 )
 
 // instructionRing is the smallest ring: the images are small.
-const instructionRing = 4096
+var instructionRing = os.Getpagesize()
 
 // quiet is how processes of this layer run: nothing happens by the clock.
 func quiet() *ipc.Options {
