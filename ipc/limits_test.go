@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -30,6 +31,13 @@ func sceneOf(name string, play func(*scene)) bool {
 type scene struct {
 	*player
 	path string
+}
+
+// ended is a context that has ended: what waits, looks once.
+func (s *scene) ended() context.Context {
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	return ctx
 }
 
 func (s *scene) Helper()                           {}

@@ -180,6 +180,13 @@ var starter = sync.OnceValue(func() chan<- func() {
 // one that is stopped and sees nothing.
 func start(t testing.TB, name string, argument any) *process {
 	t.Helper()
+	return startIn(t, 0, name, argument)
+}
+
+// startIn is start in namespaces of its own, CLONE_NEWPID and so on. Where that is
+// forbidden the test is not run.
+func startIn(t testing.TB, namespaces uintptr, name string, argument any) *process {
+	t.Helper()
 	encoded, err := json.Marshal(argument)
 	if err != nil {
 		t.Fatal(err)
@@ -206,10 +213,14 @@ func start(t testing.TB, name string, argument any) *process {
 	}
 	defer leash.Close()
 	p.cmd.ExtraFiles = []*os.File{leash}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: namespaces}
 	started := make(chan error)
 	starter() <- func() { started <- p.cmd.Start() }
 	if err := <-started; err != nil {
+		_, _ = held.Close(), stdout.Close()
+		if namespaces != 0 {
+			notRun(t, fmt.Sprintf("namespaces are forbidden: %v", err))
+		}
 		t.Fatal(err)
 	}
 	go func() {
