@@ -172,7 +172,7 @@ const ownMountsOnly = unix.CLONE_NEWNS | unix.CLONE_NEWPID
 var _ = sceneOf("a full file system", func(s *scene) {
 	s.ownMounts()
 	directory := filepath.Dir(s.path)
-	s.mountAt("tmpfs", directory, "size=8k,nr_inodes=6")
+	s.mountAt("tmpfs", directory, "mode=0700,size=8k,nr_inodes=6")
 	before := footprintOf("")
 	fill := func(name string) (remove func()) {
 		file := filepath.Join(directory, name)
@@ -246,7 +246,7 @@ func TestAClientNeedsToWriteNothingInTheDirectory(t *testing.T) {
 var _ = sceneOf("a lock file in the lower layer", func(s *scene) {
 	s.ownMounts()
 	directory := filepath.Dir(s.path)
-	s.mountAt("tmpfs", directory, "size=16m")
+	s.mountAt("tmpfs", directory, "mode=0700,size=16m")
 	layers := map[string]string{}
 	for _, name := range []string{"lower", "upper", "work", "merged"} {
 		layers[name] = filepath.Join(directory, name)
