@@ -214,6 +214,12 @@ func startIn(t testing.TB, namespaces uintptr, name string, argument any) *proce
 	defer leash.Close()
 	p.cmd.ExtraFiles = []*os.File{leash}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: namespaces}
+	if namespaces != 0 && os.Geteuid() != 0 { // who is not root may be root in a user namespace
+		attributes := p.cmd.SysProcAttr
+		attributes.Cloneflags |= syscall.CLONE_NEWUSER
+		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	}
 	started := make(chan error)
 	starter() <- func() { started <- p.cmd.Start() }
 	if err := <-started; err != nil {
