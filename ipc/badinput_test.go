@@ -313,6 +313,7 @@ func TestAServerThatGrantsForeignFilesIsCorrupt(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			needsRealKernel(t, cutOffLeaks)
 			path := testPath(t)
 			rawServe(t, path, func(c *conn) {
 				_, _, _ = c.receive(0)
