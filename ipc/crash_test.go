@@ -480,7 +480,7 @@ func TestM7M8AProcessThatDiesWaitingForSpaceLeavesTheRingWhole(t *testing.T) {
 				victim, survivor := startPair(t, path, role, small)
 				victim.ask("armed", fmt.Sprintf("arm %v 1 9", at))
 				var kinds []string
-				for kind := range 60 { // more than a page
+				for kind := range 60 * os.Getpagesize() / 4096 { // more than a page
 					kinds = append(kinds, fmt.Sprint(kind+1))
 				}
 				victim.tell("send %s", strings.Join(kinds, " "))
