@@ -4,6 +4,7 @@ package ipc
 
 import (
 	"errors"
+	"os"
 	"sync/atomic"
 	"testing"
 )
@@ -77,7 +78,7 @@ func TestEchoAcrossProcesses(t *testing.T) {
 // An account raises the sender's copy of readPos beside it. A sender that meets it
 // looks again, and does not call a ring full that has room (M8).
 func TestM8TrySendBesideAnAccountFindsTheRoom(t *testing.T) {
-	server, client := pair(t, &Options{ToClientSize: 4096}, nil)
+	server, client := pair(t, &Options{ToClientSize: os.Getpagesize()}, nil)
 	var done atomic.Bool
 	raised := make(chan struct{})
 	go func() {
@@ -89,7 +90,7 @@ func TestM8TrySendBesideAnAccountFindsTheRoom(t *testing.T) {
 		}
 	}()
 	defer func() { done.Store(true); <-raised }()
-	message, buffer := make([]byte, 2000), make([]byte, 2000)
+	message, buffer := make([]byte, os.Getpagesize()/2-48), make([]byte, os.Getpagesize()/2)
 	for round := range 100_000 {
 		if err := server.TrySend(1, message); err != nil {
 			t.Fatalf("round %d: %v, and the ring is empty", round, err)

@@ -126,6 +126,7 @@ func ordinary(t *testing.T, directory string, owner Role, ringSize uint64) (int,
 }
 
 func TestT1AGrantedFileIsAMemfdOfOrdinaryPagesOfThePromisedSizeOrRefused(t *testing.T) {
+	needsRealKernel(t, cutOffLeaks)
 	ringSize := uint64(os.Getpagesize())
 	tried := 0
 	for _, l := range lies {
