@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,10 +17,11 @@ import (
 // A client is what the client's endpoint has besides the shared memory: the
 // connection, and the token, which it holds by existing.
 type client struct {
-	e     *Endpoint
-	conn  *conn
-	token int
-	slow  bool // the token's file system may make anybody wait
+	e       *Endpoint
+	conn    *conn
+	token   int
+	granted []int // descriptors that are not mapped yet
+	slow    bool  // the token's file system may make anybody wait
 }
 
 // What a client waits for to change.
@@ -71,6 +73,14 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	if c.conn, err = connect(path); err != nil {
 		return nil, err
 	}
+	stopped := func() bool { return true }
+	defer func() {
+		if caught := recover(); caught != nil { // the hook or ctx panics (T4)
+			_ = stopped()
+			c.abandon()
+			panic(caught)
+		}
+	}()
 	if err := c.knows(path); err != nil {
 		c.conn.hangUp()
 		c.conn.peer.forget()
@@ -82,12 +92,16 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 		defer close(woken)
 		c.conn.wake()
 	})
-	err = c.attach(path)
-	stopped := stop()
-	if !stopped {
+	stopped = sync.OnceValue(func() bool {
+		if stop() {
+			return true
+		}
 		<-woken // or it would meet whatever gets the descriptor's number next
-	}
-	if !stopped && err == nil {
+		return false
+	})
+	err = c.attach(path)
+	if !stopped() && err == nil {
+		e.leaving.Store(true) // what panics now comes too late to matter
 		_ = c.close()
 		c.release()
 		return nil, fmt.Errorf("ipc: dial %s: %w: nothing was attached", path, ctx.Err())
@@ -154,9 +168,10 @@ func (c *client) attach(path string) error {
 		return err
 	}
 	refuseRights(c.conn.fd)
-	e.hook(step.GrantReceived, p.Attachment)
-	c.token = files[2]
+	c.token, c.granted = files[2], files[:2]
 	c.slow = !isPrompt(c.token)
+	e.hook(step.GrantReceived, p.Attachment)
+	c.granted = nil
 	own, peer, err := openPair(p, files[0], files[1])
 	for _, file := range files[:2] { // the mappings keep the memory
 		if isMemory(file) {
@@ -236,6 +251,18 @@ func openPair(p packet, serverFile, clientFile int) (own, peer *segment, err err
 		return nil, nil, err
 	}
 	return own, peer, nil
+}
+
+// abandon undoes a Dial that a panic passes through.
+func (c *client) abandon() {
+	closeAside(c.granted...)
+	if c.e.own != nil {
+		_ = c.e.own.detach()
+		c.release()
+	}
+	c.letTokenGo()
+	c.conn.hangUp()
+	c.conn.peer.forget()
 }
 
 // release gives up memory that was joined and never used.

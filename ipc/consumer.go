@@ -17,6 +17,7 @@ type consumer struct {
 
 	cursor       uint64 // end of what this process has taken
 	deliveredPos uint64 // what the own word holds
+	inherited    uint64 // what it held when this process came: what lies below is marked
 	wait         waiter
 	received     counter
 	starved      hunger
@@ -222,6 +223,7 @@ func (c *consumer) receive(ctx context.Context, buf []byte, view bool) (Message,
 	if err := c.lock(ctx); err != nil {
 		return m, err
 	}
+	defer c.gate.unlock()
 	err := c.available(ctx)
 	switch {
 	case err != nil:
@@ -230,7 +232,6 @@ func (c *consumer) receive(ctx context.Context, buf []byte, view bool) (Message,
 	default:
 		err = c.takeCopy(buf, &m)
 	}
-	c.gate.unlock()
 	return m, err
 }
 
@@ -239,6 +240,7 @@ func (c *consumer) tryReceive(buf []byte, view bool) (Message, error) {
 	if err := c.tryLock(); err != nil {
 		return Message{}, err
 	}
+	defer c.gate.unlock()
 	var m Message
 	err := c.availableNow()
 	switch {
@@ -248,7 +250,6 @@ func (c *consumer) tryReceive(buf []byte, view bool) (Message, error) {
 	default:
 		err = c.takeCopy(buf, &m)
 	}
-	c.gate.unlock()
 	return m, err
 }
 
@@ -297,6 +298,6 @@ func (c *consumer) retire() {
 		runtime.Gosched() // to a waiter that needs this goroutine's processor to leave
 	}
 	c.received.settle()
-	c.wait.forget()
+	c.e.shield(c.wait.forget)
 	c.views.close(c.peer)
 }

@@ -95,7 +95,13 @@ type end interface {
 // message nor a release (W8).
 func (e *Endpoint) await(ctx context.Context, w *waiter, t end) error {
 	w.watch(ctx, e)
-	spun, armed := false, false
+	spun, armed, left := false, false, false
+	defer func() {
+		if armed && !left { // a context or a hook panics (T4)
+			_, _, waitFor, _ := t.watching()
+			waitFor.Store(0)
+		}
+	}()
 	for {
 		n := e.bell.interrupts.Load() // pairs: interrupt. W2: the counter first,
 		stop := e.stopped(ctx)        // then the flags,
@@ -103,12 +109,14 @@ func (e *Endpoint) await(ctx context.Context, w *waiter, t end) error {
 		switch {
 		case err == nil && ready:
 			w.adapt(!armed)
+			left = true
 			return nil
 		case err == nil:
 			err = stop
 		}
 		word, value, waitFor, target := t.watching()
 		if err != nil {
+			left = true
 			if armed {
 				waitFor.Store(0) // nobody waits here any more
 				e.hook(step.Disarmed, target)
@@ -158,17 +166,18 @@ func (w *waiter) watch(ctx context.Context, e *Endpoint) {
 	}
 	w.forget()
 	if done != nil {
+		w.unwatch = context.AfterFunc(ctx, e.bell.interrupt) // user code, maybe: it may panic
 		w.watched = done
-		w.unwatch = context.AfterFunc(ctx, e.bell.interrupt)
 	}
 }
 
 // forget gives up the watched context.
 func (w *waiter) forget() {
-	if w.unwatch != nil {
-		w.unwatch()
-	}
+	unwatch := w.unwatch
 	w.watched, w.unwatch = nil, nil
+	if unwatch != nil {
+		unwatch()
+	}
 }
 
 // spinBudget is how long a wait may spin now.

@@ -106,6 +106,8 @@ type Endpoint struct {
 	events   chan Event
 	life     life
 	closeOne sync.Once
+	leaving  atomic.Bool         // only Close and the workers call the hook now
+	caught   atomic.Pointer[any] // the first panic of user code in Close
 	closeErr error
 	workers  sync.WaitGroup
 
@@ -149,9 +151,24 @@ func (e *Endpoint) tooLarge(size int) error {
 
 // hook reports a step to Options.Hook.
 func (e *Endpoint) hook(at step.ID, value uint64) {
-	if e.hookFunc != nil {
+	switch {
+	case e.hookFunc == nil:
+	case e.leaving.Load():
+		e.shield(func() { e.hookFunc(at, value) })
+	default:
 		e.hookFunc(at, value)
 	}
+}
+
+// shield calls what Close must not be stopped by: user code may panic (T4). The
+// first panic is kept, and goes on when all is closed.
+func (e *Endpoint) shield(f func()) {
+	defer func() {
+		if caught := recover(); caught != nil {
+			e.caught.CompareAndSwap(nil, &caught)
+		}
+	}()
+	f()
 }
 
 // newEndpoint prepares the parts that need no memory yet.
@@ -194,6 +211,7 @@ func (e *Endpoint) join(own, peer *segment) error {
 	e.in.ring, e.in.own, e.in.peer = peer.ring, own.control, peer
 	e.in.cursor = ownAt.readPos
 	e.in.deliveredPos = ownAt.deliveredPos
+	e.in.inherited = ownAt.deliveredPos
 	e.in.writePos.set(e.in.cursor)
 	e.in.views.readPos.set(e.in.cursor)
 	e.in.views.peer = peer
@@ -300,7 +318,12 @@ func (e *Endpoint) KillPeer() error { return e.life.kill() }
 // Options.KillOnClose and Options.KillOrphan. Calling it again returns the same.
 func (e *Endpoint) Close() error {
 	e.closeOne.Do(func() {
-		e.hook(step.CloseBegun, 0)
+		defer func() {
+			if caught := e.caught.Load(); caught != nil {
+				panic(*caught)
+			}
+		}()
+		e.shield(func() { e.hook(step.CloseBegun, 0) })
 		e.closing.Store(true)
 		close(e.closed)
 		e.mu.Lock()
@@ -310,6 +333,7 @@ func (e *Endpoint) Close() error {
 		e.bell.interrupt()
 		e.out.retire()
 		e.in.retire()
+		e.leaving.Store(true) // nobody sends or receives any more
 		e.closeErr = e.life.close()
 		e.mu.Lock()
 		defer e.mu.Unlock()

@@ -167,6 +167,8 @@ func (p *producer) begin(ctx context.Context, size int) error {
 	if err := p.lock(ctx); err != nil {
 		return err
 	}
+	claimed := false
+	defer p.unlockUnless(&claimed)
 	need := recordSize(size)
 	ok, err := p.fits(need)
 	if err == nil && !ok {
@@ -174,11 +176,29 @@ func (p *producer) begin(ctx context.Context, size int) error {
 		err = p.e.await(ctx, &p.wait, p)
 	}
 	if err != nil {
-		p.gate.unlock()
 		return err
 	}
 	p.e.hook(step.Claimed, p.filled)
+	claimed = true
 	return nil
+}
+
+// unlockUnless gives the gate back if nothing was claimed, also when a context or a
+// hook panics.
+func (p *producer) unlockUnless(claimed *bool) {
+	if !*claimed {
+		p.gate.unlock()
+	}
+}
+
+// leave gives the gate back. What was filled and not published, because a payload
+// faulted or a hook panicked, is undone (T4), with the marks of its records.
+func (p *producer) leave() {
+	if committed := p.writePos.load(); p.filled != committed {
+		p.starts.unmark(committed, p.filled)
+		p.filled, p.records = committed, 0
+	}
+	p.gate.unlock()
 }
 
 // tryBegin is begin for the calls that do not wait.
@@ -189,15 +209,17 @@ func (p *producer) tryBegin(size int) error {
 	if err := p.tryLock(); err != nil {
 		return err
 	}
+	claimed := false
+	defer p.unlockUnless(&claimed)
 	ok, err := p.fits(recordSize(size))
 	if err == nil && !ok {
 		err = ErrFull
 	}
 	if err != nil {
-		p.gate.unlock()
 		return err
 	}
 	p.e.hook(step.Claimed, p.filled)
+	claimed = true
 	return nil
 }
 
@@ -228,14 +250,29 @@ func (p *producer) publish() {
 	p.writePos.begin(p.filled)
 	storeFenced(&p.own.writePos, p.filled) // pairs: message-committed
 	p.writePos.set(p.filled)
-	p.e.hook(step.Published, p.filled)
+	p.sent.count(p.records)
+	p.records = 0
+	if p.e.hookFunc != nil {
+		p.published(old, p.filled)
+	}
 	p.e.bell.notify(&p.own.writePos, old, p.filled, p.peer.control.dataWaitFor.Load()) // pairs: waiting
 	if p.renewed() {
 		p.e.bell.wake(&p.own.writePos)
 	}
 	p.e.hook(step.Notified, p.filled)
-	p.sent.count(p.records)
-	p.records = 0
+}
+
+// published reports that step. If the hook panics the peer is woken all the same:
+// what is committed is told (M7).
+func (p *producer) published(old, new uint64) {
+	told := false
+	defer func() {
+		if !told {
+			p.e.bell.notify(&p.own.writePos, old, new, p.peer.control.dataWaitFor.Load())
+		}
+	}()
+	p.e.hook(step.Published, new)
+	told = true
 }
 
 // warm stores to cache lines of the free space that the next record will lie in,
@@ -281,6 +318,6 @@ func (p *producer) retire() {
 		runtime.Gosched() // to a waiter that needs this goroutine's processor to leave
 	}
 	p.sent.settle()
-	p.wait.forget()
+	p.e.shield(p.wait.forget)
 	p.peer.release()
 }

@@ -34,6 +34,14 @@ func (s *starts) mark(pos, next uint64) {
 	}
 }
 
+// unmark forgets the records between committed and filled, which were undone.
+// committed begins a record, or will; a mark that lies too early costs some steps.
+func (s *starts) unmark(committed, filled uint64) {
+	for chunk := committed>>s.shift + 1; chunk <= filled>>s.shift; chunk++ {
+		s.first[chunk%chunkCount] = committed
+	}
+}
+
 // standBetween reports whether readPos stands between two records, given that
 // seen does, and that both lie in what is committed. It reads beside a sender by
 // design: what it reads is not written over as long as the sender has seen no

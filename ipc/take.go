@@ -55,7 +55,7 @@ func (c *consumer) deliver(next uint64) {
 func (c *consumer) describe(r *record, m *Message) {
 	m.Data = c.ring.payload(r.pos, r.size)
 	m.Kind = r.kind
-	m.Redelivered = int64(c.deliveredPos-r.pos) > 0
+	m.Redelivered = int64(c.inherited-r.pos) > 0
 }
 
 // store moves readPos from old to new: a release.
@@ -63,12 +63,27 @@ func (c *consumer) describe(r *record, m *Message) {
 // Preconditions: the caller holds the gate with no view held, or views' mutex.
 func (c *consumer) store(old, new uint64) {
 	storeFenced(&c.own.readPos, new) // pairs: message-released
-	c.e.hook(step.Released, new)
+	if c.e.hookFunc != nil {
+		c.storedReadPos(old, new)
+	}
 	c.e.bell.notify(&c.own.readPos, old, new, c.views.peer.control.spaceWaitFor.Load()) // pairs: waiting
 	if c.renewed() {
 		c.e.bell.wake(&c.own.readPos)
 	}
 	c.e.hook(step.ReleaseNotified, new)
+}
+
+// storedReadPos reports the step Released. If the hook panics the peer is woken all
+// the same: what is released is told (M7).
+func (c *consumer) storedReadPos(old, new uint64) {
+	told := false
+	defer func() {
+		if !told {
+			c.e.bell.notify(&c.own.readPos, old, new, c.views.peer.control.spaceWaitFor.Load())
+		}
+	}()
+	c.e.hook(step.Released, new)
+	told = true
 }
 
 // takeView takes the record at the cursor as a view.
@@ -98,39 +113,44 @@ func (c *consumer) takeCopy(buf []byte, m *Message) error {
 	c.describe(&r, m)
 	c.deliver(r.next)
 	c.e.hook(step.Delivered, r.next)
-	m.Data = buf[:copy(buf, m.Data)]
+	m.Data = buf[:copy(buf, m.Data)] // it may fault (T4): nothing is taken yet
 	c.cursor = r.next
+	c.received.count(1)
 	if c.held.Load() == 0 {
 		c.views.advance(c, r.next)
-	} else if err := c.release(c.views.push(c, r.next)); err != nil {
-		return err
+		return nil
 	}
-	c.received.count(1)
-	return nil
+	return c.release(c.views.push(c, r.next))
 }
 
 // receiveInto is receive and takeCopy in one piece, for the common case: nobody
 // else receives, no view is held, nothing but the ring must be looked at, and a
 // message is there or comes within a short spin. If it is not so it has taken
 // nothing, and leaves it to receive. See sendNow.
-func (c *consumer) receiveInto(ctx context.Context, buf []byte) (Message, error) {
-	if !c.gate.tryLock() {
-		return c.receive(ctx, buf, false)
+func (c *consumer) receiveInto(ctx context.Context, buf []byte) (m Message, err error) {
+	if c.gate.tryLock() && c.takeNow(buf, &m) {
+		return m, nil
 	}
+	return c.receive(ctx, buf, false)
+}
+
+// takeNow is receiveInto but for the receive, with the gate held, which it unlocks. The
+// copy may fault and the hook may panic (T4): a message that was not copied is not
+// taken, and what was stored is known before anybody is called.
+func (c *consumer) takeNow(buf []byte, m *Message) bool {
+	defer c.gate.unlock()
 	hook, pos, limit := c.e.hookFunc, c.cursor, c.spinNow()
 	if pos == limit {
-		c.gate.unlock()
-		return c.receive(ctx, buf, false)
+		return false
 	}
 	r := c.ring.load(pos)
 	if !r.within(limit) || r.size > len(buf) {
-		c.gate.unlock()
-		return c.receive(ctx, buf, false)
+		return false
 	}
 	if hook != nil {
 		hook(step.Peeked, pos)
 	}
-	m := Message{Kind: r.kind, Redelivered: int64(c.deliveredPos-pos) > 0}
+	m.Kind, m.Redelivered = r.kind, int64(c.inherited-pos) > 0
 	c.deliver(r.next)
 	if hook != nil {
 		hook(step.Delivered, r.next)
@@ -139,8 +159,9 @@ func (c *consumer) receiveInto(ctx context.Context, buf []byte) (Message, error)
 	c.cursor = r.next
 	c.views.readPos.set(r.next)
 	storeFenced(&c.own.readPos, r.next) // pairs: message-released
+	c.received.count(1)
 	if hook != nil {
-		hook(step.Released, r.next)
+		c.storedReadPos(pos, r.next)
 	}
 	c.e.bell.notify(&c.own.readPos, pos, r.next, c.peer.control.spaceWaitFor.Load()) // pairs: waiting
 	if c.renewed() {
@@ -149,9 +170,7 @@ func (c *consumer) receiveInto(ctx context.Context, buf []byte) (Message, error)
 	if hook != nil {
 		hook(step.ReleaseNotified, r.next)
 	}
-	c.received.count(1)
-	c.gate.unlock()
-	return m, nil
+	return true
 }
 
 // spinNow returns the end of what may be taken at once: the cursor if nothing may.
@@ -233,11 +252,11 @@ func (c *consumer) takeCopies(buf []byte, into []Message) (int, error) {
 		into[i].Data, buf = buf[:size:size], buf[size:]
 	}
 	c.cursor = end
+	c.received.count(n)
 	if c.held.Load() == 0 {
 		c.views.advance(c, end)
 	} else if err := c.release(c.views.push(c, end)); err != nil {
 		return 0, err
 	}
-	c.received.count(n)
 	return n, nil
 }

@@ -65,13 +65,13 @@ func (v *views) push(c *consumer, end uint64) uint64 {
 // pushAll adds the views of consecutive messages, and numbers them.
 func (v *views) pushAll(c *consumer, messages []Message) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	end := c.cursor
 	for i := range messages {
 		end += recordSize(len(messages[i].Data))
 		messages[i].seq = v.add(end)
 	}
 	c.held.Add(int64(len(messages)))
-	v.mu.Unlock()
 }
 
 func (v *views) add(end uint64) uint64 {
@@ -92,12 +92,11 @@ func (v *views) add(end uint64) uint64 {
 func (c *consumer) release(seq uint64) error {
 	v := &c.views
 	v.mu.Lock()
-	err := v.mark(seq)
-	if err == nil {
-		err = c.sweep()
+	defer v.mu.Unlock()
+	if err := v.mark(seq); err != nil {
+		return err
 	}
-	v.mu.Unlock()
-	return err
+	return c.sweep()
 }
 
 // releaseAll releases views with one store of readPos. It goes on after an error,
@@ -105,6 +104,7 @@ func (c *consumer) release(seq uint64) error {
 func (c *consumer) releaseAll(messages []Message) error {
 	v := &c.views
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	var first error
 	marked := false
 	for i := range messages {
@@ -115,7 +115,6 @@ func (c *consumer) releaseAll(messages []Message) error {
 	if marked { // else readPos may be the gate's holder's
 		first = cmp.Or(first, c.sweep())
 	}
-	v.mu.Unlock()
 	return first
 }
 
@@ -148,11 +147,13 @@ func (c *consumer) sweep() error {
 	if v.first == first {
 		return nil
 	}
+	defer func() { // also if a hook panics
+		v.drop()
+		c.held.Add(int64(first) - int64(v.first)) // last: the gate's holder may move readPos now
+	}()
 	old := v.readPos.load()
 	v.readPos.set(end)
 	c.store(old, end)
-	v.drop()
-	c.held.Add(int64(first) - int64(v.first)) // last: the gate's holder may move readPos now
 	return nil
 }
 
