@@ -31,7 +31,6 @@ type hostileEpisode struct {
 	all             []*extra
 	server          *extra
 	formers         []*extra // hostile ones that have left and live on
-	base            *footing
 }
 
 // An extra is one process of an episode.
