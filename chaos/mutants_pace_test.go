@@ -32,11 +32,11 @@ func TestPaceSeesABusyMachine(t *testing.T) {
 		busy.Add(1)
 		go func() {
 			defer busy.Done()
-			for {
+			for stopped := false; !stopped; {
 				select {
 				case <-stop:
-					return
-				default:
+					stopped = true
+				default: // busy is what it is for
 				}
 			}
 		}()

@@ -96,7 +96,7 @@ func (e *Endpoint) newestWritePos() uint64 {
 // Preconditions: e.mu is held.
 func (e *Endpoint) markEnd(mark endMark) {
 	newest := e.newestWritePos()
-	if err := e.in.ring.checkWritePos(mark.pos, newest, e.in.views.readPos.load()); err != nil {
+	if err := e.peer.ring.checkWritePos(mark.pos, newest, e.in.views.readPos.load()); err != nil {
 		mark.pos, mark.err = newest, err
 	}
 	if n := len(e.ends); n > 0 && e.ends[n-1].pos == mark.pos {

@@ -21,6 +21,7 @@ func isNobody(uint32) bool                                        { return false
 
 // No endpoint exists here, so none of these is ever called.
 func (s *segment) unmap()                                                      {}
+func (s *segment) dump()                                                       {}
 func futexSleep(*atomic.Uint32, uint32, *atomic.Uint32, uint32, time.Duration) {}
 func futexWakeShared(*atomic.Uint32)                                           {}
 func futexWakePrivate(*atomic.Uint32)                                          {}
