@@ -139,6 +139,27 @@ func TestL5L6AServerInNamespacesOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestT3KillPeerAcrossNamespacesKillsOrSaysWhyNot(t *testing.T) {
+	path := testPath(t)
+	server := startElsewhere(t, "a server elsewhere", path)
+	client := startElsewhere(t, "a client elsewhere", path)
+	client.ask("sent <nil>", "send")
+	server.ask("received <nil>", "receive")
+	answer := server.ask("killed", "kill")
+	switch {
+	case answer == "<nil>":
+		client.awaitDeath()
+		if line := server.ask("received", "receive"); !strings.Contains(line, "died") {
+			t.Errorf("behind the kill the server received %q", line)
+		}
+	case strings.Contains(answer, "namespace"): // the kernel forbids it: say so
+		client.ask("sent <nil>", "send")
+		server.ask("received <nil>", "receive")
+	default:
+		t.Errorf("KillPeer of a client in a sibling namespace: %s; that does not say why", answer)
+	}
+}
+
 // A freezer is a cgroup that stops all its processes, as a container's pause does.
 type freezer struct{ directory, file, frozen, thawed string }
 

@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -87,8 +88,8 @@ func (s bareServer) left(t testing.TB, r *rawClient) {
 	t.Helper()
 	r.leave()
 	if a := s.current; a != nil {
-		if !s.proven(a) {
-			t.Fatal("the token of a client that is gone is not free")
+		for !s.proven(a) { // what was received may be closed aside
+			runtime.Gosched()
 		}
 		s.retire(a)
 		a.conn.hangUp()

@@ -447,3 +447,26 @@ func TestKillOrphanDoesNotWaitForEverForACopyOfTheToken(t *testing.T) {
 		t.Errorf("the orphan ended with signal %v", signal)
 	}
 }
+
+// An admission that was under way may settle the former client between its watcher's
+// last look, which leaves it to Close, and Close's: somebody hangs up all the same.
+func TestL8CloseBesideAnAdmissionLeavesNoConnection(t *testing.T) {
+	path := testPath(t)
+	around := lookAround()
+	for range 100 {
+		server := listenHere(t, path, hostileOptions())
+		first := rawAttach(t, path)
+		var both sync.WaitGroup
+		for range 3 {
+			second := rawConnect(t, path)
+			if err := second.send(newPacket(packetHello)); err != nil {
+				t.Fatal(err)
+			}
+			spawn(&both, second.hangUp)
+		}
+		spawn(&both, first.leave)
+		spawn(&both, func() { _ = server.Close() })
+		both.Wait()
+	}
+	around.check(t)
+}

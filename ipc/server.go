@@ -36,6 +36,7 @@ type server struct {
 
 	// Guarded by e.mu:
 	current    *attachment
+	unended    *attachment      // what its watcher has left to Close
 	latest     *attachment      // current, or the one before
 	failing    bool             // the last admission failed by the server's own fault
 	granted    uint64           // attachments so far, counted at the grant
@@ -81,8 +82,11 @@ func (s *server) watch(a *attachment) {
 	}
 	s.e.mu.Lock()
 	over := a.over
+	if !over {
+		s.unended = a
+	}
 	s.e.mu.Unlock()
-	if over { // else Close goes on from here
+	if over { // else Close goes on from here, also if an admission settles it now
 		a.conn.hangUp()
 		a.conn.peer.forget()
 		for wait := 20 * time.Microsecond; !s.retire(a); wait = min(2*wait, 100*time.Millisecond) {
@@ -252,16 +256,17 @@ func (s *server) close() error {
 	e.mu.Unlock()
 	e.rest()
 	e.workers.Wait()
-	if current != nil {
-		current.conn.hangUp()
+	unended := s.unended // no watcher is left to change it
+	if unended != nil {
+		unended.conn.hangUp()
 	}
 	e.hook(step.ConnectionClosed, 0)
 
 	err := s.awaitLeave(current)
 	_ = e.own.detach()
 	e.hook(step.SegmentUnmapped, 0)
-	if current != nil {
-		current.conn.peer.forget()
+	if unended != nil {
+		unended.conn.peer.forget()
 	}
 	if s.token != nil {
 		s.token.close()
