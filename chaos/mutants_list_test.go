@@ -240,6 +240,12 @@ var mutants = []mutant{
 	{"T4 (Dial)", "TestT4AHookThatPanicsInListenOrDial", []edit{{"client.go",
 		"			c.abandon()\n			panic(caught)\n",
 		"			panic(caught)\n"}}},
+	{"W9 (the hungry first)", "TestW9AnUnlock|TestW9ABusy", []edit{{"gate.go",
+		"	if g.hungry.Load() != 0 {\n",
+		"	if false && g.hungry.Load() != 0 {\n"}}},
+	{"W9 (a gate handed over and lost)", "TestW9AGateHanded", []edit{{"gate.go",
+		"	if g.claim() {\n		g.unlock()\n	}\n	g.pass()\n",
+		"	g.pass()\n"}}},
 	{"the waiting word of the former", "TestM7AWaiterIn", []edit{
 		{"producer.go", "{ return p.e.renewals.Load() != p.renewal }", "{ return false }"},
 		{"consumer.go", "{ return c.e.renewals.Load() != c.views.renewal }", "{ return false }"}}},

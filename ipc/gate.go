@@ -4,24 +4,37 @@ import (
 	"context"
 	"runtime"
 	"sync/atomic"
+	"time"
 )
 
 // A gate is a lock that a context can give up on (W9). One goroutine of the
 // process at a time uses one end of one direction; the others queue here and
 // not in the kernel, so that at most one waiter stands behind a waiting word.
+//
+// Whoever comes to a free gate takes it, which is quick, and lets a busy goroutine
+// take it again and again. So one that has waited for patience is hungry, and as long
+// as one is, an unlock does not free the gate: it hands it over, to one that waits.
 type gate struct {
-	state   atomic.Uint32 // gateFree, gateHeld or gateGlanced
+	state   atomic.Uint32 // gateFree, gateHeld, gateGlanced or gateHanded
 	waiters atomic.Int32
+	hungry  atomic.Int32  // how many of the waiters are
 	wake    chan struct{} // capacity 1: "look again"
+	handed  chan struct{} // capacity 1: the gate itself, while it is handed over
 }
 
 const (
 	gateFree = iota
 	gateHeld
 	gateGlanced // held for a moment, by nobody who is at work
+	gateHanded  // of whoever receives from handed
 )
 
-func newGate() gate { return gate{wake: make(chan struct{}, 1)} }
+// patience is how long a goroutine waits before it is hungry; a sync.Mutex has the same.
+const patience = time.Millisecond
+
+func newGate() gate {
+	return gate{wake: make(chan struct{}, 1), handed: make(chan struct{}, 1)}
+}
 
 func (g *gate) tryLock() bool { return g.state.CompareAndSwap(gateFree, gateHeld) }
 
@@ -29,12 +42,26 @@ func (g *gate) tryLock() bool { return g.state.CompareAndSwap(gateFree, gateHeld
 // work, and is waited for.
 func (g *gate) tryEnter() bool {
 	for !g.tryLock() {
-		if g.state.Load() == gateHeld {
+		switch g.state.Load() {
+		case gateHeld:
 			return false
+		case gateHanded:
+			return g.claim()
 		}
 		runtime.Gosched()
 	}
 	return true
+}
+
+// claim takes a gate that was handed over, if nobody else has it yet.
+func (g *gate) claim() bool {
+	select {
+	case <-g.handed:
+		g.state.Store(gateHeld)
+		return true
+	default:
+		return false
+	}
 }
 
 // glance calls f, which is short, with the gate held, if it is free.
@@ -56,27 +83,56 @@ func (g *gate) lock(ctx context.Context, closed <-chan struct{}) error {
 
 // queue is lock when the gate is not free.
 func (g *gate) queue(ctx context.Context, closed <-chan struct{}) error {
+	done := ctx.Done() // it may panic (T4), and nothing has been done
+	began, hungry := time.Now(), false
 	g.waiters.Add(1)
-	defer g.waiters.Add(-1)
 	for {
 		// A token in wake may be older than this wait; that costs one look. Who
 		// unlocks after this look sees the waiter and leaves a new one.
 		if g.tryLock() {
+			g.leaveQueue(hungry)
 			return nil
+		}
+		if !hungry && time.Since(began) > patience {
+			hungry = true
+			g.hungry.Add(1)
 		}
 		select {
 		case <-g.wake:
-		case <-ctx.Done():
-			g.pass()
+		case <-g.handed:
+			g.state.Store(gateHeld)
+			g.leaveQueue(hungry)
+			return nil
+		case <-done:
+			g.forgo(hungry)
 			return ctx.Err()
 		case <-closed:
-			g.pass()
+			g.forgo(hungry)
 			return ErrClosed
 		}
 	}
 }
 
-// pass hands on a wake-up that a leaving waiter may have been meant for.
+func (g *gate) leaveQueue(hungry bool) {
+	if hungry {
+		g.hungry.Add(-1)
+	}
+	g.waiters.Add(-1)
+}
+
+// forgo ends a wait without the gate. Who hands it over looks at the waiters behind
+// that, and who leaves looks at what was handed over behind its leaving: one of them
+// sees the other, and the gate is never of nobody. It passes on a wake-up too, which
+// may have been meant for this waiter.
+func (g *gate) forgo(hungry bool) {
+	g.leaveQueue(hungry)
+	if g.claim() {
+		g.unlock()
+	}
+	g.pass()
+}
+
+// pass leaves a wake-up for one waiter.
 func (g *gate) pass() {
 	select {
 	case g.wake <- struct{}{}:
@@ -85,8 +141,24 @@ func (g *gate) pass() {
 }
 
 func (g *gate) unlock() {
+	if g.hungry.Load() != 0 {
+		g.handOver()
+		return
+	}
 	g.state.Store(gateFree)
 	if g.waiters.Load() != 0 {
 		g.pass()
+	}
+}
+
+// handOver is unlock while somebody is hungry.
+func (g *gate) handOver() {
+	g.state.Store(gateHanded)
+	g.handed <- struct{}{}
+	if g.waiters.Load() == 0 && g.claim() { // whoever was to have it has left
+		g.state.Store(gateFree)
+		if g.waiters.Load() != 0 {
+			g.pass()
+		}
 	}
 }
