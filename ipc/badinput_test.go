@@ -251,9 +251,6 @@ func TestASocketThatAnswersGarbageIsForeign(t *testing.T) {
 		"too many files":     func(c *conn) error { return c.send(magicOnly, 0, 0, 0, 0, 0, 0, 0, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			if name == "too many files" {
-				needsRealKernel(t, cutOffLeaks)
-			}
 			path := testPath(t)
 			rawServe(t, path, func(c *conn) {
 				_, _, _ = c.receive(0)
@@ -467,10 +464,6 @@ func TestAHelloThatIsNoneGetsNoMemory(t *testing.T) {
 		"a hello with a file": func(c *conn) error { return c.send(newPacket(packetHello), 0) },
 		"a hello with many":   func(c *conn) error { return c.send(newPacket(packetHello), make([]int, 200)...) },
 	} {
-		if name == "a hello with many" && emulated() {
-			t.Log(name + ", emulated: " + cutOffLeaks)
-			continue
-		}
 		before := footprintOf(path)
 		c := rawConnect(t, path)
 		if err := say(c); err != nil && !errors.Is(err, unix.EPERM) { // since Linux 6.16 nobody can send a file

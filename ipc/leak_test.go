@@ -37,6 +37,9 @@ func footprintOf(path string) footprint {
 		// The descriptor of ReadDir itself is gone by now.
 		if target, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil {
 			kind, _, _ := strings.Cut(target, ":[") // sockets and pipes by kind
+			if target == os.DevNull && emulated() {
+				continue // what tests send where nobody wants it: see cutOffLeaks
+			}
 			found["descriptor of "+kind]++
 		}
 	}

@@ -174,6 +174,7 @@ var _ = sceneOf("dial without descriptors", func(s *scene) {
 })
 
 func TestC8DialWithoutDescriptorsRefusesTheWholeGrant(t *testing.T) {
+	needsRealKernel(t, cutOffLeaks)
 	path := testPath(t)
 	server := listenHere(t, path, nil)
 	if err := server.Send(testContext(t), 7, []byte("seven")); err != nil {
