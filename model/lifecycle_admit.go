@@ -3,7 +3,7 @@ package model
 // inFlight is the token file of which a connection keeps a descriptor, when the
 // server looks at it no more.
 func (k *lifeConn) inFlight() int8 {
-	if k.toC == pGrant {
+	if k.toC == pGrant || k.toC == pBare {
 		return k.tok
 	}
 	return 0

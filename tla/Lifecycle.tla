@@ -191,7 +191,7 @@ Answers(n) == IF n \in Servers THEN srv[n].lis = "listening" ELSE FALSE
 
 \* The token file of which a connection keeps a descriptor, when the server looks at
 \* it no more.
-InFlight(k) == IF conn[k].toC = "grant" THEN conn[k].tok ELSE 0
+InFlight(k) == IF conn[k].toC \in {"grant", "bare"} THEN conn[k].tok ELSE 0
 
 \* An end of a connection closes; the kernel purges its receive queue.
 ServerEnd(cn, k) == [cn EXCEPT ![k] = IF @.c = None THEN ConnInit
