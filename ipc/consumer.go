@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync/atomic"
+	"time"
 )
 
 // A consumer is this process's end of the direction that it receives on. Its
@@ -20,7 +21,7 @@ type consumer struct {
 	inherited    uint64 // what it held when this process came: what lies below is marked
 	wait         waiter
 	received     counter
-	starved      hunger
+	starved      starvation // what was told last
 
 	writePos seenPos // the peer's
 
@@ -131,29 +132,44 @@ func (c *consumer) suspect(seen uint64) error {
 	})
 }
 
-// A hunger is a state of this end in which the caller was told that its views leave
-// this peer no space.
-type hunger struct{ readPos, cursor, attachment uint64 }
+// A starvation is what a caller was told: that in this state of this end its views
+// leave this peer no space.
+type starvation struct {
+	state     struct{ readPos, cursor, attachment uint64 }
+	tellAgain time.Time
+	pause     time.Duration // until it is told once more after that
+}
 
 // starving reports that the peer waits for space which only views held here
 // take up, with nothing left to receive (W8). The waiting word of one that has gone
-// stands there until the next clears it. It is told once until something is released
-// or received: a peer that lies about its waiting costs one error, and not all (T1).
+// stands there until the next clears it.
+//
+// As long as nothing is received and readPos stands, it is told again after a
+// heartbeat, then after twice as long, and so on: another caller may be the one who can
+// release something, and a peer that lies about its waiting costs few errors (T1).
 func (c *consumer) starving() error {
 	if c.held.Load() == 0 {
 		return nil
 	}
 	readPos := c.views.readPosOf(c)
-	now := hunger{readPos, c.cursor, c.e.attachment.Load()}
-	if c.starved == now {
+	if !crosses(readPos, c.cursor, c.peer.control.spaceWaitFor.Load()) || !c.e.peerIsThere() { // pairs: waiting
 		return nil
 	}
-	if crosses(readPos, c.cursor, c.peer.control.spaceWaitFor.Load()) && c.e.peerIsThere() { // pairs: waiting
-		c.starved = now
-		return ErrViewsHeld
+	now, told := time.Now(), &c.starved
+	state := told.state
+	state.readPos, state.cursor, state.attachment = readPos, c.cursor, c.e.attachment.Load()
+	if told.state != state {
+		*told = starvation{state: state, pause: c.e.heartbeatInterval}
+	} else if now.Before(told.tellAgain) {
+		return nil
 	}
-	return nil
+	told.tellAgain = now.Add(told.pause)
+	told.pause = min(2*told.pause, maxPause)
+	return ErrViewsHeld
 }
+
+// maxPause is the longest time for which nobody is told again.
+const maxPause = time.Hour
 
 // renewed reports whether a client may be there whose memory is not that of views.
 //
@@ -200,9 +216,10 @@ func (c *consumer) availableNow() error {
 	if c.cursor != c.limit() {
 		return nil
 	}
+	told := c.starved
 	ready, err := c.look()
 	if err == ErrViewsHeld { // nobody is told
-		c.starved = hunger{}
+		c.starved = told
 		return ErrEmpty
 	}
 	if err == nil && !ready {

@@ -5,7 +5,9 @@ package ipc
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
+	"time"
 )
 
 // No count is more than what can be, whatever a client says of its positions, while
@@ -33,10 +35,12 @@ func TestT1NoCountIsMoreThanWhatCanBe(t *testing.T) {
 	}
 }
 
-// A client that says it waits for space, and does not, makes Receive say so once; then
-// Receive waits, and takes what comes.
-func TestT1ALiarAboutItsWaitingCostsOneError(t *testing.T) {
-	server := listenHere(t, testPath(t), hostileOptions())
+// A client that says it waits for space, and does not, makes Receive say so, and then
+// seldom; Receive waits, and takes what comes.
+func TestT1ALiarAboutItsWaitingCostsFewErrors(t *testing.T) {
+	options := hostileOptions()
+	options.HeartbeatInterval = time.Hour
+	server := listenHere(t, testPath(t), options)
 	for range 2 { // each is told of once
 		client := rawAttach(t, server.Path())
 		nextEvent(t, server, EventAttached)
@@ -71,5 +75,36 @@ func TestT1ALiarAboutItsWaitingCostsOneError(t *testing.T) {
 			t.Fatal(err)
 		}
 		nextEvent(t, server, EventDied)
+	}
+}
+
+// Two goroutines hold a view each. The one that is told has nothing to release; the
+// other must be told too, though nothing has changed.
+func TestW8TheOneThatCanReleaseIsTold(t *testing.T) {
+	page := os.Getpagesize()
+	server, client := pair(t, &Options{ToClientSize: page}, &Options{HeartbeatInterval: 5 * time.Millisecond})
+	ctx := testContext(t)
+	if err := server.Send(ctx, 1, make([]byte, page/2)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := client.Receive(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error)
+	go func() { sent <- server.Send(ctx, 2, make([]byte, page-headerSize)) }()
+	for range 3 { // the first two callers release nothing
+		if _, err := client.Receive(ctx); !errors.Is(err, ErrViewsHeld) {
+			t.Errorf("Receive while a view blocks the sender: %v", err)
+		}
+	}
+	if err := m.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := client.Receive(ctx); err != nil || m.Kind != 2 {
+		t.Errorf("after the release: %+v, %v", m, err)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
 	}
 }

@@ -53,9 +53,9 @@ var (
 
 	// ErrViewsHeld is returned by receiving when the peer waits for space that
 	// only the caller's unreleased messages occupy, so that both would wait
-	// for ever. Release some, then try again. It is told once, until something was
-	// received or released, or another peer waits: a call that follows waits like
-	// any other, for a peer can also lie about its waiting.
+	// for ever. Release some, then try again. While nothing changes it is told again
+	// after a heartbeat, then after twice as long, and so on; a call in between waits
+	// like any other, for a peer can also lie about its waiting.
 	ErrViewsHeld = errors.New("ipc: unreleased messages leave the sender no space: both would wait for ever: release some, then try again")
 
 	// ErrReleased is returned by the second release of a message and by the

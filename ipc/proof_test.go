@@ -100,10 +100,10 @@ func TestL5ACloseBeforeTheProofTellsNoEnd(t *testing.T) {
 	server := startActor(t, actorArgument{Path: path})
 	server.ask("listening 1", "listen")
 	looking := make(chan error, 1)
-	var forget func()
+	var forget atomic.Value // of func()
 	client := dialHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
 		if at == step.EndSeen { // the proof is that this byte is free, where there is no pidfd
-			forget()
+			forget.Load().(func())()
 			held, err := os.OpenFile(path+tokenSuffix, os.O_RDWR, 0)
 			if err != nil {
 				looking <- err
@@ -114,7 +114,7 @@ func TestL5ACloseBeforeTheProofTellsNoEnd(t *testing.T) {
 			looking <- retry(func() error { return unix.FcntlFlock(held.Fd(), unix.F_OFD_SETLKW, &lock) })
 		}
 	}})
-	forget = clientOf(client).conn.peer.forget
+	forget.Store(clientOf(client).conn.peer.forget)
 	nextEvent(t, client, EventAttached)
 	server.kill()
 	if err := <-looking; err != nil {
