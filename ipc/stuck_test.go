@@ -24,7 +24,12 @@ func oldKernel(s *scene) {
 
 // A server in a process of its own. It says what ends, and closes when it is told.
 func serveStuck(s *scene, allow []uint32) {
-	server, err := Listen(s.ctx, s.path, &Options{HandshakeTimeout: 200 * time.Millisecond, AllowUIDs: allow})
+	serveWith(s, &Options{AllowUIDs: allow})
+}
+
+func serveWith(s *scene, options *Options) {
+	options.HandshakeTimeout = 200 * time.Millisecond
+	server, err := Listen(s.ctx, s.path, options)
 	if err != nil {
 		s.fail("listen: %v", err)
 	}
@@ -51,6 +56,36 @@ var (
 		serveStuck(s, []uint32{uint32(os.Geteuid()) + 1})
 	})
 )
+
+// This server accepts one connection, and goes on when it closes.
+var _ = sceneOf("serve the backlog late as an old kernel", func(s *scene) {
+	oldKernel(s)
+	closing := make(chan struct{})
+	first := sync.OnceFunc(func() { s.say("accepted") })
+	serveWith(s, &Options{Hook: func(at step.ID, _ uint64) {
+		switch at {
+		case step.ConnectionAccepted:
+			first()
+			<-closing
+		case step.CloseBegun:
+			close(closing)
+		}
+	}})
+})
+
+func TestT1T2APoisonedBacklogHoldsUpNoClose(t *testing.T) {
+	path := testPath(t)
+	server := start(t, "scene", sceneArgument{"serve the backlog late as an old kernel", path})
+	server.expect("listening")
+	first := rawConnect(t, path)
+	defer first.hangUp()
+	server.expect("accepted")
+	for range 40 {
+		poison(t, rawConnect(t, path), newPacket(packetHello))
+	}
+	server.tell("close")
+	server.expect("closed")
+}
 
 // poison sends a packet with descriptors that block in their last close, and keeps
 // none. A kernel that refuses them leaves nothing to be poisoned.
