@@ -191,6 +191,8 @@ func sound() tree {
 		"ci/check.sh":                 "#!/bin/sh\ngo test ./...\ngo run ./cmd/tandem demo -json\n",
 		answers:                       `{"exclude-rules": [{"path": "/(chaos|cmd)/", "rules": ["G404"], "why": "what is drawn is drawn again from its seed"}]}`,
 		"ci/repo_test.go":             "// Package ci has only tests.\npackage ci\n",
+		"docs/SECURITY.md":            "| attack | by | outcome | test |\n|---|---|---|---|\n| scribbles | client | dropped | `TestLaw` |\n",
+		"ci/law_test.go":              "package ci\n\nfunc TestLaw(t *testing.T) {}\n",
 		"docs/PROTOCOL.md":            "`ErrFull`: try again. `*CorruptError`: the peer is dropped.\n",
 		"ipc/doc.go":                  "// Package ipc is small.\npackage ipc\n",
 		"ipc/errors.go":               "package ipc\n\nimport \"errors\"\n\nvar ErrFull = errors.New(\"full\")\n\ntype CorruptError struct{}\n",
