@@ -41,6 +41,9 @@ func advise(err error) error {
 // start takes Listen from nothing to the listening socket.
 func (s *server) start(ctx context.Context) error {
 	s.e.hook(step.ListenBegun, 0)
+	if s.parted.Load() {
+		return errParted
+	}
 	if err := s.checkDirectory(); err != nil {
 		return err
 	}
@@ -72,6 +75,9 @@ func (s *server) start(ctx context.Context) error {
 	s.e.hook(step.GenerationRecorded, s.e.generation)
 	if err := s.makeMemory(); err != nil {
 		return err
+	}
+	if s.parted.Load() {
+		return errParted
 	}
 	if err := s.bind(stale); err != nil {
 		return err

@@ -189,6 +189,10 @@ func TestListenEndsWithItsContextThoughItsFileSystemDoesNotAnswer(t *testing.T) 
 				t.Errorf("Listen: %v, want that it was cancelled", err)
 			}
 			close(answer)
+			eventually(t, "what it began is undone", func() bool {
+				server, err := Listen(testContext(t), path, nil)
+				return err == nil && server.Close() == nil
+			})
 			nothingLeft(t, path, before)
 			works(t, path)
 		})

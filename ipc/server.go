@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ type server struct {
 	e         *Endpoint
 	lock      *lockFile
 	listener  int
+	parted    atomic.Bool // the start has come back, or its caller has gone: whichever was first
 	socket    unix.Stat_t // what the path names while it is ours
 	shown     tokenName   // what the token file's path names while it is ours
 	lost      bool        // the path no longer does; the look's own, as is the next

@@ -4,9 +4,9 @@ package ipc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
-	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +22,9 @@ type outcome struct {
 	goexit   bool
 }
 
+// errParted ends a start that nobody waits for any more.
+var errParted = errors.New("ipc: nobody waits for this start any more: it is undone")
+
 // startWithin starts the server, and comes back soon after ctx has ended, also if a
 // file system does not. Whatever that comes back with later is undone then. Until it
 // does, one goroutine waits in the kernel, and the server lock may be taken.
@@ -29,7 +32,6 @@ func (s *server) startWithin(ctx context.Context) error {
 	if ctx.Done() == nil {
 		return s.startOrNothing(ctx)
 	}
-	var leftAlone atomic.Bool // by the caller, or taken by it: whoever is first
 	back := make(chan outcome, 1)
 	go func() {
 		result := outcome{goexit: true}
@@ -37,7 +39,7 @@ func (s *server) startWithin(ctx context.Context) error {
 			if result.goexit {
 				result.panicked = recover()
 			}
-			if leftAlone.CompareAndSwap(false, true) {
+			if s.parted.CompareAndSwap(false, true) {
 				back <- result
 				return
 			}
@@ -58,7 +60,7 @@ func (s *server) startWithin(ctx context.Context) error {
 		select {
 		case result = <-back:
 		case <-timer.C:
-			if leftAlone.CompareAndSwap(false, true) {
+			if s.parted.CompareAndSwap(false, true) {
 				return fmt.Errorf("ipc: listen on %s: %w: a call to its file system does not come back: what it began is undone when it does", s.e.path, ctx.Err())
 			}
 			result = <-back
