@@ -22,8 +22,8 @@ import (
 // both sides of a pair can live here.
 //
 // The descriptors of a dead cell are not closed, because their numbers would be
-// used again: each is made to name an empty file instead, the grave. When its
-// pair is over, the cell's goroutines go on, find nothing, and end.
+// used again: each is made to name an empty file instead, the grave, or a socket
+// whose other end is closed. When its pair is over, the cell's goroutines go on, find nothing, and end.
 type cell struct {
 	actor
 	m     *member
@@ -55,9 +55,21 @@ type burning struct {
 
 const graveName = "grave"
 
+// endedSocket is what a socket of a dead cell is made to name: a call that waits for
+// its end comes back, as it would not from a file.
+var endedSocket = sync.OnceValue(func() int {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
+	_ = unix.Close(ends[1])
+	return ends[0]
+})
+
 // newCell makes a cell for a member.
 func newCell(m *member) (party, error) {
 	postLookout()
+	endedSocket() // before anybody counts
 	grave, err := unix.MemfdCreate(graveName, unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, err
@@ -202,8 +214,11 @@ func (c *cell) takeAll() {
 // take takes a descriptor away: first the end, for a call that still waits in the
 // kernel and keeps the socket open; then the descriptor.
 func (c *cell) take(fd int) {
-	_ = unix.Shutdown(fd, unix.SHUT_RDWR)
-	_ = unix.Dup3(c.grave, fd, unix.O_CLOEXEC)
+	grave := c.grave
+	if unix.Shutdown(fd, unix.SHUT_RDWR) != unix.ENOTSOCK {
+		grave = endedSocket()
+	}
+	_ = unix.Dup3(grave, fd, unix.O_CLOEXEC)
 }
 
 // late is told of the step that another goroutine of the cell was on its way to
@@ -358,8 +373,9 @@ func descriptors() (all []int) {
 // descriptor that its goroutine closed just before it was taken away was made anew
 // by that, and nobody closes it again.
 func sweepGraves() {
+	ended := descriptorName(endedSocket())
 	for _, fd := range descriptors() {
-		if strings.HasPrefix(descriptorName(fd), "/memfd:"+graveName) {
+		if name := descriptorName(fd); strings.HasPrefix(name, "/memfd:"+graveName) || name == ended && fd != endedSocket() {
 			_ = unix.Close(fd)
 		}
 	}
