@@ -141,9 +141,6 @@ func (l *lockFile) read() (r lockRecord, err error) {
 	}
 	var server, client owner
 	n, _ := fmt.Sscanf(content, recordFormat, &r.generation, &server.pid, &server.start, &client.pid, &client.start)
-	if n < 1 {
-		r.generation = 0 // of a number too large for it, some digits may have been taken
-	}
 	if n >= 3 {
 		r.server = server
 	}
