@@ -134,11 +134,11 @@ func TestW9AGateHandedOverIsNeverLost(t *testing.T) {
 	g := newGate()
 	var workers sync.WaitGroup
 	var inside atomic.Int32
-	closed := make(chan struct{})
+	all, closed := testContext(t), make(chan struct{})
 	for worker := range 8 {
 		spawn(&workers, func() {
 			for i := range 3000 {
-				ctx, cancel := context.WithCancel(context.Background())
+				ctx, cancel := context.WithCancel(all)
 				if worker%2 == 0 {
 					go cancel()
 				}
@@ -158,6 +158,9 @@ func TestW9AGateHandedOverIsNeverLost(t *testing.T) {
 		})
 	}
 	workers.Wait()
+	if all.Err() != nil {
+		t.Error("somebody waits for a gate that nobody has")
+	}
 	eventually(t, "nobody is hungry", func() bool { return g.hungry.Load() == 0 })
 	if !g.tryEnter() || g.waiters.Load() != 0 {
 		t.Errorf("nobody is there, and the gate is in state %d with %d waiters", g.state.Load(), g.waiters.Load())

@@ -22,7 +22,7 @@ type GateState struct {
 	Pos     int8 // the peer's position
 	Taken   int8 // units that were taken up to now
 	WaitFor int8 // the waiting word: an event index
-	Holder  int8 // who holds the gate; 0 for nobody
+	Holder  int8 // who holds the gate; 0 for nobody, Goroutines+1 for whoever claims it
 	PC      [maxGoroutines]gatePC
 	Seen    [maxGoroutines]int8 // the position that each decided on
 	Stale   [maxGoroutines]bool // the interrupt counter has moved since each loaded it
@@ -42,10 +42,13 @@ const (
 	gateArm
 	gateSleep
 	gateAsleep
+	gateLeave
+	gateLeft
+	gateOffered
 	gateDone
 )
 
-var gatePCs = [...]string{"idle", "count", "flags", "position", "arm", "sleep", "asleep", "done"}
+var gatePCs = [...]string{"idle", "count", "flags", "position", "arm", "sleep", "asleep", "leave", "left", "offered", "done"}
 
 // gatePeer is where the committer stands.
 type gatePeer uint8
@@ -70,12 +73,14 @@ const (
 
 var gateCancs = [...]string{"none", "set", "raised", "over"}
 
-var gateFaults = []string{"NoGate", "GateDeaf", "Boolean"}
+var gateFaults = []string{"NoGate", "GateDeaf", "Boolean", "HandedLost", "HandedBlind"}
 
 const (
 	faultNoGate = iota
 	faultGateDeaf
 	faultBoolean
+	faultHandedLost
+	faultHandedBlind
 )
 
 // A gate is a machine's configuration, as its actions need it.
@@ -104,7 +109,11 @@ func (c *gate) rules() []rule[GateState] {
 		}
 	}
 	each("GateTaken", c.gateTaken)
-	each("GateLeft", c.gateLeft)
+	each("GateLeft", c.queueLeft)
+	each("GateFreed", c.gateFreed)
+	each("GateHanded", c.gateHanded)
+	each("HandedPassed", c.handedPassed)
+	each("HandedBack", c.handedBack)
 	each("CountLoaded", c.countLoaded)
 	each("FlagsLoaded", c.flagsLoaded)
 	each("PositionLoaded", c.positionLoaded)
@@ -129,25 +138,59 @@ func (s *GateState) moves(g int, from, to gatePC) bool {
 	return true
 }
 
-func (c *gate) free(s *GateState) {
+// gateFreed and gateHanded are the two ways to leave the gate, the other for the sake of
+// one that has waited for long. How long is not modelled: it may always be either.
+func (c *gate) gateFreed(s *GateState, g int) bool {
 	if !c.left.has(faultNoGate) {
 		s.Holder = 0
 	}
+	return s.moves(g, gateLeave, gateDone)
 }
 
-func (c *gate) gateTaken(s *GateState, g int) bool {
-	if s.Holder != 0 || !s.moves(g, gateIdle, gateCount) {
+func (c *gate) gateHanded(s *GateState, g int) bool {
+	if c.left.has(faultNoGate) || c.Goroutines == 1 {
 		return false
 	}
+	s.Holder = c.handed()
+	return s.moves(g, gateLeave, gateOffered)
+}
+
+// handed is the holder of a gate that is handed over: whoever claims it.
+func (c *gate) handed() int8 { return int8(c.Goroutines + 1) }
+
+func (c *gate) queued(s *GateState) bool { return slices.Contains(s.PC[:c.Goroutines], gateIdle) }
+
+func (c *gate) gateTaken(s *GateState, g int) bool {
+	if s.Holder != 0 && s.Holder != c.handed() || !s.moves(g, gateIdle, gateCount) {
+		return false
+	}
+	s.Holder = 0
 	if !c.left.has(faultNoGate) {
 		s.Holder = int8(g + 1)
 	}
 	return true
 }
 
-// gateLeft is of a goroutine that is cancelled while it queues.
-func (c *gate) gateLeft(s *GateState, g int) bool {
-	return s.Cancel[g] && !c.left.has(faultGateDeaf) && s.moves(g, gateIdle, gateDone)
+// queueLeft is of a goroutine that is cancelled while it queues.
+func (c *gate) queueLeft(s *GateState, g int) bool {
+	return s.Cancel[g] && !c.left.has(faultGateDeaf) && s.moves(g, gateIdle, gateLeft)
+}
+
+// handedPassed is its look, behind its leaving, for a gate that was meant for it.
+func (c *gate) handedPassed(s *GateState, g int) bool {
+	if s.Holder == c.handed() && !c.left.has(faultHandedLost) {
+		s.Holder = 0
+	}
+	return s.moves(g, gateLeft, gateDone)
+}
+
+// handedBack is the look of who has handed the gate over: whom it was meant for may
+// have left.
+func (c *gate) handedBack(s *GateState, g int) bool {
+	if s.Holder == c.handed() && !c.queued(s) && !c.left.has(faultHandedBlind) {
+		s.Holder = 0
+	}
+	return s.moves(g, gateOffered, gateDone)
 }
 
 func (c *gate) countLoaded(s *GateState, g int) bool {
@@ -159,9 +202,8 @@ func (c *gate) flagsLoaded(s *GateState, g int) bool {
 	if !s.Cancel[g] {
 		return s.moves(g, gateFlags, gatePosition)
 	}
-	c.free(s)
 	s.WaitFor = 0
-	return s.moves(g, gateFlags, gateDone)
+	return s.moves(g, gateFlags, gateLeave)
 }
 
 func (c *gate) positionLoaded(s *GateState, g int) bool {
@@ -170,12 +212,11 @@ func (c *gate) positionLoaded(s *GateState, g int) bool {
 		s.Seen[g] = s.Pos
 		return s.moves(g, gatePosition, gateArm)
 	}
-	c.free(s)
 	if c.left.has(faultBoolean) { // which whoever leaves must lower; an event index need not be
 		s.WaitFor = 0
 	}
 	s.Taken += wanted
-	return s.moves(g, gatePosition, gateDone)
+	return s.moves(g, gatePosition, gateLeave)
 }
 
 func (c *gate) armed(s *GateState, g int) bool {
@@ -273,6 +314,7 @@ func (c *gate) invariants() []Invariant[GateState] {
 	return []Invariant[GateState]{
 		{"M7", c.m7},
 		{"OneWaits", c.oneWaits},
+		{"NeverLost", c.neverLost},
 	}
 }
 
@@ -299,11 +341,19 @@ func (c *gate) m7(s GateState) bool {
 func (c *gate) oneWaits(s GateState) bool {
 	count := 0
 	for _, pc := range s.PC {
-		if pc != gateIdle && pc != gateDone {
+		if pc != gateIdle && pc < gateLeft {
 			count++
 		}
 	}
 	return count <= 1
+}
+
+// neverLost says that a gate which is handed over is of somebody, who claims it,
+// passes it on or takes it back.
+func (c *gate) neverLost(s GateState) bool {
+	return s.Holder != c.handed() || slices.ContainsFunc(s.PC[:c.Goroutines], func(pc gatePC) bool {
+		return pc == gateIdle || pc == gateLeft || pc == gateOffered
+	})
 }
 
 // fairness is what goes on: the peer, who is at the gate, and who waits for it again
@@ -318,7 +368,7 @@ func (c *gate) fairness() []Fairness[GateState] {
 	for g := range c.Goroutines {
 		of := fmt.Sprint(g + 1)
 		all = append(all, fair(true, of, "GateTaken"),
-			fair(false, of, "GateLeft", "CountLoaded", "FlagsLoaded", "PositionLoaded", "Armed", "Sleeping"),
+			fair(false, of, "GateLeft", "GateFreed", "GateHanded", "HandedPassed", "HandedBack", "CountLoaded", "FlagsLoaded", "PositionLoaded", "Armed", "Sleeping"),
 			fair(false, of, "CancelRaised", "CancelNotified"))
 	}
 	return all

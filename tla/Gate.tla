@@ -5,6 +5,13 @@
 (* the arming until after the waking, and which a cancelled goroutine need *)
 (* not wait for.                                                           *)
 (*                                                                         *)
+(* Who leaves the gate frees it, or hands it over, for the sake of one     *)
+(* that has waited for long: how long is not modelled, so that it may      *)
+(* always do either. A gate that is handed over is of whoever queues and   *)
+(* claims it. One that was to have it may be leaving: so the one that      *)
+(* hands it over looks at the queue after that, and the one that leaves    *)
+(* looks at the gate after it has left.                                    *)
+(*                                                                         *)
 (* Goroutine g wants g units. The peer publishes one unit at a time. What  *)
 (* Ring shows of the waiting itself is coarser here: the two compares of   *)
 (* futex_waitv are one action, and memory has no buffers.                  *)
@@ -21,7 +28,7 @@ VARIABLES
   pos,         \* the peer's position
   taken,       \* units that were taken up to now
   waitFor,     \* the waiting word: an event index
-  gate,        \* who holds it; 0 for nobody
+  gate,        \* who holds it; 0 for nobody, Handed for whoever claims it
   pc,          \* where each goroutine stands
   seen,        \* the position that each decided on
   stale,       \* the interrupt counter has moved since each loaded it
@@ -44,11 +51,13 @@ Init ==
   /\ canc = [g \in G |-> "none"]
 
 Goto(g, l) == pc' = [pc EXCEPT ![g] = l]
-Free == gate' = IF Out("NoGate") THEN gate ELSE 0
+Handed == Goroutines + 1
+Queued == {h \in G : pc[h] = "idle"}
+
 
 GateTaken(g) ==
   /\ pc[g] = "idle"
-  /\ gate = 0
+  /\ gate \in {0, Handed}
   /\ gate' = IF Out("NoGate") THEN 0 ELSE g
   /\ Goto(g, "count")
   /\ UNCHANGED <<pos, taken, waitFor, seen, stale, cancel, peer, canc>>
@@ -57,8 +66,36 @@ GateTaken(g) ==
 GateLeft(g) ==
   /\ pc[g] = "idle" /\ cancel[g]
   /\ ~Out("GateDeaf")
-  /\ Goto(g, "done")
+  /\ Goto(g, "left")
   /\ UNCHANGED <<pos, taken, waitFor, gate, seen, stale, cancel, peer, canc>>
+
+GateFreed(g) ==
+  /\ pc[g] = "leave"
+  /\ Goto(g, "done")
+  /\ gate' = IF Out("NoGate") THEN gate ELSE 0
+  /\ UNCHANGED <<pos, taken, waitFor, seen, stale, cancel, peer, canc>>
+
+\* For the sake of one that has waited for long.
+GateHanded(g) ==
+  /\ pc[g] = "leave"
+  /\ ~Out("NoGate") /\ Goroutines > 1
+  /\ Goto(g, "offered")
+  /\ gate' = Handed
+  /\ UNCHANGED <<pos, taken, waitFor, seen, stale, cancel, peer, canc>>
+
+\* Behind its leaving the queue it looks for a gate that was meant for it, and frees that.
+HandedPassed(g) ==
+  /\ pc[g] = "left"
+  /\ Goto(g, "done")
+  /\ gate' = IF gate = Handed /\ ~Out("HandedLost") THEN 0 ELSE gate
+  /\ UNCHANGED <<pos, taken, waitFor, seen, stale, cancel, peer, canc>>
+
+\* Whom it was meant for has left: it takes it back.
+HandedBack(g) ==
+  /\ pc[g] = "offered"
+  /\ Goto(g, "done")
+  /\ gate' = IF gate = Handed /\ Queued = {} /\ ~Out("HandedBlind") THEN 0 ELSE gate
+  /\ UNCHANGED <<pos, taken, waitFor, seen, stale, cancel, peer, canc>>
 
 CountLoaded(g) ==
   /\ pc[g] = "count"
@@ -72,20 +109,20 @@ Lowered == IF Out("Boolean") THEN waitFor' = 0 ELSE UNCHANGED waitFor
 FlagsLoaded(g) ==
   /\ pc[g] = "flags"
   /\ IF cancel[g]
-       THEN Goto(g, "done") /\ Free /\ waitFor' = 0
-       ELSE Goto(g, "position") /\ UNCHANGED <<gate, waitFor>>
-  /\ UNCHANGED <<pos, taken, seen, stale, cancel, peer, canc>>
+       THEN Goto(g, "leave") /\ waitFor' = 0
+       ELSE Goto(g, "position") /\ UNCHANGED waitFor
+  /\ UNCHANGED <<pos, taken, gate, seen, stale, cancel, peer, canc>>
 
 PositionLoaded(g) ==
   /\ pc[g] = "position"
   /\ IF pos - taken >= g
-       THEN /\ Goto(g, "done") /\ Free /\ Lowered
+       THEN /\ Goto(g, "leave") /\ Lowered
             /\ taken' = taken + g
             /\ UNCHANGED seen
        ELSE /\ Goto(g, "arm")
             /\ seen' = [seen EXCEPT ![g] = pos]
-            /\ UNCHANGED <<taken, waitFor, gate>>
-  /\ UNCHANGED <<pos, stale, cancel, peer, canc>>
+            /\ UNCHANGED <<taken, waitFor>>
+  /\ UNCHANGED <<pos, gate, stale, cancel, peer, canc>>
 
 Armed(g) ==
   /\ pc[g] = "arm"
@@ -140,6 +177,10 @@ CancelNotified(g) ==
 Next ==
   \/ \E g \in G : GateTaken(g)
   \/ \E g \in G : GateLeft(g)
+  \/ \E g \in G : GateFreed(g)
+  \/ \E g \in G : GateHanded(g)
+  \/ \E g \in G : HandedPassed(g)
+  \/ \E g \in G : HandedBack(g)
   \/ \E g \in G : CountLoaded(g)
   \/ \E g \in G : FlagsLoaded(g)
   \/ \E g \in G : PositionLoaded(g)
@@ -158,7 +199,8 @@ FairSpec ==
   /\ Spec
   /\ WF_vars(Published \/ WaitLoaded \/ Notified)
   /\ \A g \in G : /\ SF_vars(GateTaken(g))
-                  /\ WF_vars(GateLeft(g) \/ CountLoaded(g) \/ FlagsLoaded(g)
+                  /\ WF_vars(GateLeft(g) \/ GateFreed(g) \/ GateHanded(g) \/ HandedPassed(g) \/ HandedBack(g)
+                             \/ CountLoaded(g) \/ FlagsLoaded(g)
                              \/ PositionLoaded(g) \/ Armed(g) \/ Sleeping(g))
                   /\ WF_vars(CancelRaised(g) \/ CancelNotified(g))
 
@@ -169,7 +211,11 @@ M7 ==
       => pos - taken < g /\ ~cancel[g]
 
 \* One at a time.
-OneWaits == \A g, h \in G : g # h => ~(pc[g] \notin {"idle", "done"} /\ pc[h] \notin {"idle", "done"})
+Outside == {"idle", "left", "offered", "done"}
+OneWaits == \A g, h \in G : g # h => ~(pc[g] \notin Outside /\ pc[h] \notin Outside)
+
+\* A gate that is handed over is of somebody, who claims it, passes it on or takes it back.
+NeverLost == gate = Handed => \E g \in G : pc[g] \in {"idle", "left", "offered"}
 
 \* A cancelled call returns, whoever holds the gate.
 M7_Live == \A g \in G : cancel[g] ~> pc[g] = "done"
