@@ -246,7 +246,7 @@ var mutants = []mutant{
 	{"W9 (the hungry first)", "TestW9AnUnlock|TestW9ABusy", []edit{{"gate.go",
 		"	if g.hungry.Load() != 0 {\n",
 		"	if false && g.hungry.Load() != 0 {\n"}}},
-	{"W9 (a gate handed over and lost)", "TestW9AGateHanded", []edit{{"gate.go",
+	{"W9 (a gate handed over and lost)", "TestW9AGateHandedToOne", []edit{{"gate.go",
 		"	if g.claim() {\n		g.unlock()\n	}\n	g.pass()\n",
 		"	g.pass()\n"}}},
 	{"the waiting word of the former", "TestM7AWaiterIn", []edit{

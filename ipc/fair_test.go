@@ -191,3 +191,30 @@ func TestW9AnUnlockHandsOverToTheHungry(t *testing.T) {
 		t.Errorf("then the gate is in state %d, with %d hungry", g.state.Load(), g.hungry.Load())
 	}
 }
+
+// Whoever is to get the gate may be cancelled just then: somebody frees it.
+func TestW9AGateHandedToOneWhoLeavesIsFree(t *testing.T) {
+	g := newGate()
+	for round := range 3000 {
+		if !g.tryLock() {
+			t.Fatalf("round %d: nobody is there, and the gate is in state %d", round, g.state.Load())
+		}
+		g.hungry.Add(1) // as if the waiter were
+		ctx, cancel := context.WithCancel(context.Background())
+		left := make(chan error, 1)
+		go func() { left <- g.lock(ctx, nil) }()
+		eventually(t, "the waiter queues", func() bool { return g.waiters.Load() == 1 })
+		go cancel()
+		g.unlock()
+		if <-left == nil {
+			g.hungry.Add(-1)
+			g.unlock()
+		} else {
+			g.hungry.Add(-1)
+		}
+		cancel()
+		for len(g.wake) > 0 {
+			<-g.wake
+		}
+	}
+}
