@@ -257,7 +257,7 @@ func TestT4AHookThatPanicsLeavesNothingHalfDone(t *testing.T) {
 				}
 				armed := false
 				hook := func(reached step.ID, _ uint64) {
-					if armed && reached == at {
+					if reached == at && armed {
 						armed = false
 						panic(name)
 					}
