@@ -33,6 +33,7 @@ func (s *server) accept() {
 			s.cannotAccept(err)
 			continue
 		}
+		s.e.hook(step.ConnectionAccepted, uint64(fd))
 		c := &conn{fd: fd}
 		if !s.knows(c) {
 			continue
@@ -41,7 +42,6 @@ func (s *server) accept() {
 			s.turnAway(c)
 			return
 		}
-		s.e.hook(step.ConnectionAccepted, uint64(fd))
 		s.e.workers.Add(1)
 		go s.handshake(c)
 	}

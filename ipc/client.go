@@ -81,12 +81,12 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 			panic(caught)
 		}
 	}()
+	e.hook(step.Connected, 0)
 	if err := c.knows(path); err != nil {
 		c.conn.hangUp()
 		c.conn.peer.forget()
 		return nil, err
 	}
-	e.hook(step.Connected, 0)
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(woken)

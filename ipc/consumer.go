@@ -4,7 +4,6 @@ import (
 	"context"
 	"runtime"
 	"sync/atomic"
-	"time"
 )
 
 // A consumer is this process's end of the direction that it receives on. Its
@@ -21,7 +20,7 @@ type consumer struct {
 	inherited    uint64 // what it held when this process came: what lies below is marked
 	wait         waiter
 	received     counter
-	starved      starvation // what was told last
+	starved      starvation
 
 	writePos seenPos // the peer's
 
@@ -132,44 +131,19 @@ func (c *consumer) suspect(seen uint64) error {
 	})
 }
 
-// A starvation is what a caller was told: that in this state of this end its views
-// leave this peer no space.
-type starvation struct {
-	state     struct{ readPos, cursor, attachment uint64 }
-	tellAgain time.Time
-	pause     time.Duration // until it is told once more after that
-}
-
 // starving reports that the peer waits for space which only views held here
 // take up, with nothing left to receive (W8). The waiting word of one that has gone
 // stands there until the next clears it.
-//
-// As long as nothing is received and readPos stands, it is told again after a
-// heartbeat, then after twice as long, and so on: another caller may be the one who can
-// release something, and a peer that lies about its waiting costs few errors (T1).
 func (c *consumer) starving() error {
 	if c.held.Load() == 0 {
 		return nil
 	}
 	readPos := c.views.readPosOf(c)
-	if !crosses(readPos, c.cursor, c.peer.control.spaceWaitFor.Load()) || !c.e.peerIsThere() { // pairs: waiting
-		return nil
+	if crosses(readPos, c.cursor, c.peer.control.spaceWaitFor.Load()) && c.e.peerIsThere() { // pairs: waiting
+		return ErrViewsHeld
 	}
-	now, told := time.Now(), &c.starved
-	state := told.state
-	state.readPos, state.cursor, state.attachment = readPos, c.cursor, c.e.attachment.Load()
-	if told.state != state {
-		*told = starvation{state: state, pause: c.e.heartbeatInterval}
-	} else if now.Before(told.tellAgain) {
-		return nil
-	}
-	told.tellAgain = now.Add(told.pause)
-	told.pause = min(2*told.pause, maxPause)
-	return ErrViewsHeld
+	return nil
 }
-
-// maxPause is the longest time for which nobody is told again.
-const maxPause = time.Hour
 
 // renewed reports whether a client may be there whose memory is not that of views.
 //
@@ -190,6 +164,19 @@ func (c *consumer) settle() { c.received.settle() }
 
 // available makes sure that a record stands at the cursor.
 func (c *consumer) available(ctx context.Context) error {
+	for {
+		err := c.await(ctx)
+		if err != ErrViewsHeld {
+			return err
+		}
+		if err = c.starved.pace(ctx, c); err != nil {
+			return err
+		}
+	}
+}
+
+// await waits for a record at the cursor.
+func (c *consumer) await(ctx context.Context) error {
 	if c.cursor != c.limit() {
 		return nil
 	}
@@ -216,13 +203,8 @@ func (c *consumer) availableNow() error {
 	if c.cursor != c.limit() {
 		return nil
 	}
-	told := c.starved
 	ready, err := c.look()
-	if err == ErrViewsHeld { // nobody is told
-		c.starved = told
-		return ErrEmpty
-	}
-	if err == nil && !ready {
+	if err == nil && !ready || err == ErrViewsHeld {
 		err = ErrEmpty
 	}
 	return err

@@ -212,18 +212,6 @@ func poll(ctx context.Context, tryLock func() (bool, error)) error {
 	}
 }
 
-// pause waits, or returns the error of ctx.
-func pause(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // makeMemory makes both segments of this generation. Fresh memory is what keeps
 // an older generation's writers out (L4).
 func (s *server) makeMemory() error {

@@ -45,7 +45,7 @@ func remoteOf(fd int) (remote, error) {
 		r.exact = false
 		r.pidfd, err = unix.PidfdOpen(r.who.pid, 0)
 		if errors.Is(err, unix.ESRCH) {
-			return remote{}, errGone
+			return remote{uid: r.uid, who: r.who}, errGone
 		}
 	}
 	if err == nil {

@@ -159,7 +159,7 @@ func TestTheVerdictOfARunIsTheWorstOfItsLayers(t *testing.T) {
 		verdict chaos.Verdict
 		says    []string
 	}{
-		{sample(passing("some")), chaos.Pass, []string{"layer  verdict  cases  kills  steps  time\nsome   pass     1      3      59     ", "again: tandem chaos -seed 7"}},
+		{sample(passing("some")), chaos.Pass, []string{"layer  verdict  cases  kills  steps  time\nsome   pass     1      3      57     ", "again: tandem chaos -seed 7"}},
 		{sample(passing("some"), forbidden), chaos.Pass, []string{"forbidden: SKIPPED, this machine does not permit it: ptrace"}},
 		{sample(forbidden), chaos.Void, []string{"VOID"}},
 		{sample(passing("some"), void), chaos.Void, []string{"void: VOID, too little happened"}},

@@ -1,0 +1,67 @@
+package ipc
+
+import (
+	"context"
+	"time"
+)
+
+// A starvation is when callers of Receive are told that their views leave the peer no
+// space (W8). A peer can lie about its waiting, so that in one state of this end, in
+// which nothing is received and readPos stands, they are told at once, then after a
+// heartbeat, then after twice as long, and so on (T1). They are told again because the
+// one that was told may not be the one that has something to release.
+type starvation struct {
+	state     struct{ readPos, cursor, attachment uint64 }
+	tellAgain time.Time
+	pause     time.Duration // until the next time after that
+}
+
+// While nobody is told the position is looked at again and again: nothing is armed,
+// for a peer that waits for space sends nothing.
+const (
+	firstLook = 50 * time.Microsecond
+	lastLook  = 5 * time.Millisecond
+	maxPause  = time.Hour
+)
+
+// pace returns ErrViewsHeld if it is time to tell it. It returns nil if there is another
+// state before that, and why the wait must end if it must.
+//
+// Preconditions: the caller holds the gate of c, and look has just said ErrViewsHeld.
+func (s *starvation) pace(ctx context.Context, c *consumer) error {
+	state := s.state
+	state.readPos, state.cursor, state.attachment = c.views.readPosOf(c), c.cursor, c.e.attachment.Load()
+	if s.state != state {
+		*s = starvation{state: state, pause: c.e.heartbeatInterval}
+	}
+	for look := firstLook; ; look = min(2*look, lastLook) {
+		left := time.Until(s.tellAgain)
+		if left <= 0 {
+			break
+		}
+		if err := c.e.stopped(ctx); err != nil {
+			return err
+		}
+		if err := pause(ctx, min(look, left)); err != nil {
+			return err
+		}
+		if ready, err := c.look(); ready || err != ErrViewsHeld {
+			return err
+		}
+	}
+	s.tellAgain = time.Now().Add(s.pause)
+	s.pause = min(2*s.pause, maxPause)
+	return ErrViewsHeld
+}
+
+// pause waits, or returns the error of ctx.
+func pause(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
