@@ -231,6 +231,9 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	if s.e.closing.Load() {
 		return nil, reasonClosing, 0
 	}
+	if s.granted > 0 && s.e.corrupt == nil {
+		s.e.suspectFormer(s.granted)
+	}
 	if s.e.corrupt != nil {
 		if err := s.renew(); err != nil {
 			return nil, s.cannotAdmit(err), 0

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 
 	"github.com/tandem-ipc/tandem/ipc/step"
@@ -129,6 +130,30 @@ func (e *Endpoint) blameDeparted() (end uint64, departed bool) {
 	e.ends[0].err = nil
 	e.tally.corruptions++
 	return e.ends[0].pos, true
+}
+
+// suspectFormer looks whether the client's memory still says what was believed at the
+// end of the former client, whose number is given. One that has kept its mapping may
+// have written there since, and its successor would be blamed for it (T1). If it does
+// not, the memory is corrupt, and the next client gets another; nobody is told, for
+// the former's end was.
+//
+// Preconditions: e.mu is held, and no client is attached.
+func (e *Endpoint) suspectFormer(number uint64) {
+	at, readPos := e.peer.positions(), e.out.readPos.pos()
+	err := cmp.Or(e.peer.check(RoleClient, e.generation), e.peer.checkNumbers(number))
+	if believed := (positions{e.newestWritePos(), readPos, e.deliveredSeen}); err == nil && at != believed {
+		err = &CorruptError{"I1", fmt.Sprintf("positions %+v after the end of client %d, believed %+v", at, number, believed)}
+	}
+	if err == nil {
+		return
+	}
+	e.corrupt, e.told = err, true
+	e.tally.corruptions++
+	e.in.writePos.freeze()
+	e.out.readPos.freeze()
+	e.in.attention.Store(true)
+	e.out.attention.Store(true)
 }
 
 // expel drops a peer that breaks an invariant, and returns the error, which told

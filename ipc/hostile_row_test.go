@@ -370,3 +370,35 @@ func (r *row) checkHonest(ctx context.Context, path string) {
 		t.Fatalf("the honest client receives %+v, %v; want message %d", m, err, r.sent)
 	}
 }
+
+// A former client has kept its mapping. What it writes while nobody is attached is not
+// its successor's.
+func TestT1WhatAFormerClientWritesLaterIsNotItsSuccessors(t *testing.T) {
+	for name, write := range map[string]func(*control){
+		"nothing":      func(*control) {},
+		"readPos":      func(c *control) { c.readPos.Add(8) },
+		"writePos":     func(c *control) { c.writePos.Add(16) },
+		"deliveredPos": func(c *control) { c.deliveredPos.Add(8) },
+		"goodbye":      func(c *control) { c.goodbye.Store(2) },
+		"magic":        func(c *control) { c.magic.Store(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := listenHere(t, testPath(t), hostileOptions())
+			for kind := range uint32(hostileMessages) {
+				if err := server.Send(testContext(t), kind, make([]byte, 16)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			former := rawAttach(t, server.Path())
+			nextEvent(t, server, EventAttached)
+			kept := former.own
+			kept.refs.Add(1)
+			defer kept.release()
+			former.leave()
+			checkEndOfHostile(t, receiveUntilEnd(t, server), "")
+			nextEvent(t, server, EventDied)
+			write(kept.control)
+			checkSuccessor(t, server, hostileMessages, 30)
+		})
+	}
+}

@@ -46,6 +46,9 @@ func (s *seenPos) get() (pos uint64, frozen bool) {
 	return v &^ frozenBit, v&frozenBit != 0
 }
 
+// pos is the position, frozen or not.
+func (s *seenPos) pos() uint64 { return s.word.Load() &^ frozenBit }
+
 func (s *seenPos) set(pos uint64) { s.word.Store(pos) }
 
 // advance moves it from old to new, unless it was frozen meanwhile.
