@@ -292,6 +292,10 @@ var _ = sceneOf("a limit of the size of files", func(s *scene) {
 
 var _ = sceneOf("a limit of locked memory", func(s *scene) {
 	s.setLimit(unix.RLIMIT_MEMLOCK, 0)
+	if err := os.Chdir(filepath.Dir(s.path)); err != nil {
+		s.fail("%v", err)
+	}
+	s.path = filepath.Base(s.path) // the directory's parent may be closed to nobody
 	if os.Geteuid() == 0 {
 		s.become(nobody)
 	}

@@ -23,19 +23,23 @@ const (
 // A tokenFile is the server's own open file description of a token file. It is
 // tested by this descriptor and never by path (C4).
 type tokenFile struct {
-	mu sync.Mutex
-	fd int // -1 when the server is done with it
+	mu   sync.Mutex
+	fd   int  // -1 when the server is done with it
+	free bool // it was found free once: that proved the end
 }
 
 // taken reports whether somebody holds the token. Nobody does when the server is
-// done with the file.
+// done with the file, nor when it was found free before: a former client that locks
+// it again is no client.
 func (t *tokenFile) taken() (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.fd < 0 {
+	if t.fd < 0 || t.free {
 		return false, nil
 	}
-	return isLocked(t.fd, tokenByte)
+	locked, err := isLocked(t.fd, tokenByte)
+	t.free = err == nil && !locked
+	return locked, err
 }
 
 // tryLock takes the token for a server that starts.
