@@ -499,6 +499,8 @@ Expelled(k) ==
   /\ left' = [left EXCEPT !.expel = @ - 1]
   /\ UNCHANGED <<locks, path, memory, srv, time, bad>>
 
+Over(r) == IF Mut = "StaysCurrent" THEN r ELSE Unattached(r)
+
 \* The socket's end is the wake-up; the proof is the free token, or that the process
 \* has exited. Then a copy may have the token, which newcomers are to wait for.
 EndProven(k) ==
@@ -511,7 +513,7 @@ EndProven(k) ==
            THEN conn' = ServerEnd(conn, k) /\ UNCHANGED <<srv, byte1, bad>>
            ELSE \/ /\ proven
                    /\ bad' = Settled(s, k, FALSE)
-                   /\ srv' = [srv EXCEPT ![s] = IF Mut = "StaysCurrent" THEN @ ELSE IF free THEN Proved(Unattached(@)) ELSE Unattached(@)]
+                   /\ srv' = [srv EXCEPT ![s] = IF free THEN Proved(Over(@)) ELSE Over(@)]
                    /\ byte1' = IF free THEN ShutProven(s) ELSE byte1
                    /\ conn' = ServerEnd(conn, k)
                 \/ /\ Mut = "OneAttempt" /\ ~proven
