@@ -105,12 +105,12 @@ func lifeDrawings(t *testing.T) []*drawing {
 		})
 	}
 	signals := []string{"KillServer", "Freeze", "Thaw"}
-	kills := []string{"KillClient", "OrphanKilled", "ClientKilled", "HungClientKilled", "Freeze", "Thaw"}
+	kills := []string{"KillClient", "OrphanKilled", "ClientKilled", "HungClientKilled", "Freeze", "Thaw", "TokenCopied"}
 	return []*drawing{
-		{title: "A server", about: aboutServer, nothing: "idle", states: serverGroups, arcs: grouped(server, serverGroups), everywhere: signals[1:]},
+		{title: "A server", about: aboutServer, nothing: "idle", states: serverGroups, arcs: grouped(server, serverGroups), everywhere: []string{"Freeze", "Thaw", "ServerByteCopied"}},
 		{title: "Listen", about: aboutListen, nothing: "idle", states: listenStates, arcs: server, frame: []string{"idle", "serving"}, everywhere: signals},
 		{title: "Close of a server", about: aboutClose, nothing: "idle", states: closeStates, arcs: server, frame: []string{"idle", "serving"}, everywhere: signals},
-		{title: "A client", about: aboutClient, nothing: "idle", states: clientGroups, arcs: grouped(client, clientGroups), everywhere: signals[1:]},
+		{title: "A client", about: aboutClient, nothing: "idle", states: clientGroups, arcs: grouped(client, clientGroups), everywhere: []string{"Freeze", "Thaw", "TokenCopied"}},
 		{title: "Dial, and Close of a client", about: aboutDial, nothing: "idle", states: clientStates, arcs: client, frame: []string{"idle"}, everywhere: kills},
 		{title: "A connection, at its server", about: aboutConn, nothing: "free", states: connStates, arcs: grouped(conn, connStates),
 			frame: []string{"free"}, everywhere: []string{"KernelClosesListener", "KernelClosesSocket"}},
@@ -134,7 +134,11 @@ func drawn(t *testing.T) []LifecycleConfig {
 	pair.Clients, pair.MaxConn, pair.KillsS, pair.ClosesC = 2, 2, 1, 1
 	expels := pair
 	expels.ClosesC, expels.Expels = 0, 1
-	return append(checked(t), dies, stops, leaves, closes, killed, orphan, two, pair, expels)
+	beside, copied, kept := two, one, one // two Listens at once; other processes with descriptors
+	beside.TokenDeletions = 1
+	copied.KillsS, copied.ClosesC, copied.Copies = 1, 1, 1
+	kept.ClosesC, kept.Formers = 1, 1
+	return append(checked(t), dies, stops, leaves, closes, killed, orphan, two, pair, expels, beside, copied, kept)
 }
 
 // checked are with -everything the configurations that the checker goes through
