@@ -58,8 +58,5 @@ func init() {
 		{"a sandbox goes unnamed", "TestASandbox", []edit{{"sandbox_linux.go",
 			"strings.Contains(err.Error(), \"sandbox\") {\n",
 			"strings.Contains(err.Error(), \"\") {\n"}}},
-		{"a token that could not be made is closed twice", "", []edit{{"token_linux.go",
-			"	if err = mustLock(own.fd, grantorByte, unix.F_WRLCK); err != nil {\n		return own, token, err\n",
-			"	if err = mustLock(own.fd, grantorByte, unix.F_WRLCK); err != nil {\n		return nil, -1, err\n"}}},
 	}...)
 }
