@@ -300,7 +300,7 @@ under_emulation() {
 # must notice. Each hunt has a watchdog, which stretches on a busy machine; all
 # together have none.
 stage_mutants() {
-	go test -count=1 -timeout 0 ./chaos -run EachPlantedBug -mutants -v
+	go test -count=1 -timeout 0 -parallel 4 ./chaos -run EachPlantedBug -mutants -v
 }
 
 stage_tla() {
