@@ -36,7 +36,7 @@ func (c hostileCase) String() string {
 // hostileOperations are what a server does meanwhile.
 var hostileOperations = []string{"receive", "copy", "send", "batch", "release", "account", "stats", "wait"}
 
-// A hostileStage is a case that is played: a server, and who comes to it.
+// A hostileStage is a case that is played: a server and its clients.
 type hostileStage struct {
 	c      hostileCase
 	ctx    context.Context
@@ -93,7 +93,7 @@ func (g *hostileStage) options(hook func(step.ID, uint64)) *ipc.Options {
 		HangTimeout: time.Minute, HandshakeTimeout: time.Second, CloseTimeout: time.Second, Hook: hook}
 }
 
-// step is told of the steps of the server's calls, and of its own goroutines.
+// step hears the steps of the server's calls, and of its own goroutines.
 func (g *hostileStage) step(step.ID, uint64) {
 	g.acting.Lock()
 	defer g.acting.Unlock()

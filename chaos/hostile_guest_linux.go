@@ -11,7 +11,7 @@ import (
 	"github.com/tandem-ipc/tandem/ipc"
 )
 
-// A guest is an honest client that dials again and again, whoever answers, and uses
+// A guest is an honest client that dials again and again, accepts any server, and uses
 // all that it has. Each of its calls must come back.
 
 var _ = register("guest", func(p *player) {

@@ -129,7 +129,7 @@ func (h *honest) budget() uint32 {
 }
 
 // tries is how often a full ring is tried again before the sender waits for it. A
-// server that holds a view as large as the ring is told so only by one that waits (W8).
+// server that holds a view as large as the ring hears of that only from a sender that waits (W8).
 const tries = 50
 
 // one sends one message, in some form, and reports whether it was committed.

@@ -17,7 +17,7 @@ import (
 	"github.com/tandem-ipc/tandem/ipc"
 )
 
-// A soakArgument is what a process of a soak is told.
+// A soakArgument is the order that a process of a soak gets.
 type soakArgument struct {
 	Path string
 	Role ipc.Role
@@ -93,7 +93,7 @@ var _ = register("soak mortal", func(p *player) {
 	}
 })
 
-// A soakResident sends, and waits for what it sent to come back, until it is told to end.
+// A soakResident sends, and waits until that comes back. It ends when the soak says so.
 type soakResident struct {
 	arg      soakArgument
 	e        *ipc.Endpoint
