@@ -16,8 +16,9 @@ func (noLock) Lock()   {}
 func (noLock) Unlock() {}
 
 // whileOthersGetThrough tells how many operations a busy goroutine makes until each of
-// several others has made some, with a lock around each; limit ends it.
-func whileOthersGetThrough(lock sync.Locker, limit uint64, busy, other func()) uint64 {
+// several others has made some, with a lock around each; limit ends it. A try that
+// fails, because one of the others is at work, is not an operation.
+func whileOthersGetThrough(lock sync.Locker, limit uint64, busy func() error, other func()) uint64 {
 	const others, each = 3, 30
 	var count atomic.Uint64
 	var left atomic.Int32
@@ -30,11 +31,12 @@ func whileOthersGetThrough(lock sync.Locker, limit uint64, busy, other func()) u
 	var workers sync.WaitGroup
 	begun := make(chan struct{})
 	spawn(&workers, func() {
-		for n := count.Add(1); left.Load() > 0 && n < limit; n = count.Add(1) {
-			once(busy)
-			if n == 100 {
-				close(begun)
-			}
+		for left.Load() > 0 && count.Load() < limit {
+			once(func() {
+				if busy() == nil && count.Add(1) == 100 {
+					close(begun)
+				}
+			})
 		}
 	})
 	<-begun
@@ -58,30 +60,36 @@ func TestW9ABusyGoroutineStarvesNobody(t *testing.T) {
 	large := make([]byte, 100_000) // so that the busy one is nearly always in the gate
 	buf := make([]byte, len(large))
 	for name, forms := range map[string]struct {
-		receive     bool
-		busy, other func(ctx context.Context, e *Endpoint)
+		receive bool
+		busy    func(ctx context.Context, e *Endpoint) error
+		other   func(ctx context.Context, e *Endpoint)
 	}{
 		"Send": {false,
-			func(ctx context.Context, e *Endpoint) { _ = e.Send(ctx, 1, large) },
+			func(ctx context.Context, e *Endpoint) error { return e.Send(ctx, 1, large) },
 			func(ctx context.Context, e *Endpoint) { _ = e.Send(ctx, 1, nil) }},
 		"SendBatch beside Send": {false,
-			func(ctx context.Context, e *Endpoint) { _ = e.Send(ctx, 1, large) },
+			func(ctx context.Context, e *Endpoint) error { return e.Send(ctx, 1, large) },
 			func(ctx context.Context, e *Endpoint) { _, _ = e.SendBatch(ctx, make([]Message, 1)) }},
 		"Reserve beside TrySend": {false,
-			func(_ context.Context, e *Endpoint) { _ = e.TrySend(1, large) },
+			func(_ context.Context, e *Endpoint) error { return e.TrySend(1, large) },
 			func(ctx context.Context, e *Endpoint) {
 				if r, err := e.Reserve(ctx, 0); err == nil {
 					_ = r.Commit(1, 0)
 				}
 			}},
 		"ReceiveInto": {true,
-			func(ctx context.Context, e *Endpoint) { _, _ = e.ReceiveInto(ctx, buf) },
+			func(ctx context.Context, e *Endpoint) error {
+				_, err := e.ReceiveInto(ctx, buf)
+				return err
+			},
 			func(ctx context.Context, e *Endpoint) { _, _ = e.ReceiveInto(ctx, make([]byte, len(large))) }},
 		"Receive beside TryReceive": {true,
-			func(_ context.Context, e *Endpoint) {
-				if m, err := e.TryReceive(); err == nil {
+			func(_ context.Context, e *Endpoint) error {
+				m, err := e.TryReceive()
+				if err == nil {
 					_ = m.Release()
 				}
+				return err
 			},
 			func(ctx context.Context, e *Endpoint) {
 				if m, err := e.Receive(ctx); err == nil {
@@ -105,7 +113,8 @@ func TestW9ABusyGoroutineStarvesNobody(t *testing.T) {
 					}
 				}
 			})
-			busy, other := func() { forms.busy(ctx, server) }, func() { forms.other(ctx, server) }
+			busy := func() error { return forms.busy(ctx, server) }
+			other := func() { forms.other(ctx, server) }
 			var mutex, gate, limit uint64
 			for range 3 { // what else the machine does spoils a count, but not three
 				mutex = whileOthersGetThrough(new(sync.Mutex), 1<<62, busy, other)
@@ -124,9 +133,6 @@ func TestW9ABusyGoroutineStarvesNobody(t *testing.T) {
 		})
 	}
 }
-
-// Of goroutines that come, wait, are cancelled and leave, at every moment, the gate
-// that is handed over is lost by none.
 
 // Of goroutines that come, wait, are cancelled and leave, at every moment, the gate
 // that is handed over is lost by none.
