@@ -201,6 +201,19 @@ func TestW9AnUnlockHandsOverToTheHungry(t *testing.T) {
 // Whoever is to get the gate may be cancelled just then: somebody frees it.
 func TestW9AGateHandedToOneWhoLeavesIsFree(t *testing.T) {
 	g := newGate()
+	if !g.tryLock() {
+		t.Fatal("a new gate is not free")
+	}
+	g.waiters.Add(1) // as a waiter that is hungry, gets the gate, and leaves
+	g.hungry.Add(1)
+	g.unlock()
+	g.forgo(true)
+	if !g.tryLock() || g.waiters.Load() != 0 || g.hungry.Load() != 0 {
+		t.Fatalf("the waiter has left, and the gate is in state %d, with %d waiters, %d hungry", g.state.Load(), g.waiters.Load(), g.hungry.Load())
+	}
+	g.hungry.Add(1) // as one that leaves just before
+	g.unlock()
+	g.hungry.Add(-1)
 	for round := range 3000 {
 		if !g.tryLock() {
 			t.Fatalf("round %d: nobody is there, and the gate is in state %d", round, g.state.Load())
