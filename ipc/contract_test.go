@@ -343,6 +343,34 @@ func TestL5AWaitForAHungPeerEndsOnlyIfAskedTo(t *testing.T) {
 	}
 }
 
+// Whoever was killed is not called hung any more: its end comes, and whoever waits for
+// it need not try again and again.
+func TestL5AKilledPeerIsNotHung(t *testing.T) {
+	path := testPath(t)
+	options := patientOptions() // nobody else judges
+	options.FailOnHang = true
+	server := listenHere(t, path, options)
+	client := startActor(t, actorArgument{Path: path, Options: quick})
+	client.ask("attached", "dial")
+	nextEvent(t, server, EventAttached)
+	client.signal(syscall.SIGSTOP)
+	client.awaitStopped()
+	var s silence
+	server.judge(&s, 0) // sees the last beat
+	server.judge(&s, 2*server.patience())
+	if _, err := server.Receive(testContext(t)); !errors.Is(err, ErrPeerHung) {
+		t.Fatalf("Receive from a hung client: %v", err)
+	}
+	if err := server.KillPeer(); err != nil {
+		t.Fatal(err)
+	}
+	server.judge(&s, server.patience()/2)
+	if _, err := server.Receive(testContext(t)); !errors.Is(err, ErrPeerDied) {
+		t.Errorf("Receive from a killed client: %v, want %v", err, ErrPeerDied)
+	}
+	client.wait()
+}
+
 // A zombie is frozen at each step of sending and receiving, found hung, and
 // resumed: everything goes on as if nothing had been.
 func TestL5M2AFrozenProcessResumesAtEveryStep(t *testing.T) {

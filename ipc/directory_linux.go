@@ -3,7 +3,6 @@
 package ipc
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +15,7 @@ import (
 
 // checkDirectoryTrust returns an error that says who else can write in the directory
 // of a path.
-func checkDirectoryTrust(path string) error {
+func checkDirectoryTrust(path string) *insecureError {
 	directory := directoryOf(path)
 	var stat unix.Stat_t
 	if err := retry(func() error { return unix.Stat(directory, &stat) }); err != nil {
@@ -28,28 +27,36 @@ func checkDirectoryTrust(path string) error {
 // checkDirectory refuses such a directory, or tells of it if the caller wants it so.
 func (s *server) checkDirectory() error {
 	insecure := checkDirectoryTrust(s.e.path)
-	if insecure == nil || !s.e.options.SharedDirectory {
+	switch {
+	case insecure == nil:
+		return nil
+	case !s.e.options.SharedDirectory:
 		return insecure
 	}
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	s.e.emit(Event{Kind: EventInsecureDirectory, Err: insecure})
+	s.e.emit(Event{Kind: EventInsecureDirectory, Err: fmt.Errorf("ipc: others can replace what is at this path: the server runs all the same, as Options.SharedDirectory says: %s", insecure.who)})
 	return nil
 }
 
-func judgeDirectory(directory string, stat *unix.Stat_t) error {
+func judgeDirectory(directory string, stat *unix.Stat_t) *insecureError {
 	switch {
 	case stat.Mode&unix.S_IWOTH != 0:
 		// The sticky bit keeps others from removing what is there, and not from
 		// being there first.
-		return fmt.Errorf("%w: every user can write in %s (mode %04o)", errInsecureDirectory, directory, stat.Mode&0o7777)
+		return &insecureError{fmt.Sprintf("every user can write in %s (mode %04o)", directory, stat.Mode&0o7777)}
 	case !trusted(stat.Uid):
-		return fmt.Errorf("%w: %s belongs to user %d", errInsecureDirectory, directory, stat.Uid)
+		return &insecureError{fmt.Sprintf("%s belongs to user %d", directory, stat.Uid)}
 	}
 	return nil
 }
 
-var errInsecureDirectory = errors.New("ipc: others can replace what is at this path: nothing was started: use a directory that only this user, root or a group that you trust can write, or set Options.SharedDirectory")
+// An insecureError says who else can write in the directory of a path.
+type insecureError struct{ who string }
+
+func (e *insecureError) Error() string {
+	return "ipc: others can replace what is at this path: nothing was started: use a directory that only this user, root or a group that you trust can write, or set Options.SharedDirectory: " + e.who
+}
 
 // trusted reports whether a file of this user is as good as one's own.
 func trusted(uid uint32) bool { return uid == uint32(unix.Geteuid()) || uid == 0 }

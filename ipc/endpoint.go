@@ -121,6 +121,7 @@ type Endpoint struct {
 	peerUID    uint32
 	// peerInterval is the time between the peer's beats, as it says; 0 if it does not.
 	peerInterval time.Duration
+	anew         bool  // the peer was killed: its silence counts from now
 	corrupt      error // the peer was expelled for this and has not left yet
 	told         bool  // a Receive has returned corrupt
 	ends         []endMark
@@ -129,6 +130,7 @@ type Endpoint struct {
 
 	deliveredSeen uint64 // the peer's deliveredPos, as the last account found it
 	tally         tally
+	atClose       byteCounts // what Stats says once the memory is gone
 }
 
 // life is what differs between server and client.
@@ -286,12 +288,15 @@ func (e *Endpoint) Err() error {
 	return e.err
 }
 
-// Peer describes the other side as seen now.
+// Peer describes the other side as seen now, or by Close, which leaves it.
 func (e *Endpoint) Peer() Peer {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := Peer{State: e.state, PID: e.peerPID, UID: e.peerUID, Attachment: e.attachment.Load()}
-	if p.State == PeerAttached && e.hung.Load() {
+	switch {
+	case p.State == PeerAttached && errors.Is(e.err, ErrClosed):
+		p.State = PeerAbsent // this side has left
+	case p.State == PeerAttached && e.hung.Load():
 		p.State = PeerHung
 	}
 	return p
@@ -333,7 +338,10 @@ func (e *Endpoint) Close() error {
 		e.bell.interrupt()
 		e.out.retire()
 		e.in.retire()
+		e.mu.Lock()
+		e.atClose = e.byteCounts()
 		e.leaving.Store(true) // nobody sends or receives any more
+		e.mu.Unlock()
 		e.closeErr = e.life.close()
 		e.mu.Lock()
 		defer e.mu.Unlock()

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"time"
 
@@ -101,9 +102,9 @@ func (e *Endpoint) markEnd(mark endMark) {
 		mark.pos, mark.err = newest, err
 	}
 	if n := len(e.ends); n > 0 && e.ends[n-1].pos == mark.pos {
-		// Nobody has received anything since the last end: one mark tells both.
+		// Nothing was committed since the last end: one mark tells both, as the worse.
 		last := &e.ends[n-1]
-		if mark.err == nil {
+		if gravity(last.err) > gravity(mark.err) {
 			mark.err = last.err
 		}
 		if mark.peer == nil {
@@ -116,6 +117,20 @@ func (e *Endpoint) markEnd(mark endMark) {
 		e.ends = append(e.ends, mark)
 	}
 	e.in.attention.Store(true)
+}
+
+// gravity orders the ends that one mark tells: a death is not hidden by the clean end
+// of a client that came later and sent nothing.
+func gravity(end error) int {
+	switch {
+	case end == nil:
+		return 0
+	case errors.Is(end, ErrPeerClosed):
+		return 1
+	case errors.Is(end, ErrPeerDied):
+		return 2
+	}
+	return 3 // its memory was corrupt
 }
 
 // blameDeparted takes it that err, found behind the cursor, is the work of a

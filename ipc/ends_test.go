@@ -4,6 +4,7 @@ package ipc
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -51,6 +52,37 @@ func TestM5M7EachOfSeveralEndsIsTold(t *testing.T) {
 	next(0)
 	if _, err := server.TryReceive(); !errors.Is(err, ErrEmpty) {
 		t.Fatalf("behind everything: %v, want ErrEmpty", err)
+	}
+}
+
+// Ends with no message in between are told as one, and a death is not hidden by a
+// client that came after it and left in good order.
+func TestL5ADeathIsNotHiddenByACloseThatFollows(t *testing.T) {
+	for _, order := range []string{"die close", "close die", "die close close", "close close"} {
+		path := testPath(t)
+		server := listenHere(t, path, nil)
+		for what := range strings.FieldsSeq(order) {
+			a := startActor(t, actorArgument{Path: path})
+			a.ask("attached", "dial")
+			nextEvent(t, server, EventAttached)
+			if what == "die" {
+				a.kill()
+				nextEvent(t, server, EventDied)
+			} else {
+				a.ask("closed", "close")
+				nextEvent(t, server, EventClosed)
+			}
+		}
+		wants := ErrPeerClosed
+		if strings.Contains(order, "die") {
+			wants = ErrPeerDied
+		}
+		if _, err := server.TryReceive(); !errors.Is(err, wants) {
+			t.Errorf("%s: %v, want %v", order, err, wants)
+		}
+		if _, err := server.TryReceive(); !errors.Is(err, ErrEmpty) {
+			t.Errorf("%s, behind the end: %v, want %v", order, err, ErrEmpty)
+		}
 	}
 }
 

@@ -75,13 +75,16 @@ var (
 
 	// ErrPeerClosed says that the peer left in good order. At a client it is
 	// final: Redial. At a server, Receive returns it once, behind the last
-	// message of that client, and goes on with the next client.
+	// message of that client, and goes on with the next client. The ends of several
+	// clients with no message in between are told as one, and as a death if one was.
 	ErrPeerClosed = errors.New("ipc: the peer has closed: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on")
 
 	// ErrPeerDied says that the peer's process died. Everything that it had
 	// committed has been received by then; Unreleased tells which messages to
-	// it were not released. At a client it is final: Redial. At a server,
-	// Receive returns it once and goes on with the next client.
+	// it were not released. At a client it is final: call Unreleased, then Redial,
+	// which closes the endpoint; until then no server can start. At a server,
+	// Receive returns it once and goes on with the next client; see ErrPeerClosed
+	// for several ends at once, each of which has an Event of its own.
 	ErrPeerDied = errors.New("ipc: the peer has died: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on")
 
 	// ErrPeerHung is returned with Options.FailOnHang by a call that would

@@ -98,6 +98,9 @@ func (e *Endpoint) judge(s *silence, tick time.Duration) {
 		}
 		return
 	}
+	if e.anew {
+		e.anew, s.spent = false, 0
+	}
 	s.spent += tick
 	if s.spent >= e.patience() && !e.hung.Load() {
 		e.hung.Store(true)

@@ -341,8 +341,16 @@ func TestStatsAreExactBehindClose(t *testing.T) {
 		}
 	}
 	for _, e := range []*Endpoint{client, server} {
+		before := e.Stats()
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
+		}
+		after := e.Stats()
+		if after.SentBytes != before.SentBytes || after.ReceivedBytes != before.ReceivedBytes || before.SentBytes == 0 {
+			t.Errorf("the %v's bytes: %+v before Close, %+v behind it", e.Role(), before, after)
+		}
+		if state := e.Peer().State; state == PeerAttached || state == PeerHung {
+			t.Errorf("the %v has left, and says of its peer that it is %v", e.Role(), state)
 		}
 	}
 	if s := server.Stats(); s.Sent != 3 || s.Received != 2 {

@@ -180,7 +180,12 @@ func (s *server) kill() error {
 	case a == nil || s.current != a:
 		return errNoClient
 	}
-	return a.kill(held, evidence)
+	err := a.kill(held, evidence)
+	if err == nil {
+		s.e.hung.Store(false) // its end comes, and if it does not: see judge
+		s.e.anew = true
+	}
+	return err
 }
 
 var errNoClient = errors.New("ipc: no client is attached: there is nobody to kill")

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// Stats counts what an endpoint has done since Listen or Dial.
+// Stats counts what an endpoint has done since Listen or Dial, up to Close.
 type Stats struct {
 	Sent, Received           uint64 // messages committed, messages taken
 	SentBytes, ReceivedBytes uint64 // with headers and padding
@@ -57,17 +57,30 @@ func (e *Endpoint) Stats() Stats {
 	defer e.mu.Unlock()
 	s.Attachments, s.Closes, s.Deaths = e.tally.attachments, e.tally.closes, e.tally.deaths
 	s.Hangs, s.Corruptions = e.tally.hangs, e.tally.corruptions
-	if e.closing.Load() {
-		return s // the positions are gone with the memory
+	bytes := e.atClose
+	if !e.leaving.Load() { // else the memory may be gone
+		bytes = e.byteCounts()
 	}
-	s.ReceivedBytes = e.in.views.readPos.load() - e.firstReadPos
+	s.SentBytes, s.ReceivedBytes, s.UnreleasedBytes = bytes.sent, bytes.received, bytes.unreleased
+	return s
+}
+
+// byteCounts are the counts of Stats that the positions tell.
+type byteCounts struct{ sent, received, unreleased uint64 }
+
+// byteCounts takes them from the positions.
+//
+// Preconditions: e.mu is held, and the memory is mapped.
+func (e *Endpoint) byteCounts() byteCounts {
 	released, _ := e.out.readPos.get()       // also frozen: then fresh memory began there
 	readPos := e.peer.control.readPos.Load() // a guess that nobody acts upon
 	writePos := e.out.writePos.load()
 	if e.corrupt == nil && readPos-released <= writePos-released {
 		released = readPos
 	}
-	s.SentBytes = writePos - e.firstWritePos
-	s.UnreleasedBytes = min(writePos-released, e.own.ring.size)
-	return s
+	return byteCounts{
+		sent:       writePos - e.firstWritePos,
+		received:   e.in.views.readPos.load() - e.firstReadPos,
+		unreleased: min(writePos-released, e.own.ring.size),
+	}
 }
