@@ -158,7 +158,7 @@ var mutants = []mutant{
 	{"a header believed", "TestI3", []edit{{"ring.go",
 		"func (r *record) within(limit uint64) bool { return r.next-r.pos <= limit-r.pos }",
 		"func (r *record) within(limit uint64) bool { return true }"}}},
-	{"the drain skipped", "TestM1M2M4M5", []edit{{"ends.go",
+	{"the drain skipped", "TestM5WhoSleeps", []edit{{"ends.go",
 		"	if mark.pos != cursor {\n",
 		"	if mark.pos != cursor && false {\n"}}},
 	{"the mark of redelivery lost", "TestM3", []edit{

@@ -170,17 +170,58 @@ func TestM3ASecondDeathDoesNotUnmarkWhatTheFirstSaw(t *testing.T) { // W7
 	path := testPath(t)
 	server := listenHere(t, path, nil)
 	sendAll(t, server, 1, 2, 3)
-	first := startActor(t, actorArgument{Path: path})
-	first.ask("attached", "dial")
-	first.ask("got 1 2", "receivebatch 2")
-	first.kill()
-	second := startActor(t, actorArgument{Path: path})
-	second.ask("attached", "dial")
-	second.ask("got 1r", "receive")
-	second.kill()
-	third := startActor(t, actorArgument{Path: path})
-	third.ask("attached", "dial")
-	third.ask("got 1r 2r 3", "receive 3")
+	for _, victim := range []struct{ do, got string }{{"receivebatch 2", "1 2"}, {"receive", "1r"}} {
+		client := startActor(t, actorArgument{Path: path})
+		client.ask("attached", "dial")
+		if got := client.ask("got", victim.do); got != victim.got {
+			t.Errorf("M3 AtLeastOnce: a client gets %q, want %q", got, victim.got)
+		}
+		client.kill()
+		nextEvent(t, server, EventAttached)
+		if end := nextEvent(t, server, EventDied); !errors.Is(end.Err, ErrPeerDied) || end.Redeliverable != 2 {
+			t.Errorf("after %q the end is told as %+v, want a death and 2 redeliverable", victim.do, end)
+		}
+		if got := unreleased(t, server); got != "1d 2d 3" {
+			t.Errorf("M6 Account: after %q unreleased %q, want %q", victim.do, got, "1d 2d 3")
+		}
+	}
+	next := startActor(t, actorArgument{Path: path})
+	next.ask("attached", "dial")
+	if got := next.ask("got", "receive 3"); got != "1r 2r 3" {
+		t.Errorf("M3 AtLeastOnce: the next client gets %q, want %q", got, "1r 2r 3")
+	}
+}
+
+// A receiver that sleeps while its peer commits and dies sees both at once when it
+// wakes: the messages come first.
+func TestM5WhoSleepsWhileItsPeerCommitsAndDiesDrainsFirst(t *testing.T) {
+	for _, role := range []Role{RoleServer, RoleClient} {
+		t.Run(role.String(), func(t *testing.T) {
+			path := testPath(t)
+			victim := startActor(t, actorArgument{Path: path})
+			var survivor *Endpoint
+			slept := false
+			options := &Options{Hook: func(at step.ID, _ uint64) {
+				if at == step.Sleeping && !slept { // only this goroutine receives
+					slept = true
+					victim.ask("sent 3", "send 1 2 3")
+					victim.kill()
+					nextEvent(t, survivor, EventDied)
+				}
+			}}
+			if role == RoleServer {
+				survivor = listenHere(t, path, options)
+				victim.ask("attached", "dial")
+			} else {
+				victim.ask("listening", "listen")
+				survivor = dialHere(t, path, options)
+			}
+			nextEvent(t, survivor, EventAttached)
+			if got, end := receiveAll(t, survivor); !slept || got != "1 2 3" || !errors.Is(end, ErrPeerDied) {
+				t.Errorf("M5: slept %t, then received %q, then %v; want %q, then %v", slept, got, end, "1 2 3", ErrPeerDied)
+			}
+		})
+	}
 }
 
 // checkNextClient sees that the pair works again with a new client, in both
