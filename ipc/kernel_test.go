@@ -37,6 +37,7 @@ var lacks = []lack{
 	{"bind", unix.SYS_BIND, unix.EACCES, nil, unix.EACCES, []string{"bind", "make files in its directory"}},
 	{"socket", unix.SYS_SOCKET, unix.ENOBUFS, nil, unix.ENOBUFS, []string{"make a socket", "try again"}},
 	{"listen", unix.SYS_LISTEN, unix.EADDRINUSE, nil, unix.EADDRINUSE, []string{"listen on"}},
+	{"the lock file to read", unix.SYS_PREAD64, unix.EIO, nil, unix.EIO, []string{"read", "another file system"}},
 	{"rename", unix.SYS_RENAMEAT, unix.EPERM, nil, unix.EPERM, []string{"rename", "another path"}},
 }
 

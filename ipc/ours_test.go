@@ -69,6 +69,22 @@ func TestTheLockFileHeals(t *testing.T) {
 	}
 }
 
+// A lock file that cannot be read is not taken for an empty one: it stays as it is, and
+// the next server counts on.
+func TestALockFileThatCannotBeReadIsNotBelieved(t *testing.T) {
+	path, content := testPath(t), lockText(41)
+	if err := os.WriteFile(path+lockSuffix, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	playScene(t, "listen without the lock file to read", path)
+	if got := readFile(t, path+lockSuffix); got != content {
+		t.Errorf("the lock file reads %q, want %q", got, content)
+	}
+	if server := listenHere(t, path, nil); server.Generation() != 42 {
+		t.Errorf("generation %d, want 42", server.Generation())
+	}
+}
+
 // A file beside the path that cannot be of ours is not touched, and not believed.
 func TestT2AFileThatOthersMadeOrCanChangeIsForeign(t *testing.T) {
 	for _, suffix := range []string{lockSuffix, tokenSuffix} {
