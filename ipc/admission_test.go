@@ -79,3 +79,52 @@ func TestAServerThatCannotAdmitSaysWhy(t *testing.T) {
 		nextEvent(t, listening, EventClosed)
 	}
 }
+
+// admitting are the system calls of an admission that may fail, or be denied.
+var admitting = []lack{
+	{"the lock file to read", unix.SYS_PREAD64, unix.EIO, nil, unix.EIO, []string{"read", "another file system"}},
+	{"the lock file to write", unix.SYS_PWRITE64, unix.EIO, nil, unix.EIO, []string{"write", "another file system"}},
+	{"locks of a fresh token file", unix.SYS_FCNTL, unix.EACCES, []argument{{1, unix.F_OFD_SETLK}}, unix.EACCES, []string{"fresh token file", "sandbox"}},
+	{"locks on this file system", unix.SYS_FCNTL, unix.ENOLCK, []argument{{1, unix.F_OFD_SETLK}}, unix.ENOLCK, []string{"local one"}},
+	{"rename", unix.SYS_RENAMEAT, unix.EPERM, nil, unix.EPERM, []string{"rename", "another path"}},
+}
+
+func init() {
+	for _, l := range admitting {
+		sceneOf("admit without "+l.name, func(s *scene) {
+			before := footprintOf(s.path)
+			server, err := Listen(s.ctx, s.path, quickOptions())
+			if err != nil {
+				s.fail("listen: %v", err)
+			}
+			if err := deny(l.call, l.errno, l.only...); err != nil {
+				s.fail("%v", err)
+			}
+			ctx, cancel := context.WithCancel(s.ctx)
+			told := make(chan Event, 1)
+			go func() {
+				defer cancel() // else the client goes on trying
+				told <- <-server.Events()
+			}()
+			_, err = Dial(ctx, s.path, quickOptions())
+			s.must("Dial", err, context.Canceled)
+			event := <-told
+			s.must("the event "+event.Kind.String(), event.Err, l.is, l.says...)
+			if err := server.Close(); err != nil {
+				s.fail("close: %v", err)
+			}
+			nothingLeft(s, s.path, before)
+		})
+	}
+}
+
+// The server goes on: it tells what it lacks, and leaves nothing of the attempt.
+func TestAServerThatLacksSomethingAdmitsNobodyAndSaysWhat(t *testing.T) {
+	for _, l := range admitting {
+		t.Run(l.name, func(t *testing.T) {
+			path := testPath(t)
+			playScene(t, "admit without "+l.name, path)
+			works(t, path)
+		})
+	}
+}
