@@ -210,10 +210,10 @@ var mutants = []mutant{
 	{"an end judged by what is shown", "TestT1AnyRow|TestT1ACommitTakenBack", []edit{
 		{"ends.go", "checkWritePos(writePos, e.newestWritePos(), ", "checkWritePos(writePos, seen, "},
 		{"ends.go", "checkWritePos(mark.pos, newest, ", "checkWritePos(newest, newest, "}}},
-	{"own words believed", "TestT1Own", []edit{{"stats.go",
+	{"own words believed", "TestT1OwnShared", []edit{{"stats.go",
 		"	writePos := e.out.writePos.load()\n",
 		"	writePos := e.own.control.writePos.Load()\n"}}},
-	{"own words read back", "", []edit{
+	{"own words read back", "TestT1OwnShared", []edit{
 		{"account.go", "	a := account{writePos: e.out.writePos.settled()}\n", "	a := account{writePos: e.own.control.writePos.Load()}\n"},
 		{"account.go", "	a.writePos = e.out.writePos.settled()\n", "	a.writePos = e.own.control.writePos.Load()\n"}}},
 	{"a guess counted", "TestT1AnyRow|TestT1NoCount", []edit{{"stats.go",

@@ -79,10 +79,10 @@ func TestT1OwnSharedWordsAreNeverReadBack(t *testing.T) {
 				word.Store(value)
 			}
 			if list, err := client.Unreleased(); err != nil || len(list) != 1 || list[0].Kind != 1 {
-				t.Errorf("corrupt %t, %#x in its own words: %d unreleased, %v; want the one that was sent", corrupt, value, len(list), err)
+				t.Fatalf("corrupt %t, %#x in its own words: %d unreleased, %v; want the one that was sent", corrupt, value, len(list), err)
 			}
 			if s := client.Stats(); s.SentBytes != sent || s.UnreleasedBytes != sent || s.ReceivedBytes != 0 {
-				t.Errorf("corrupt %t, %#x in its own words: counts %+v, want %d bytes sent and unreleased", corrupt, value, s, sent)
+				t.Fatalf("corrupt %t, %#x in its own words: counts %+v, want %d bytes sent and unreleased", corrupt, value, s, sent)
 			}
 			hangUp() // what counts what is left, beside the application
 			if err := client.Close(); err != nil {
