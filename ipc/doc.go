@@ -22,20 +22,23 @@
 //
 // A message is committed when Send returns nil. It then survives its sender
 // (M1), arrives in order (M2) and whole (M4), exactly once, unless its receiver
-// died between delivery and release: then the next client gets it again, first,
-// with Redelivered set (M3). After a death the survivor still receives all that
+// died or closed between delivery and release: then the next client gets it again,
+// first, with Redelivered set (M3). After a death the survivor still receives all that
 // the dead one committed, and only then the error (M5), and it can say exactly
 // which of its own messages the dead one had released (M6). Nobody waits for
 // ever for something that has happened (M7), and memory is fixed: a full ring
 // blocks, or is ErrFull (M8).
 //
 // A peer that scribbles over its memory can cause no more than a [CorruptError]
-// and its own disconnection (T1). Only the configured users attach (T2).
+// and its own disconnection (T1). Only the configured users attach (T2). A kill hits
+// only the process that provably holds the token (T3). A fault in the caller's memory,
+// or a panic in its hooks and contexts, leaves no lock taken and nothing half done (T4).
 //
 // # Concurrency
 //
 // All methods of an Endpoint, a Message and a Reservation may be called from any
-// goroutine at any time, also during and after Close; no order of calls faults.
+// goroutine at any time, also during and after Close; no order of calls faults,
+// but for a write to a Reservation's Data behind both its end and Close.
 // Several goroutines that send are served one at a time, in no particular
 // order; so are several that receive. Sending and receiving do not disturb each
 // other. A call that can wait takes a context, which it looks at only when it
@@ -50,7 +53,7 @@
 // # Limits
 //
 // The promise is about processes, not about power: nothing is on disk. The lock
-// file must not be deleted while a server or client lives. A client that hands
+// file and the token file must not be deleted while a server or client lives. A client that hands
 // its descriptors to a third process keeps its token alive with them. See
 // docs/PROTOCOL.md for the protocol and docs/TESTING.md for the evidence.
 //

@@ -230,9 +230,13 @@ func (e *Endpoint) join(own, peer *segment) error {
 // server or any client lives on the path, or waits for them with Options.Wait.
 // ctx bounds Listen only.
 //
+// It fails with ErrForeign, touching nothing, if the socket, the lock file or the token
+// file is something else's, and if others can write in the directory; see
+// Options.SharedDirectory.
+//
 // The path is a Unix socket in a directory of the caller's choosing; beside it
-// lies path.lock, which must never be deleted while a server or client lives. A
-// relative path is looked up again later, by Close, Redial and the watch over the
+// lie path.lock and path.token, which must never be deleted while a server or client
+// lives. A relative path is looked up again later, by Close, Redial and the watch over the
 // path: a process that uses one must not change its working directory.
 func Listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	if err := o.check(); err != nil {
@@ -364,8 +368,9 @@ func (e *Endpoint) Close() error {
 
 // Redial closes a client whose server has ended and dials the path again with
 // the same options. The old endpoint goes first: as long as it lives, no server
-// can start (C9). Unlike Dial it waits for the directory too, which may go and
-// come with the server.
+// can start (C9). So Unreleased must be asked before. Unlike Dial it waits for the
+// directory too, which may go and come with the server. If it fails it returns nil
+// and the error, and may be called again on the old endpoint, which stays closed.
 func (e *Endpoint) Redial(ctx context.Context) (*Endpoint, error) {
 	if e.role != RoleClient {
 		return nil, errors.New("ipc: only a client redials: a server goes on with its next client, or closes and listens again")

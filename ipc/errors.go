@@ -6,8 +6,8 @@ import (
 )
 
 // Each error below says whether the call may be tried again. An error of the
-// caller's context is returned as it is and means: nothing was committed or
-// taken, try again whenever you like.
+// caller's context, which Listen and Dial wrap with what they waited for, means:
+// nothing was committed or taken, try again whenever you like.
 var (
 	// ErrServerRunning is returned by Listen while another server lives on the
 	// path. Try again when it has gone, or set Options.Wait.
@@ -38,13 +38,14 @@ var (
 	ErrTooLarge = errors.New("ipc: message larger than the ring: none of it was committed: send less at a time, or listen with a larger ring")
 
 	// ErrFull is returned by the Try forms of sending when there is no room
-	// now. What did not fit was not committed; try again when the peer has
-	// released.
-	ErrFull = errors.New("ipc: ring full: what did not fit was not committed: try again when the peer has released")
+	// now, or another goroutine is just sending or has a reservation open. What did
+	// not fit was not committed; try again when the peer has released, or the other
+	// is done.
+	ErrFull = errors.New("ipc: ring full, or another goroutine is just sending: what did not fit was not committed: try again when the peer has released, or the other is done")
 
 	// ErrEmpty is returned by the Try forms of receiving when no message
-	// waits. Try again later.
-	ErrEmpty = errors.New("ipc: no message waiting: nothing was taken: try again later")
+	// waits, or another goroutine is just receiving. Try again later.
+	ErrEmpty = errors.New("ipc: no message waiting, or another goroutine is just receiving: nothing was taken: try again later")
 
 	// ErrShortBuffer is returned by the Into forms of receiving when the next
 	// message does not fit the buffer. The message stays where it is; the

@@ -1,7 +1,6 @@
 package ipc
 
 import (
-	"errors"
 	"fmt"
 	"math/bits"
 	"os"
@@ -39,7 +38,8 @@ type Options struct {
 	Spin time.Duration
 
 	// HeartbeatInterval is the time between two beats, and the longest that a
-	// sleep goes without looking again; DefaultHeartbeatInterval if 0.
+	// sleep goes without looking again, at least a millisecond;
+	// DefaultHeartbeatInterval if 0.
 	HeartbeatInterval time.Duration
 
 	// HangTimeout is the silence after which a peer is called hung, at least
@@ -74,11 +74,12 @@ type Options struct {
 	KillOnClose bool
 
 	// AllowUIDs lists the users that may attach to a server; only the
-	// server's own effective user if empty.
+	// server's own effective user if empty. A list is the whole of them: it leaves
+	// out the server's own user, and root, unless it names them.
 	AllowUIDs []uint32
 
 	// ServerUIDs lists the users that Dial takes a server from; the client's own
-	// effective user and root if empty.
+	// effective user and root if empty. A list is the whole of them here too.
 	ServerUIDs []uint32
 
 	// SharedDirectory lets Listen use a directory that others can write: every user,
@@ -132,7 +133,7 @@ func (o *Options) check() error {
 		}
 	}
 	if o.heartbeatInterval() < time.Millisecond {
-		return errors.New("ipc: HeartbeatInterval is below a millisecond: it would cost more than it tells")
+		return fmt.Errorf("ipc: HeartbeatInterval is %v: want at least a millisecond: it would cost more than it tells", o.HeartbeatInterval)
 	}
 	if o.hangTimeout() < 3*o.heartbeatInterval() {
 		return fmt.Errorf("ipc: HangTimeout %v is less than three heartbeats of %v: a live peer would be called hung",

@@ -28,7 +28,7 @@ func (e *Endpoint) TryReceiveInto(buf []byte) (Message, error) {
 }
 
 // ReceiveBatch waits for at least one message and returns as many views as wait
-// and fit into the slice. All of them count as delivered: if this process dies
+// and fit into the slice; an empty slice has room for none, and nothing is waited for. All of them count as delivered: if this process dies
 // before it has released them they come again, marked.
 func (e *Endpoint) ReceiveBatch(ctx context.Context, into []Message) (int, error) {
 	return e.in.receiveBatch(ctx, nil, into, true)

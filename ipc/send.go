@@ -146,7 +146,8 @@ func (e *Endpoint) TrySendBatch(messages []Message) (int, error) {
 
 // A Reservation is space in the ring that the caller fills itself. Until it is
 // ended by Commit or Abort, nobody else sends on this endpoint. Writing to Data
-// after the end corrupts later messages; after Close it goes nowhere.
+// after the end corrupts later messages. After Close it goes nowhere until the
+// reservation is ended; behind both, the memory is gone, and it faults.
 type Reservation struct {
 	Data []byte
 

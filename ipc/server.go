@@ -198,7 +198,7 @@ func (s *server) look() {
 		s.lose(&s.lost, !named, EventPathLost, fmt.Errorf("ipc: %s no longer names this server's socket: no client can come: close, and listen again", s.e.path))
 	}
 	if lost := s.lostFile(); lost != "" {
-		s.lose(&s.lostFiles, true, EventLockFileLost, fmt.Errorf("ipc: %s was deleted or replaced: another server may start beside this one: close, and listen again", lost))
+		s.lose(&s.lostFiles, true, EventLockFileLost, fmt.Errorf("ipc: %s was deleted or replaced: another server may start beside this one, or beside its client when this one has gone: close, and listen again", lost))
 	} else {
 		s.lostFiles = false
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/tandem-ipc/tandem/chaos"
 )
 
-const chaosHelp = `usage: tandem chaos [-out DIR] [-seed N] [-time D] [-layers A,B,…] [-kills N] [-json]
+const chaosHelp = `usage: tandem chaos [-out DIR] [-seed N] [-time D] [-layers LIST] [-kills N] [-json]
        tandem chaos judge [-json] DIR
 
 Breaks the message channel of package ipc in every way that is known, in layers,
@@ -67,7 +67,7 @@ func parseChaos(args []string, stderr io.Writer) (o chaosOptions, err error) {
 	flags.StringVar(&o.out, "out", "", "save the run in `DIR`")
 	flags.Uint64Var(&o.seed, "seed", 0, "draw by this `number` (default: a random one, which is printed)")
 	flags.DurationVar(&o.time, "time", 2*time.Minute, "how long all layers together may take, about")
-	flags.StringVar(&names, "layers", "", "run only these, `A,B,…` (default: all)")
+	flags.StringVar(&names, "layers", "", "run only the layers in this `LIST`, A,B,… (default: all)")
 	flags.IntVar(&o.kills, "kills", 0, "let the campaign go on until it has made `N` kills")
 	flags.BoolVar(&o.json, "json", false, "print the result as one JSON object")
 	if err := flags.Parse(args); err != nil {

@@ -138,7 +138,11 @@ func (r *report) table(w io.Writer) error {
 	row("out of order", "%d", r.OutOfOrder)
 	row("wrong digests", "%d", r.Mismatched)
 	row("skipped files", "%d", r.Skipped)
-	row("recovery", "median %.1f ms, maximum %.1f ms; after the server's death %.1f ms", r.MedianRecovery, r.MaxRecovery, r.ServerRecovery)
+	if r.Kills > 0 {
+		row("recovery", "median %.1f ms, maximum %.1f ms; after the server's death %.1f ms", r.MedianRecovery, r.MaxRecovery, r.ServerRecovery)
+	} else {
+		row("recovery", "after the server's death %.1f ms", r.ServerRecovery)
+	}
 	row("MB/s", "%.0f, deaths included", r.MBPerSecond)
 	row("duration", "%.1f s", r.Duration/1000)
 	row("seed", "%d", r.Seed)
@@ -159,10 +163,13 @@ func (r *report) explanation() string {
 		again = "What a dying client had in its hands came again to the next\n" +
 			"one, first and marked as redelivered: " + count(r.Redelivered, "message") + "."
 	}
-	return fmt.Sprintf("The client was killed %s while it worked, and then the server; each time the work went on\n"+
-		"where it stood. %s went through shared memory, and every answer has the digest that this\n"+
+	deaths := "The client was killed " + count(r.Kills, "time") + " while it worked, and then the server; each time the work went on\nwhere it stood."
+	if r.Kills == 0 {
+		deaths = "The server was killed while it worked, and the work went on where it stood."
+	}
+	return fmt.Sprintf("%s %s went through shared memory, and every answer has the digest that this\n"+
 		"process computed from the file without any IPC: none was lost, none came out of order, none came\n"+
-		"twice without a mark. %s", count(r.Kills, "time"), count(r.Messages, "message"), again)
+		"twice without a mark. %s", deaths, count(r.Messages, "message"), again)
 }
 
 // count writes a number with its noun.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 
@@ -62,11 +63,14 @@ func tandem(args []string, stdout, stderr io.Writer) int {
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
-		usage(stdout)
-		return exitOK
+		if len(args) == 1 {
+			usage(stdout)
+			return exitOK
+		}
+		args = []string{args[1], "-help"}
 	}
 	for _, c := range commands {
-		if c.name == args[0] {
+		if c.name == args[0] && (c.summary != "" || args[len(args)-1] != "-help") {
 			return c.run(args[1:], stdout, stderr)
 		}
 	}
@@ -84,13 +88,17 @@ func usage(w io.Writer) {
 			fmt.Fprintf(table, "  %s\t%s\n", c.name, c.summary)
 		}
 	}
-	fmt.Fprint(table, "  help\tthis summary\n")
+	fmt.Fprint(table, "  help\tthis summary; help COMMAND explains one of them\n")
 	_ = table.Flush()
 	fmt.Fprint(w, "\ntandem COMMAND -help explains one of them.\n")
 }
 
 // version prints what the Go toolchain recorded about this binary.
 func version(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && strings.TrimLeft(args[0], "-") == "help" {
+		fmt.Fprintln(stderr, "usage: tandem version\n\nPrints the version of this command, and of the Go that built it.")
+		return exitOK
+	}
 	if len(args) > 0 {
 		fmt.Fprintln(stderr, "tandem version: takes no arguments")
 		return exitUsage
