@@ -280,7 +280,7 @@ var mutants = []mutant{
 	{"memories without bound", "TestT1Memories", []edit{{"settle.go",
 		"	if replaced >= maxReplaced {\n", "	if replaced >= maxReplaced && false {\n"}}},
 	{"the end of a server passed", "TestM5TheEnd", []edit{{"ends.go",
-		"		if err != nil || frozen || e.in.writePos.stop(seen, writePos) {\n", "		if err != nil || frozen || seen|1 != 0 {\n"}}},
+		"	e.in.writePos.freeze()\n	writePos := e.peer", "	writePos := e.peer"}}},
 	{"an expelled server never goes", "TestL5AClientThatExpelled", []edit{{"ends.go",
 		"		verdict = e.corrupt\n", "		return counts, verdict\n"}}},
 	{"views held for the dead", "TestW8Nobody", []edit{{"consumer.go",

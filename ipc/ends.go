@@ -282,18 +282,20 @@ func (e *Endpoint) emitCounted(end Event, counts account) {
 // It is judged by the last one that was believed, which may still wait to be told.
 // From then on Receive takes nothing behind it until it has told the end: a
 // position that the peer showed before and took back, or shows later, because it
-// lives and has only ended the connection, is not acted upon any more.
+// lives and has only ended the connection, is not acted upon any more. Receive is
+// stopped first: one that takes and releases meanwhile would make a position that was
+// read before look as if it had gone back.
 //
 // Preconditions: e.mu is held.
 func (e *Endpoint) finalWritePos() (uint64, error) {
-	for {
-		seen, frozen := e.in.writePos.get()
-		writePos := e.peer.control.writePos.Load() // pairs: message-committed
-		err := e.peer.ring.checkWritePos(writePos, e.newestWritePos(), e.in.views.readPos.load())
-		if err != nil || frozen || e.in.writePos.stop(seen, writePos) {
-			return writePos, err
-		}
+	_, frozen := e.in.writePos.get()
+	e.in.writePos.freeze()
+	writePos := e.peer.control.writePos.Load() // pairs: message-committed
+	err := e.peer.ring.checkWritePos(writePos, e.newestWritePos(), e.in.views.readPos.load())
+	if err == nil && !frozen {
+		e.in.writePos.raise(writePos) // it was checked that it is not behind
 	}
+	return writePos, err
 }
 
 // finish records why the endpoint is of no more use.

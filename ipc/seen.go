@@ -69,11 +69,6 @@ func (s *seenPos) raise(pos uint64) bool {
 	return true
 }
 
-// stop moves it from old to new and freezes it there, in one step.
-func (s *seenPos) stop(old, new uint64) bool {
-	return s.word.CompareAndSwap(old, new|frozenBit)
-}
-
 // freeze stops it where it is.
 func (s *seenPos) freeze() uint64 {
 	return s.word.Or(frozenBit) &^ frozenBit
