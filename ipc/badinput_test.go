@@ -76,6 +76,12 @@ func TestAPathThatCannotNameASocketIsRefused(t *testing.T) {
 		{filepath.Join(directory, "a.lock"), "ends in .lock"},
 		{filepath.Join(directory, "a.token"), "ends in .token"},
 		{filepath.Join(directory, "a.token.new"), "ends in .token.new"},
+		{directory + "/", "names a directory"},
+		{directory + "/.", "names a directory"},
+		{directory + "/..", "names a directory"},
+		{"/", "names a directory"},
+		{".", "names a directory"},
+		{"..", "names a directory"},
 	} {
 		_, err := Listen(t.Context(), c.path, nil)
 		refuses(t, "Listen", filepath.Join(directory, "s"), before, err, nil, c.says)
@@ -134,6 +140,11 @@ func TestAPathThatIsNotASocketIsForeignAndUntouched(t *testing.T) {
 			before := footprintOf(path)
 			_, err = Listen(testContext(t), path, nil)
 			refuses(t, "Listen", path, before, err, ErrForeign, path, "not a socket")
+			for _, suffix := range []string{lockSuffix, tokenSuffix} {
+				if exists(path + suffix) {
+					t.Errorf("a Listen that failed has left %s", path+suffix)
+				}
+			}
 			_, err = Dial(testContext(t), path, nil)
 			refuses(t, "Dial", path, before, err, ErrForeign, path, "not a socket")
 			if now, err := os.Lstat(path); err != nil || !os.SameFile(old, now) || now.Mode() != old.Mode() || now.Size() != old.Size() {

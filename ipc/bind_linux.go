@@ -12,9 +12,9 @@ import (
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
-// probeStale makes sure that what is at the path is a socket that nobody listens
-// on, or nothing. It returns what it saw: a link count of 0 if there was nothing.
-func probeStale(path string) (stat unix.Stat_t, err error) {
+// lookAt returns what is at the path, which is a socket or nothing: a link count of 0
+// if there is nothing.
+func lookAt(path string) (stat unix.Stat_t, err error) {
 	err = retry(func() error { return unix.Lstat(path, &stat) })
 	if errors.Is(err, unix.ENOENT) {
 		return unix.Stat_t{}, nil
@@ -24,6 +24,15 @@ func probeStale(path string) (stat unix.Stat_t, err error) {
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return stat, fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
+	}
+	return stat, nil
+}
+
+// probeStale makes sure that what is at the path is a socket that nobody listens
+// on, or nothing. It returns what it saw, as lookAt does.
+func probeStale(path string) (stat unix.Stat_t, err error) {
+	if stat, err = lookAt(path); err != nil || stat.Nlink == 0 {
+		return stat, err
 	}
 	fd, err := newSocket(unix.SOCK_NONBLOCK)
 	if err != nil {

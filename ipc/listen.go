@@ -47,6 +47,9 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.checkDirectory(); err != nil {
 		return err
 	}
+	if _, err := lookAt(s.e.path); errors.Is(err, ErrForeign) {
+		return err // before a file is made beside it
+	}
 	lock, err := openLockFile(ctx, s.e.path)
 	if err != nil {
 		return err

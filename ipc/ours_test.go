@@ -166,6 +166,57 @@ func TestT2ADirectoryThatOthersCanWriteIsRefused(t *testing.T) {
 	}
 }
 
+// Behind a link, ".." is the parent of where the link leads. The directory that is
+// judged is the one that the kernel goes to.
+func TestT2TheDirectoryIsTheOneThatTheKernelUses(t *testing.T) {
+	top := filepath.Dir(testPath(t))
+	for _, c := range []struct {
+		name string
+		mode os.FileMode
+	}{{"run", 0o755}, {"open", 0o777}, {"open/current", 0o755}} {
+		if err := os.Mkdir(filepath.Join(top, c.name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(top, c.name), c.mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, target := range map[string]string{"run/link": "open/current", "open/current/back": "run"} {
+		if err := os.Symlink(filepath.Join(top, target), filepath.Join(top, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := top + "/run/link/../s"
+	_, err := Listen(testContext(t), path, nil)
+	if !errors.Is(err, errInsecureDirectory) || !strings.Contains(err.Error(), top+"/run/link/..") {
+		t.Errorf("Listen in a directory that everybody can write: %v, want %v, and its name", err, errInsecureDirectory)
+	}
+	if files, err := os.ReadDir(filepath.Join(top, "open")); err != nil || len(files) != 1 {
+		t.Errorf("it has left %v, %v", files, err)
+	}
+	server := listenHere(t, path, &Options{SharedDirectory: true})
+	nextEvent(t, server, EventInsecureDirectory)
+	works(t, top+"/open/current/back/../run//s") // a directory of this user's alone
+	if err := os.Chmod(filepath.Join(top, "open"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	works(t, top+"/run/link/../s2")
+	_, err = Dial(testContext(t), top+"/missing/../s", nil)
+	if !errors.Is(err, errNoDirectory) {
+		t.Errorf("Dial through a directory that is not there: %v, want %v at once", err, errNoDirectory)
+	}
+}
+
+func TestTheDirectoryOfAPathIsWhatStandsBeforeItsLastSlash(t *testing.T) {
+	for path, want := range map[string]string{
+		"s": ".", "./s": ".", "/s": "/", "a/s": "a", "a/../s": "a/..", "a/./b//s": "a/./b/", "../s": "..",
+	} {
+		if got := directoryOf(path); got != want {
+			t.Errorf("the directory of %q is %q, want %q", path, got, want)
+		}
+	}
+}
+
 // Somebody may hold a lease of a file of ours. Listen waits for its end, up to that
 // of its context.
 func TestALeaseHoldsListenUpNoLongerThanItsContext(t *testing.T) {

@@ -3,7 +3,6 @@ package ipc
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 )
 
@@ -32,6 +31,10 @@ func checkPath(path string) error {
 	case path[0] == '@':
 		return fmt.Errorf("ipc: the path begins with @, which would be an abstract address: write ./%s", path)
 	}
+	switch name := path[strings.LastIndexByte(path, '/')+1:]; name {
+	case "", ".", "..":
+		return fmt.Errorf("ipc: the path names a directory: add the name of a file for the socket: %s", path)
+	}
 	for _, suffix := range []string{lockSuffix, tokenSuffix, newTokenSuffix} {
 		if strings.HasSuffix(path, suffix) {
 			return fmt.Errorf("ipc: the path ends in %s, as the files beside another path do: use another name: %s", suffix, path)
@@ -40,5 +43,18 @@ func checkPath(path string) error {
 	return nil
 }
 
-// directoryOf is where the path and its files lie.
-func directoryOf(path string) string { return filepath.Dir(path) }
+// directoryOf is where the path and its files lie: what stands before the last slash,
+// as it is. To clean it would name another directory than the kernel goes to: behind
+// a link, ".." is the parent of where the link leads.
+//
+// Preconditions: checkPath takes the path.
+func directoryOf(path string) string {
+	switch last := strings.LastIndexByte(path, '/'); last {
+	case -1:
+		return "."
+	case 0:
+		return "/"
+	default:
+		return path[:last]
+	}
+}

@@ -33,12 +33,13 @@ func judgeAgain(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "tandem chaos judge: want one directory, have %d\n", flags.NArg())
 		return exitUsage
 	}
-	r, err := readRun(flags.Arg(0))
+	dir := resolved(flags.Arg(0))
+	r, err := readRun(dir)
 	if err != nil {
 		fmt.Fprintln(stderr, "tandem chaos judge:", err)
 		return exitFailed
 	}
-	r.judge(flags.Arg(0))
+	r.judge(dir)
 	return r.tell(*asJSON, stdout, stderr)
 }
 

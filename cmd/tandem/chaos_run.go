@@ -77,6 +77,7 @@ func (o chaosOptions) run(ctx context.Context, stderr io.Writer) (*chaosRun, err
 	} else if err := prepareOut(dir); err != nil {
 		return nil, err
 	}
+	dir = resolved(dir)
 	fmt.Fprintf(stderr, "tandem chaos: %s, about %v; -seed %d repeats what is drawn\n", count(len(o.layers), "layer"), o.time, o.seed)
 	r := &chaosRun{Format: chaosFormat, Seed: o.seed, Again: o.again(), Machine: thisMachine(), Started: time.Now()}
 	p := newChaosProgress(stderr, o)
@@ -104,6 +105,15 @@ func (o chaosOptions) run(ctx context.Context, stderr io.Writer) (*chaosRun, err
 		return r, nil
 	}
 	return r, r.save(dir)
+}
+
+// resolved is a directory by a name without links, so that to join or to clean it
+// names no other: behind a link, ".." is the parent of where the link leads.
+func resolved(dir string) string {
+	if name, err := filepath.EvalSymlinks(dir); err == nil {
+		return name
+	}
+	return dir // whatever opens it says why
 }
 
 // prepareOut makes the directory of a run, or sees that there is nothing of

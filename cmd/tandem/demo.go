@@ -122,7 +122,7 @@ func (o demoOptions) run(ctx context.Context, stderr io.Writer) (*report, error)
 	if o.dir == "" {
 		out.Dir = defaultDir()
 	}
-	dir, err := filepath.Abs(out.Dir)
+	dir, err := filepath.Abs(resolved(out.Dir))
 	if err != nil {
 		return out, err
 	}
