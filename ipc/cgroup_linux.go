@@ -42,23 +42,26 @@ type groupFiles struct {
 	limit, usage         string
 	swapLimit, swapUsage string
 	both                 bool     // the limit of swap is one of memory and swap
-	file                 []string // words of memory.stat: pages that the kernel can drop
+	drops                []string // words of memory.stat: what the kernel can drop
+	kernel               string   // what it uses itself; empty if memory.stat says how much of that it can drop
 }
 
 var (
 	unifiedFiles = &groupFiles{
 		limit: "memory.max", usage: "memory.current", swapLimit: "memory.swap.max", swapUsage: "memory.swap.current",
-		file: []string{"active_file", "inactive_file"},
+		drops: []string{"active_file", "inactive_file", "slab_reclaimable"},
 	}
 	legacyFiles = &groupFiles{
 		limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes",
 		swapLimit: "memory.memsw.limit_in_bytes", swapUsage: "memory.memsw.usage_in_bytes", both: true,
-		file: []string{"total_active_file", "total_inactive_file"},
+		drops: []string{"total_active_file", "total_inactive_file"}, kernel: "memory.kmem.usage_in_bytes",
 	}
 )
 
-// room is the limit of a group, and how much more it can take: what is not used, what
-// is used for pages of files, and what can be swapped out.
+// room is the limit of a group, and the most that it may still take: what is not used,
+// what the kernel can drop, which is pages of files and most of what it has of their
+// names, and what can be swapped out. The old hierarchy does not tell how much of
+// the kernel's own it can drop; so all of it counts, for what may go is not refused.
 func (g memoryGroup) room(m machine) (limit, left int64, known bool) {
 	limit, known = m.number(g.directory, g.limit)
 	usage, counted := m.number(g.directory, g.usage)
@@ -66,8 +69,12 @@ func (g memoryGroup) room(m machine) (limit, left int64, known bool) {
 		return 0, 0, false
 	}
 	left = limit - usage
-	for _, word := range g.file {
+	for _, word := range g.drops {
 		left += m.word(filepath.Join(g.directory, "memory.stat"), word)
+	}
+	if g.kernel != "" {
+		own, _ := m.number(g.directory, g.kernel)
+		left += own
 	}
 	swap := m.word("/proc/meminfo", "SwapFree:") << 10
 	if most, limited := m.number(g.directory, g.swapLimit); limited {

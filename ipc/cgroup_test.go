@@ -45,6 +45,16 @@ func TestAMemoryCgroupWithoutRoomRefusesTheRings(t *testing.T) {
 			"sys/fs/cgroup/a/b/memory.max": "max\n", "sys/fs/cgroup/a/b/memory.current": "0\n",
 			"sys/fs/cgroup/a/memory.max": "1048576\n", "sys/fs/cgroup/a/memory.current": "0\n",
 		}, mib, "/sys/fs/cgroup/a is 1048576 bytes"},
+		{"names of files in the kernel", map[string]string{
+			"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": unifiedMount,
+			"sys/fs/cgroup/a/memory.max": "134217728\n", "sys/fs/cgroup/a/memory.current": "117440512\n",
+			"sys/fs/cgroup/a/memory.stat": "kernel 115343360\nslab_reclaimable 104857600\nslab_unreclaimable 10485760\n",
+		}, 116 * mib, "/sys/fs/cgroup/a is 134217728 bytes"},
+		{"names of files in the kernel, the old hierarchy", map[string]string{
+			"proc/self/cgroup": "4:memory:/x\n", "proc/self/mountinfo": legacyMount,
+			"sys/fs/cgroup/memory/x/memory.limit_in_bytes": "134217728\n", "sys/fs/cgroup/memory/x/memory.usage_in_bytes": "117440512\n",
+			"sys/fs/cgroup/memory/x/memory.kmem.usage_in_bytes": "111149056\n", "sys/fs/cgroup/memory/x/memory.stat": "total_inactive_file 0\n",
+		}, 122 * mib, "/sys/fs/cgroup/memory/x is 134217728 bytes"},
 		{"swap", map[string]string{
 			"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": unifiedMount, "proc/meminfo": "SwapTotal: 4096 kB\nSwapFree: 3072 kB\n",
 			"sys/fs/cgroup/a/memory.max": "1048576\n", "sys/fs/cgroup/a/memory.current": "0\n",
@@ -111,22 +121,30 @@ var _ = sceneOf("rings in a memory cgroup", func(s *scene) {
 	s.closeBoth(s.pair(&Options{ToServerSize: 4 << 20, ToClientSize: 4 << 20}))
 })
 
-func TestAMemoryCgroupRefusesTheRingsBeforeTheKernelKills(t *testing.T) {
-	var group string
-	for _, try := range []struct{ directory, file string }{{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, {"/sys/fs/cgroup", "memory.max"}} {
+// memoryCgroup makes one with a limit, and names its files for the limit and the usage.
+func memoryCgroup(t *testing.T, bytes int64) (group, limit, usage string) {
+	t.Helper()
+	for _, try := range []struct {
+		directory string
+		*groupFiles
+	}{{"/sys/fs/cgroup/memory", legacyFiles}, {"/sys/fs/cgroup", unifiedFiles}} {
 		made, err := os.MkdirTemp(try.directory, "tandem")
 		if err != nil {
 			continue
 		}
-		t.Cleanup(func() { _ = os.Remove(made) }) // behind the process's end
-		if os.WriteFile(filepath.Join(made, try.file), []byte("100663296"), 0o600) == nil {
-			group = made
-			break
+		t.Cleanup(func() { // behind the process's end
+			eventually(t, "the cgroup is removed", func() bool { return os.Remove(made) == nil })
+		})
+		if os.WriteFile(filepath.Join(made, try.limit), []byte(fmt.Sprint(bytes)), 0o600) == nil {
+			return made, try.limit, try.usage
 		}
 	}
-	if group == "" {
-		t.Skip("NOT TESTED on this machine: it lets nobody make a memory cgroup")
-	}
+	t.Skip("NOT TESTED on this machine: it lets nobody make a memory cgroup")
+	return "", "", ""
+}
+
+func TestAMemoryCgroupRefusesTheRingsBeforeTheKernelKills(t *testing.T) {
+	group, _, _ := memoryCgroup(t, 96<<20)
 	path := testPath(t)
 	p := start(t, "scene", sceneArgument{"rings in a memory cgroup", path})
 	p.expect("here")
@@ -137,4 +155,36 @@ func TestAMemoryCgroupRefusesTheRingsBeforeTheKernelKills(t *testing.T) {
 	p.expect("ok")
 	p.wait()
 	works(t, path)
+}
+
+var _ = sceneOf("rings in a memory cgroup full of names", func(s *scene) {
+	s.say("here")
+	s.next()
+	for i := range 200_000 { // the kernel keeps the name of a file that is not there
+		_ = exists(fmt.Sprintf("%s.%0200d", s.path, i))
+	}
+	s.say("filled")
+	s.next()
+	s.closeBoth(s.pair(&Options{ToServerSize: 16 << 20, ToClientSize: 16 << 20}))
+})
+
+// What the kernel keeps of the names of files it drops when the memory is needed.
+func TestAMemoryCgroupFullOfNamesHasRoomForTheRings(t *testing.T) {
+	group, limit, usage := memoryCgroup(t, 96<<20)
+	path := testPath(t)
+	p := start(t, "scene", sceneArgument{"rings in a memory cgroup full of names", path})
+	p.expect("here")
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(fmt.Sprint(p.cmd.Process.Pid)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.tell("go")
+	p.expect("filled")
+	if used, known := (machine{}).number(group, usage); !known || used < 16<<20 {
+		notRun(t, "the names that the kernel keeps are not counted")
+	} else if err := os.WriteFile(filepath.Join(group, limit), []byte(fmt.Sprint(used+4<<20)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.tell("go")
+	p.expect("ok")
+	p.wait()
 }

@@ -250,3 +250,26 @@ func TestAnInterruptedRunIsSavedAndDoesNotPass(t *testing.T) {
 		t.Errorf("there is no page: %v", err)
 	}
 }
+
+// Behind a link, ".." is the parent of where the link leads, and to join names would
+// lose that.
+func TestADirectoryBehindALinkIsTheOneThatTheKernelGoesTo(t *testing.T) {
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"here", "there/inside", "there/run"} {
+		if err := os.MkdirAll(filepath.Join(top, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(top, "there/inside"), filepath.Join(top, "here/link")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := resolved(top+"/here/link/../run"), filepath.Join(top, "there/run"); got != want {
+		t.Errorf("it is %s, want %s", got, want)
+	}
+	if got, want := resolved(top+"/missing/../run"), top+"/missing/../run"; got != want {
+		t.Errorf("one that is not there is %s, want %s, for its error", got, want)
+	}
+}
