@@ -3,6 +3,8 @@
 package ipc
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -52,31 +54,35 @@ func (s *server) accept() {
 // nothing here that could block (T2).
 func (s *server) knows(c *conn) bool {
 	user, err := credentialsOf(c.fd)
-	switch {
-	case err != nil:
-		s.refuse(c, reasonFailed, 0)
-		return false
-	case !s.e.options.allows(user.Uid):
+	if err == nil && !s.e.options.allows(user.Uid) {
 		s.refuse(c, reasonUser, 0)
 		return false
 	}
-	if c.peer, err = remoteOf(c.fd); err != nil {
-		c.hangUp() // there is nobody to be told
-		return false
+	if err == nil {
+		c.peer, err = remoteOf(c.fd)
 	}
-	return true
+	switch {
+	case errors.Is(err, errGone):
+		c.hangUp() // there is nobody to be told
+	case err != nil:
+		s.refuse(c, s.failedAt(err), 0)
+	}
+	return err == nil
 }
 
 // refuse tells why, and ends the connection. It waits for nothing. A hello that is
 // there is taken out of the queue: for what is left in it the kernel resets the
-// connection, which reaches the client before the reason does.
+// connection, which reaches the client before the reason does. What cannot be told
+// the client does not learn, and tries again: the server's own user is to know.
 func (s *server) refuse(c *conn, reason uint32, pid int) {
 	if _, carries, err := c.peekNow(); err == nil && !carries {
 		_, _ = c.take(0)
 	}
 	refusal := newPacket(packetRefuse)
 	refusal.Reason, refusal.PID = reason, uint64(pid)
-	_ = c.send(refusal) // if it cannot be told it sees the end of the connection
+	if err := c.send(refusal); err != nil {
+		s.failedAt(fmt.Errorf("ipc: tell a client that it is not admitted: %w", err))
+	}
 	c.hangUp()
 	c.peer.forget()
 }
@@ -180,11 +186,14 @@ const reasonSilent = ^uint32(0)
 
 // hello reads and checks what the client says of itself.
 func (s *server) hello(c *conn) (reason uint32, pid int) {
-	if c.setDeadline(s.e.options.handshakeTimeout()) != nil {
-		return reasonFailed, 0
+	if err := c.setDeadline(s.e.options.handshakeTimeout()); err != nil {
+		return s.failedAt(fmt.Errorf("ipc: set the deadline of a handshake: %w", err)), 0
 	}
 	p, _, err := c.receive(0)
-	if err != nil || p.Type != packetHello {
+	if err != nil {
+		return s.failedAt(fmt.Errorf("ipc: receive a client's hello: %w", err)), 0
+	}
+	if p.Type != packetHello {
 		return reasonSilent, 0
 	}
 	if p.compatible() != nil {
@@ -219,9 +228,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	s.e.hook(step.TokenTaken, 0)
 	who := c.peer.who
 	if err := s.recordClient(who); err != nil {
-		s.e.mu.Lock()
-		defer s.e.mu.Unlock()
-		return nil, s.cannotAdmit(err), 0
+		return nil, s.failedAt(err), 0
 	}
 	s.e.hook(step.ClientRecorded, uint64(who.pid))
 	s.awaitCount()
@@ -247,7 +254,10 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	grant.PID = uint64(unix.Getpid())
 	grant.Reason = intervalOf(s.e.heartbeatInterval)
 	if err := c.send(grant, s.e.own.file, s.e.peer.file, token); err != nil {
-		return nil, reasonSilent, 0
+		if byPeer(err) {
+			return nil, reasonSilent, 0
+		}
+		return nil, s.cannotAdmit(fmt.Errorf("ipc: send a client the memory and its token: %w", err)), 0
 	}
 	s.e.hook(step.GrantSent, a.number)
 	s.token = own
@@ -277,6 +287,23 @@ func (s *server) cannotAdmit(err error) (reason uint32) {
 		s.e.emit(Event{Kind: EventAdmissionFailed, Err: advise(err)})
 	}
 	return reasonFailed
+}
+
+// byPeer reports whether a call on a connection has failed by the peer's doing: by its
+// end, its silence, or what it sent. Any other error is the server's own lack.
+func byPeer(err error) bool {
+	return errors.Is(err, errEnd) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || timedOut(err) || errors.Is(err, errNotOurs)
+}
+
+// failedAt is what a client is told of an error in its handshake: nothing, if that is
+// its own doing; else cannotAdmit says it.
+func (s *server) failedAt(err error) (reason uint32) {
+	if byPeer(err) {
+		return reasonSilent
+	}
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	return s.cannotAdmit(err)
 }
 
 // tokenIsTaken reports whether somebody holds the token of the latest attachment.
@@ -323,9 +350,7 @@ func (s *server) takeToken(c *conn) (own *tokenFile, token int, reason uint32, h
 		}
 		switch {
 		case err != nil:
-			s.e.mu.Lock()
-			defer s.e.mu.Unlock()
-			return nil, -1, s.cannotAdmit(err), 0
+			return nil, -1, s.failedAt(err), 0
 		case !taken:
 			if s.token != nil {
 				s.token.close()

@@ -5,8 +5,11 @@ package ipc
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -77,6 +80,125 @@ func TestAServerThatCannotAdmitSaysWhy(t *testing.T) {
 			t.Error(err)
 		}
 		nextEvent(t, listening, EventClosed)
+	}
+}
+
+// The calls of a handshake, and what the server may be told instead of what it asked
+// for: by a sandbox, for want of memory, or because too many descriptors of its user
+// are on their way.
+var handshakeCalls = []struct {
+	deniable
+	errno unix.Errno
+	heard string // by the client, which tries again; empty if it is not heard
+	full  bool   // another client is attached, so that the newcomer is refused
+}{
+	{deniable{"accept4", unix.SYS_ACCEPT4, nil}, unix.EMFILE, "", false},
+	{deniable{"SO_PEERCRED", unix.SYS_GETSOCKOPT, []argument{{2, unix.SO_PEERCRED}}}, unix.EPERM, "EventAdmissionFailed", false},
+	{deniable{"SO_RCVTIMEO", unix.SYS_SETSOCKOPT, []argument{{2, unix.SO_RCVTIMEO}}}, unix.ENOBUFS, "EventAdmissionFailed", false},
+	{deniable{"recvmsg", unix.SYS_RECVMSG, nil}, unix.EPERM, "EventAdmissionFailed", false},
+	{deniable{"sendmsg", unix.SYS_SENDMSG, nil}, unix.EACCES, "ended the handshake", false},
+	{deniable{"sendmsg", unix.SYS_SENDMSG, nil}, unix.ENOBUFS, "ended the handshake", false},
+	{deniable{"sendmsg", unix.SYS_SENDMSG, nil}, unix.ETOOMANYREFS, "ended the handshake", false},
+	{deniable{"sendmsg", unix.SYS_SENDMSG, nil}, unix.EPERM, "ended the handshake", true},
+}
+
+var _ = func() bool {
+	for i, c := range handshakeCalls {
+		sceneOf(fmt.Sprint("a handshake is denied a call ", i), func(s *scene) {
+			server, err := Listen(s.ctx, s.path, nil)
+			if err != nil {
+				s.fail("%v", err)
+			}
+			s.say("listening")
+			if c.full {
+				s.say("told %v", (<-server.Events()).Kind)
+			}
+			if err := deny(c.call, c.errno, c.only...); err != nil {
+				s.fail("%v", err)
+			}
+			s.say("denied")
+			for event := range server.Events() {
+				s.say("told %v %t %v", event.Kind, errors.Is(event.Err, c.errno), event.Err)
+			}
+		})
+	}
+	return true
+}()
+
+func TestL7AServerThatIsDeniedACallOfTheHandshakeSaysSo(t *testing.T) {
+	for i, c := range handshakeCalls {
+		t.Run(fmt.Sprintf("%s/%v", c.name, c.errno), func(t *testing.T) {
+			path := testPath(t)
+			server := start(t, "scene", sceneArgument{fmt.Sprint("a handshake is denied a call ", i), path})
+			server.expect("listening")
+			if c.full {
+				dialHere(t, path, nil)
+				server.expect("told " + EventAttached.String())
+			}
+			server.expect("denied")
+			ctx, cancel := context.WithCancel(testContext(t))
+			defer cancel()
+			tries, dialed := make(chan struct{}, 1<<16), make(chan error, 1)
+			go func() {
+				_, err := Dial(ctx, path, &Options{Hook: func(at step.ID, _ uint64) {
+					if at == step.DialBegun {
+						tries <- struct{}{}
+					}
+				}})
+				dialed <- err
+			}()
+			server.expect("told " + EventAdmissionFailed.String() + " true ipc: ")
+			for range 3 { // the first two have ended
+				if c.heard == "" {
+					break
+				}
+				select {
+				case <-tries:
+				case <-ctx.Done():
+					t.Fatal("the client does not try again")
+				}
+			}
+			cancel()
+			if err := <-dialed; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), c.heard) {
+				t.Errorf("Dial: %v, want %q", err, c.heard)
+			}
+		})
+	}
+}
+
+// What the peer does is no lack of the server.
+func TestT2AClientCannotMakeTheServerSayThatItAdmitsNobody(t *testing.T) {
+	path := testPath(t)
+	server := listenHere(t, path, &Options{HandshakeTimeout: 20 * time.Millisecond, AllowUIDs: []uint32{uint32(os.Geteuid())}})
+	s := serverOf(server)
+	for i, act := range []func(c *conn){
+		func(*conn) {}, // it leaves
+		func(c *conn) { _ = c.send(newPacket(packetReady)) },
+		func(c *conn) { _ = c.send(newPacket(packetHello), 0) },
+		func(c *conn) { _, _ = unix.Write(c.fd, []byte("what")) },
+		func(c *conn) {
+			_ = unix.Shutdown(c.fd, unix.SHUT_RD) // it hears nothing
+			_ = c.send(newPacket(packetHello))
+		},
+		func(c *conn) { _, _, _ = c.receive(0) }, // it is silent, until the server ends it
+	} {
+		c := rawConnect(t, path)
+		act(c)
+		c.hangUp()
+		eventually(t, fmt.Sprintf("the server is done with connection %d", i), func() bool {
+			s.e.mu.Lock()
+			defer s.e.mu.Unlock()
+			return s.connections == uint64(i+1) && len(s.slots) == 0 && s.current == nil
+		})
+	}
+	checkNextClient(t, server, path)
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	for event := range server.Events() {
+		if event.Kind == EventAdmissionFailed {
+			t.Errorf("%+v", event)
+		}
 	}
 }
 

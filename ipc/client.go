@@ -28,7 +28,7 @@ type client struct {
 var (
 	errNoServer    = errors.New("no server listens")
 	errNoDirectory = errors.New("there is no such directory")
-	errNotNow      = errors.New("the server can admit nobody now: it is short of descriptors or memory, or has yet to receive what corrupt clients have left; its EventAdmissionFailed says which")
+	errNotNow      = errors.New("the server can admit nobody now: it is short of descriptors or memory, is denied a call, or has yet to receive what corrupt clients have left; its EventAdmissionFailed says which")
 )
 
 // dial is Dial: it tries until there is a server, or ctx ends.

@@ -34,6 +34,8 @@ func advise(err error) error {
 		return fmt.Errorf("%w: close files, or raise RLIMIT_NOFILE", err)
 	case errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("%w: the whole system is out of files: raise fs.file-max", err)
+	case errors.Is(err, unix.ETOOMANYREFS):
+		return fmt.Errorf("%w: more descriptors of this user are on their way through sockets than RLIMIT_NOFILE allows: have them received, or raise it", err)
 	}
 	return nameSandbox(err)
 }

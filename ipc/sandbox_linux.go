@@ -49,13 +49,9 @@ func nameSandbox(err error) error {
 
 // cannotAccept deals with an accept that has failed. The backlog keeps the client.
 func (s *server) cannotAccept(err error) {
-	switch {
-	case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED), timedOut(err):
+	if errors.Is(err, unix.EINTR) || errors.Is(err, unix.ECONNABORTED) || timedOut(err) {
 		return
-	case isDenial(err):
-		s.e.mu.Lock()
-		s.cannotAdmit(fmt.Errorf("ipc: accept a connection: %w: no client can come", err))
-		s.e.mu.Unlock()
 	}
+	s.failedAt(fmt.Errorf("ipc: accept a connection: %w: no client can come", err))
 	s.sleep(10 * time.Millisecond) // out of descriptors or memory, or for good
 }
