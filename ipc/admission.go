@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -320,14 +321,6 @@ func (s *server) tokenIsTaken() (bool, error) {
 // child process has a copy between its fork and its exec.
 const copyGrace = 100 * time.Millisecond
 
-// first is the first of some processes, 0 if there is none.
-func first(pids []int) int {
-	if len(pids) == 0 {
-		return 0
-	}
-	return pids[0]
-}
-
 // takeToken takes the token for the newcomer. While the former client shows no
 // end it is refused; while that one ends, the newcomer waits for the proof.
 func (s *server) takeToken(c *conn) (own *tokenFile, token int, reason uint32, holder int) {
@@ -360,7 +353,7 @@ func (s *server) takeToken(c *conn) (own *tokenFile, token int, reason uint32, h
 		case former != nil && !showsEnd:
 			return nil, -1, reasonClientRunning, former.who.pid
 		case former == nil && time.Since(begun) > copyGrace:
-			return nil, -1, reasonCopy, first(tokenHolders(s.token))
+			return nil, -1, reasonCopy, first(holdersOf(context.Background(), s.token))
 		case time.Now().After(deadline), c.ended():
 			_, client := s.lock.holders()
 			return nil, -1, reasonClientRunning, client.pid

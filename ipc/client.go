@@ -22,6 +22,7 @@ type client struct {
 	token   int
 	granted []int // descriptors that are not mapped yet
 	slow    bool  // the token's file system may make anybody wait
+	gone    bool  // the process that called listen had ended before anything was said
 }
 
 // What a client waits for to change.
@@ -108,7 +109,7 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("ipc: dial %s: %w: nothing was attached", path, ctx.Err())
+			err = fmt.Errorf("ipc: dial %s: %w: nothing was attached%s", path, ctx.Err(), c.deserted())
 		}
 		c.letTokenGo()
 		c.conn.hangUp()
@@ -142,7 +143,7 @@ func (c *client) ask(path string) (packet, []int, error) {
 	var corrupt *CorruptError
 	switch {
 	case timedOut(err):
-		err = fmt.Errorf("%w: it accepts connections and does not answer", errNoServer)
+		err = fmt.Errorf("%w: it accepts connections and does not answer%s", errNoServer, c.deserted())
 	case errors.Is(err, unix.EMFILE):
 		err = fmt.Errorf("ipc: attach to %s: %w: nothing was attached", path, err)
 	case errors.As(err, &corrupt):
@@ -223,7 +224,7 @@ func (c *client) grant(p packet, path string, files int) error {
 	}
 	switch p.Reason {
 	case reasonUser:
-		return fmt.Errorf("%w: uid %d on %s", ErrRefused, unix.Geteuid(), path)
+		return fmt.Errorf("%w: uid %d on %s%s", ErrRefused, unix.Geteuid(), path, whyNobody(uint32(unix.Geteuid())))
 	case reasonClientRunning:
 		return &RunningError{Path: path, PID: int(p.PID), Err: ErrClientRunning}
 	case reasonCopy:

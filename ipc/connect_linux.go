@@ -63,13 +63,26 @@ func isMount(path string) bool {
 // somebody else's (T2).
 func (c *client) knows(path string) error {
 	var err error
-	switch c.conn.peer, err = remoteOf(c.conn.fd); {
-	case err != nil && !errors.Is(err, errGone): // of one that is gone the hello finds the end
+	c.conn.peer, err = remoteOf(c.conn.fd)
+	c.gone = errors.Is(err, errGone) // the hello finds the end, unless somebody has a copy
+	switch {
+	case err != nil && !c.gone:
 		return err
 	case !c.e.options.trusts(c.conn.peer.uid):
-		return fmt.Errorf("%w: uid %d on %s", ErrServerUser, c.conn.peer.uid, path)
+		return fmt.Errorf("%w: uid %d on %s%s", ErrServerUser, c.conn.peer.uid, path, whyNobody(c.conn.peer.uid))
 	}
 	return nil
+}
+
+// deserted says so if the process that called listen has ended, and nobody answers
+// because the socket has a copy: its last close would have ended this connection.
+func (c *client) deserted() string {
+	poll := []unix.PollFd{{Fd: int32(c.conn.fd)}}
+	err := retry(func() error { _, err := unix.Poll(poll, 0); return err })
+	if err != nil || poll[0].Revents&unix.POLLHUP != 0 || !c.gone && !c.conn.peer.died() {
+		return ""
+	}
+	return ": the process that listened has ended, and another has a copy of its socket, by a fork without exec or by its descriptor: end that process"
 }
 
 // checkDirectory says whether waiting for the path makes sense.

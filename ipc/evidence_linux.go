@@ -4,6 +4,7 @@ package ipc
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,8 +33,8 @@ var errOwnProcess = errors.New("ipc: the client lives in this process, which is 
 // kill kills the recorded process if it holds the token. If the token is free by
 // then, there is nobody to kill.
 func (o owner) kill(token *tokenFile) error {
-	if o.pid <= 0 {
-		return fmt.Errorf("%w: the lock file names none, or one in another PID namespace: end by hand who has the token file open", errNoEvidence)
+	if o.pid <= 0 || o.isElsewhere() {
+		return fmt.Errorf("%w: %s: end by hand who has the token file open", errNoEvidence, o.whyUnknown())
 	}
 	pidfd, err := unix.PidfdOpen(o.pid, 0)
 	if err == nil {
@@ -43,14 +44,19 @@ func (o owner) kill(token *tokenFile) error {
 	case errors.Is(err, unix.ENOSYS):
 		return unsupported("pidfd_open (Linux 5.3)", err)
 	case errors.Is(err, unix.ESRCH):
-		return fmt.Errorf("%w: process %d, which the lock file names, has ended (%w): end by hand who has the token file open", errNoEvidence, o.pid, err)
+		return fmt.Errorf("%w: process %d, which the lock file names, is not here, or has ended (%w): end by hand who has the token file open", errNoEvidence, o.pid, err)
 	case err != nil:
 		return fmt.Errorf("ipc: open process %d: %w: try again, or end it by hand", o.pid, err)
 	}
 	r := remote{who: o, pidfd: pidfd, exact: true}
 	defer r.forget()
-	if !o.alive() { // looked at behind the pidfd
+	switch o.fate() { // looked at behind the pidfd
+	case fateEnded:
 		return fmt.Errorf("%w: process %d is not the one that the lock file names: end by hand who has the token file open", errNoEvidence, o.pid)
+	case fateUnknown:
+		if !o.isNumberedHere() || !o.isTimedElsewhere() { // there the token alone is the evidence
+			return fmt.Errorf("%w: %s: end by hand who has the token file open", errNoEvidence, o.whyUnknown())
+		}
 	}
 	if o.pid == os.Getpid() {
 		return errOwnProcess
@@ -131,15 +137,22 @@ func (t *tokenFile) identity() (string, error) {
 	if t.fd < 0 {
 		return "", errTokenFree
 	}
-	if _, err := setLock(t.fd, identityByte, unix.F_RDLCK); err != nil {
+	return identityOf(t.fd)
+}
+
+// identity is that of the lock file.
+func (l *lockFile) identity() (string, error) { return identityOf(l.fd) }
+
+func identityOf(fd int) (string, error) {
+	if _, err := setLock(fd, identityByte, unix.F_RDLCK); err != nil {
 		return "", err
 	}
-	content, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", t.fd))
-	if _, unlockErr := setLock(t.fd, identityByte, unix.F_UNLCK); err == nil {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	if _, unlockErr := setLock(fd, identityByte, unix.F_UNLCK); err == nil {
 		err = unlockErr
 	}
 	if err != nil {
-		return "", fmt.Errorf("ipc: see the locks of the token file: %w: is /proc mounted?", err)
+		return "", fmt.Errorf("ipc: see the locks of a file: %w: is /proc mounted?", err)
 	}
 	for _, l := range locksIn(content) {
 		if l.first == identityByte {
@@ -182,11 +195,15 @@ func holdsToken(pid int, token *tokenFile) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return holdsLock(pid, file, time.Now().Add(lookLimit))
+	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
+	defer cancel()
+	return holdsLock(ctx, pid, file)
 }
 
-func holdsLock(pid int, file string, deadline time.Time) (bool, error) {
-	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+// holdsLock reports whether a process holds the first byte of a file: the token, or
+// the server lock.
+func holdsLock(ctx context.Context, pid int, file string) (bool, error) {
+	if !procIsOwn() {
 		return false, fmt.Errorf("%w: /proc shows the processes of another PID namespace: mount the own one", errNoEvidence)
 	}
 	directory, err := os.Open(fmt.Sprintf("/proc/%d/fdinfo", pid))
@@ -200,61 +217,13 @@ func holdsLock(pid int, file string, deadline time.Time) (bool, error) {
 					return true, nil
 				}
 			}
-			if time.Now().After(deadline) {
+			if ctx.Err() != nil {
 				return false, fmt.Errorf("%w: process %d has too many descriptors to look at: end it by hand", errNoEvidence, pid)
 			}
 		}
 	}
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return false, fmt.Errorf("%w: process %d may not be looked at (%w): listen as its user or as root, or end it by hand", errNoEvidence, pid, err)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH):
-		return false, fmt.Errorf("%w: process %d has ended, or is in another PID namespace (%w)", errNoEvidence, pid, err)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return false, whyNotSeen(pid, err)
 	}
 	return false, nil // it was seen to its end
-}
-
-// tokenHolders lists the processes that hold the token, as far as they may be
-// looked at.
-func tokenHolders(token *tokenFile) (pids []int) {
-	file, err := token.identity()
-	if err != nil {
-		return nil
-	}
-	deadline := time.Now().Add(lookLimit)
-	entries, _ := os.ReadDir("/proc")
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		if held, _ := holdsLock(pid, file, deadline); held {
-			pids = append(pids, pid)
-		}
-		if time.Now().After(deadline) {
-			break
-		}
-	}
-	return pids
-}
-
-// copies says who keeps the token of a client that has ended.
-func copies(token *tokenFile) error {
-	if taken, err := token.taken(); err == nil && !taken {
-		return errors.New("its token is free")
-	}
-	pids := tokenHolders(token)
-	if len(pids) == 0 {
-		return errors.New("a copy of its token lives on in a process that may not be looked at: end that process")
-	}
-	return fmt.Errorf("a copy of its token lives on in %s: end it", processes(pids))
-}
-
-// processes names them.
-func processes(pids []int) string {
-	texts := make([]string, len(pids))
-	for i, pid := range pids {
-		texts[i] = "process " + strconv.Itoa(pid)
-	}
-	return strings.Join(texts, ", ")
 }

@@ -53,7 +53,7 @@ func handsOn(t *testing.T, name, path string) (*process, int) {
 // alive fails the test if a process has been killed.
 func (p *process) mustLive(t *testing.T) {
 	t.Helper()
-	if o := (owner{pid: p.cmd.Process.Pid, start: startTime(p.cmd.Process.Pid)}); !o.alive() {
+	if o := (owner{pid: p.cmd.Process.Pid, start: startTime(p.cmd.Process.Pid), in: here()}); o.fate() != fateLives {
 		t.Error("a process was killed that did not hold the token")
 	}
 	if err := p.cmd.Process.Signal(syscall.Signal(0)); err != nil {
@@ -61,24 +61,50 @@ func (p *process) mustLive(t *testing.T) {
 	}
 }
 
+// nameClient has the lock file of a path name a client.
+func nameClient(t *testing.T, path string, client owner) {
+	t.Helper()
+	lock, err := openLockFile(testContext(t), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(lock.fd) }()
+	r, err := lock.read()
+	if err == nil {
+		r.client = client
+		err = lock.write(r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// byAnotherClock is a process as a server in another time namespace records it.
+func byAnotherClock(p *process) owner {
+	pid := p.cmd.Process.Pid
+	return owner{pid: pid, start: startTime(pid) + 12345, in: spaces{here().pid, here().time + 1}}
+}
+
+// Where start times are shifted, the token alone is the evidence.
+func TestT3KillOrphanFromAnotherTimeNamespaceKillsWhoHoldsTheToken(t *testing.T) {
+	path := testPath(t)
+	server := startActor(t, actorArgument{Path: path})
+	server.ask("listening", "listen")
+	orphan := startActor(t, actorArgument{Path: path})
+	orphan.ask("attached", "dial")
+	server.kill()
+	nameClient(t, path, byAnotherClock(orphan))
+	_, err := Listen(testContext(t), path, nil)
+	var running *RunningError
+	if !errors.As(err, &running) || running.PID != orphan.cmd.Process.Pid || strings.Contains(err.Error(), "has ended") {
+		t.Errorf("Listen: %v, want process %d, which lives", err, orphan.cmd.Process.Pid)
+	}
+	listenHere(t, path, &Options{KillOrphan: true, CloseTimeout: time.Millisecond})
+	orphan.awaitDeath()
+}
+
 // What the lock file says is a hint. Whoever does not hold the token is not killed.
 func TestT3KillOrphanKillsOnlyWhoHoldsTheToken(t *testing.T) {
-	record := func(t *testing.T, path string, client owner) {
-		t.Helper()
-		lock, err := openLockFile(testContext(t), path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = unix.Close(lock.fd) }()
-		r, err := lock.read()
-		if err == nil {
-			r.client = client
-			err = lock.write(r)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	for name, c := range map[string]struct {
 		prepare func(t *testing.T, path string, orphan, other *process)
 		scene   string
@@ -90,13 +116,20 @@ func TestT3KillOrphanKillsOnlyWhoHoldsTheToken(t *testing.T) {
 		}, "hand on the token", "nobody was killed"},
 		"the lock file names another": {func(t *testing.T, path string, orphan, other *process) {
 			pid := other.cmd.Process.Pid
-			record(t, path, owner{pid: pid, start: startTime(pid)})
+			nameClient(t, path, owner{pid: pid, start: startTime(pid), in: here()})
 		}, "hand on the token", "does not have it"},
 		"the lock file names another, which started later": {func(t *testing.T, path string, orphan, other *process) {
-			record(t, path, owner{pid: other.cmd.Process.Pid, start: 1})
+			nameClient(t, path, owner{pid: other.cmd.Process.Pid, start: 1, in: here()})
 		}, "hand on the token", "is not the one"},
+		"the lock file names another, by another clock": {func(t *testing.T, path string, orphan, other *process) {
+			nameClient(t, path, byAnotherClock(other))
+		}, "hand on the token", "does not have it"},
+		"the lock file has a number of another PID namespace": {func(t *testing.T, path string, orphan, other *process) {
+			pid := orphan.cmd.Process.Pid
+			nameClient(t, path, owner{pid: pid, start: startTime(pid), in: spaces{here().pid + 1, here().time}})
+		}, "hand on the token", "another PID namespace"},
 		"the lock file names nobody": {func(t *testing.T, path string, orphan, other *process) {
-			record(t, path, owner{})
+			nameClient(t, path, owner{})
 		}, "hand on the token", "names none"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -95,15 +95,11 @@ func (s *server) start(ctx context.Context) error {
 }
 
 // self is this process as the lock file records it.
-func self() owner { return owner{pid: os.Getpid(), start: startTime(os.Getpid())} }
+func self() owner { return owner{pid: os.Getpid(), start: startTime(os.Getpid()), in: here()} }
 
 // lockServer takes byte 0, and says who holds it else.
 func (s *server) lockServer(ctx context.Context) error {
-	err := s.acquire(ctx, s.lock.tryLock, func() error {
-		server, _ := s.lock.holders()
-		return s.running(ErrServerRunning, server)
-	})
-	if err != nil {
+	if err := s.acquire(ctx, s.lock.tryLock, s.serverRunning); err != nil {
 		return err
 	}
 	record, err := s.lock.read()
@@ -125,15 +121,14 @@ func (s *server) lockServer(ctx context.Context) error {
 // lives. One that has outlived its server and does not leave is killed if that is
 // wanted (C6).
 func (s *server) lockToken(ctx context.Context) error {
-	failure := s.clientRunning
 	var err error
 	if s.token, err = openTokenFile(ctx, s.e.path); err != nil {
 		return err
 	}
 	if s.e.options.KillOrphan {
-		err = s.killOrphan(ctx, failure)
+		err = s.killOrphan(ctx)
 	} else {
-		err = s.acquire(ctx, s.token.tryLock, failure)
+		err = s.acquire(ctx, s.token.tryLock, s.clientRunning)
 	}
 	if err == nil {
 		s.e.hook(step.TokenLocked, 0)
@@ -143,7 +138,7 @@ func (s *server) lockToken(ctx context.Context) error {
 
 // killOrphan takes the token when the orphan has left, and kills it if it does
 // not leave by itself.
-func (s *server) killOrphan(ctx context.Context, failure func() error) error {
+func (s *server) killOrphan(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, s.e.options.closeTimeout())
 	defer cancel()
 	err := poll(bounded, s.token.tryLock)
@@ -153,7 +148,7 @@ func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 	if ctx.Err() == nil {
 		_, client := s.lock.holders()
 		if killErr := client.kill(s.token); killErr != nil {
-			return errors.Join(failure(), killErr)
+			return errors.Join(s.clientRunning(ctx), killErr)
 		}
 		// Somebody may have a copy of the token besides.
 		rest, cancel := context.WithTimeout(ctx, max(s.e.options.closeTimeout(), time.Second))
@@ -162,44 +157,24 @@ func (s *server) killOrphan(ctx context.Context, failure func() error) error {
 	}
 	switch {
 	case err != nil && ctx.Err() == nil:
-		return failure() // the bound was ours, and not the caller's
+		return s.clientRunning(ctx) // the bound was ours, and not the caller's
 	case err != nil:
-		return errors.Join(err, failure())
+		return errors.Join(err, s.clientRunning(ctx))
 	}
 	return nil
 }
 
-// clientRunning names who has the token: the client, or else what has a copy of its
-// token.
-func (s *server) clientRunning() error {
-	_, client := s.lock.holders()
-	if client.alive() {
-		return s.running(ErrClientRunning, client)
-	}
-	return &RunningError{Path: s.e.path, PID: first(tokenHolders(s.token)),
-		Err: fmt.Errorf("%w: the client that the lock file names has ended, and %w", ErrClientRunning, copies(s.token))}
-}
-
-// running names the holder of a lock, if the lock file does and it still runs.
-func (s *server) running(sentinel error, holder owner) error {
-	err := &RunningError{Path: s.e.path, Err: sentinel}
-	if holder.alive() {
-		err.PID = holder.pid
-	}
-	return err
-}
-
 // acquire takes a lock, at once or, with Options.Wait, when it is free.
-func (s *server) acquire(ctx context.Context, tryLock func() (bool, error), failure func() error) error {
+func (s *server) acquire(ctx context.Context, tryLock func() (bool, error), failure func(context.Context) error) error {
 	ok, err := tryLock()
 	switch {
 	case err != nil || ok:
 		return err
 	case !s.e.options.Wait:
-		return failure()
+		return failure(ctx)
 	}
 	if err := poll(ctx, tryLock); err != nil {
-		return errors.Join(err, failure())
+		return errors.Join(err, failure(ctx))
 	}
 	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +31,7 @@ type lockFile struct {
 type owner struct {
 	pid   int
 	start uint64 // in clock ticks since boot, from /proc
+	in    spaces // where both are so
 }
 
 // A lockRecord is what the lock file says. It is for people, for error messages
@@ -43,9 +42,10 @@ type lockRecord struct {
 }
 
 // textSize is the length of every record, and of every whole lock file.
-var textSize = int64(len(fmt.Sprintf(recordFormat, 0, 0, 0, 0, 0)))
+var textSize = int64(len(fmt.Sprintf(recordFormat, 0, 0, 0, 0, 0, 0, 0, 0, 0)))
 
-const recordFormat = "tandem lock file\ngeneration %020d\nserver %010d started %020d\nclient %010d started %020d\n"
+const recordFormat = "tandem lock file\ngeneration %020d\nserver %010d started %020d\nclient %010d started %020d\n" +
+	"server in pid namespace %010d time namespace %010d\nclient in pid namespace %010d time namespace %010d\n"
 
 // openLockFile opens the lock file of a path and creates it if need be.
 func openLockFile(ctx context.Context, path string) (*lockFile, error) {
@@ -103,6 +103,9 @@ func isLocked(fd int, at int64) (bool, error) {
 
 func (l *lockFile) tryLock() (bool, error) { return setLock(l.fd, serverByte, unix.F_WRLCK) }
 
+// taken reports whether another server holds the server lock.
+func (l *lockFile) taken() (bool, error) { return isLocked(l.fd, serverByte) }
+
 // names reports whether a path names the file that stat describes. A path that
 // names nothing does not.
 func names(path string, stat *unix.Stat_t) (bool, error) {
@@ -140,7 +143,11 @@ func (l *lockFile) read() (r lockRecord, err error) {
 		return r, err
 	}
 	var server, client owner
-	n, _ := fmt.Sscanf(content, recordFormat, &r.generation, &server.pid, &server.start, &client.pid, &client.start)
+	n, _ := fmt.Sscanf(content, recordFormat, &r.generation, &server.pid, &server.start, &client.pid, &client.start,
+		&server.in.pid, &server.in.time, &client.in.pid, &client.in.time)
+	if n < 9 { // another version wrote it, or it is damaged
+		server.in, client.in = spaces{}, spaces{}
+	}
 	if n >= 3 {
 		r.server = server
 	}
@@ -177,7 +184,8 @@ func (l *lockFile) holders() (server, client owner) {
 // write replaces the record. It always has the same length, so that a reader
 // never finds a longer one's end behind it.
 func (l *lockFile) write(r lockRecord) error {
-	text := fmt.Sprintf(recordFormat, r.generation, r.server.pid, r.server.start, r.client.pid, r.client.start)
+	text := fmt.Sprintf(recordFormat, r.generation, r.server.pid, r.server.start, r.client.pid, r.client.start,
+		r.server.in.pid, r.server.in.time, r.client.in.pid, r.client.in.time)
 	n := 0
 	err := retry(func() (err error) { n, err = unix.Pwrite(l.fd, []byte(text), 0); return err })
 	if err != nil {
@@ -206,25 +214,3 @@ func letGo(fd int) {
 	_ = retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &everything) })
 	_ = unix.Close(fd)
 }
-
-// startTime returns when a process started, from field 22 of /proc/PID/stat; 0
-// if there is no such process here. Its first thread's file says the same, and
-// to everybody: an emulator (qemu-user) makes up what a process finds in its own
-// /proc/PID/stat, so that the others would not know it by what it has recorded.
-func startTime(pid int) uint64 {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The second field is a name in parentheses, which may hold spaces.
-	fields := strings.Fields(string(content[strings.LastIndexByte(string(content), ')')+1:]))
-	if len(fields) < 20 {
-		return 0
-	}
-	start, _ := strconv.ParseUint(fields[19], 10, 64)
-	return start
-}
-
-// alive reports whether the recorded process still runs, and is not another one
-// with its number.
-func (o owner) alive() bool { return o.pid > 0 && o.start != 0 && startTime(o.pid) == o.start }

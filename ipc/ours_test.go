@@ -20,7 +20,7 @@ import (
 
 // lockText is what a lock file says.
 func lockText(generation uint64) string {
-	return fmt.Sprintf(recordFormat, generation, os.Getpid(), 1, os.Getpid(), 1)
+	return fmt.Sprintf(recordFormat, generation, os.Getpid(), 1, os.Getpid(), 1, 0, 0, 0, 0)
 }
 
 // What stands in the lock file decides nothing: whatever a power cut, or a fault of

@@ -40,7 +40,7 @@ func remoteOf(fd int) (remote, error) {
 	if err != nil {
 		return remote{}, err
 	}
-	r := remote{uid: user.Uid, who: owner{pid: int(user.Pid)}, exact: true}
+	r := remote{uid: user.Uid, who: owner{pid: int(user.Pid), in: here()}, exact: true}
 	if r.pidfd, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD); err != nil { // before Linux 6.5
 		r.exact = false
 		r.pidfd, err = unix.PidfdOpen(r.who.pid, 0)
@@ -95,6 +95,14 @@ func isNobody(uid uint32) bool {
 		_, _ = fmt.Sscan(string(content), &overflow)
 	}
 	return uid == overflow && !mapsEverybody()
+}
+
+// whyNobody says of a user that is nobody here why that is so.
+func whyNobody(uid uint32) string {
+	if !isNobody(uid) {
+		return ""
+	}
+	return fmt.Sprintf(": user %d stands for all that have no number here, and is on no list, unless /proc/self/uid_map shows that everybody has one: is /proc mounted?", uid)
 }
 
 // mapsEverybody reports whether the user namespace of this process has a number for

@@ -287,7 +287,7 @@ func (s *server) close() error {
 // end of the connection is not enough: a client may freeze before it lets the
 // token go.
 func (s *server) awaitLeave(current *attachment) error {
-	left := s.awaitToken(s.e.options.closeTimeout())
+	left, unseen := s.awaitToken(current, s.e.options.closeTimeout())
 	s.e.hook(step.TokenAwaited, 0)
 	if left {
 		return nil
@@ -296,6 +296,9 @@ func (s *server) awaitLeave(current *attachment) error {
 		return s.stillThere(0)
 	}
 	err := s.stillThere(current.who.pid)
+	if unseen != nil { // L5
+		err = nameSandbox(fmt.Errorf("ipc: this server is closed, and whether its client, process %d, has left is not known, for its token cannot be tested: %w", current.who.pid, unseen))
+	}
 	if !s.e.options.KillOnClose {
 		return err
 	}
@@ -304,7 +307,7 @@ func (s *server) awaitLeave(current *attachment) error {
 		return errors.Join(err, killErr)
 	}
 	s.e.hook(step.ClientKilled, uint64(current.who.pid))
-	if !s.awaitToken(max(s.e.options.closeTimeout(), time.Second)) {
+	if left, _ := s.awaitToken(current, max(s.e.options.closeTimeout(), time.Second)); !left {
 		return err
 	}
 	return nil
@@ -316,19 +319,23 @@ func (s *server) stillThere(pid int) error {
 		&RunningError{Path: s.e.path, PID: pid, Err: ErrClientRunning})
 }
 
-// awaitToken waits until the token is free, up to limit.
-func (s *server) awaitToken(limit time.Duration) bool {
+// awaitToken waits until the token is free, up to limit. Where the kernel does not let
+// it be tested, another proof of the client's end will do; else unseen says why.
+func (s *server) awaitToken(current *attachment, limit time.Duration) (left bool, unseen error) {
 	deadline := time.Now().Add(limit)
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
 		if s.token == nil {
-			return true
+			return true, nil
 		}
-		if taken, err := s.token.taken(); err == nil && !taken {
+		taken, err := s.token.taken()
+		switch {
+		case err == nil && !taken:
 			_ = s.retireToken() // else the next server tests the former one, which is free
-			return true
-		}
-		if time.Now().After(deadline) {
-			return false
+			return true, nil
+		case err != nil && (current == nil || current.conn.peer.died()):
+			return true, nil // its end was proven otherwise
+		case time.Now().After(deadline):
+			return false, err
 		}
 		time.Sleep(wait)
 	}
