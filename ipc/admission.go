@@ -82,7 +82,7 @@ func (s *server) refuse(c *conn, reason uint32, pid int) {
 	refusal := newPacket(packetRefuse)
 	refusal.Reason, refusal.PID = reason, uint64(pid)
 	if err := c.send(refusal); err != nil {
-		s.failedAt(fmt.Errorf("ipc: tell a client that it is not admitted: %w", err))
+		s.failedAt(fmt.Errorf("ipc: tell a client that it is not admitted: %w: it tries again, and does not learn why", err))
 	}
 	c.hangUp()
 	c.peer.forget()
@@ -188,11 +188,11 @@ const reasonSilent = ^uint32(0)
 // hello reads and checks what the client says of itself.
 func (s *server) hello(c *conn) (reason uint32, pid int) {
 	if err := c.setDeadline(s.e.options.handshakeTimeout()); err != nil {
-		return s.failedAt(fmt.Errorf("ipc: set the deadline of a handshake: %w", err)), 0
+		return s.failedAt(fmt.Errorf("ipc: set the deadline of a handshake: %w: no client is admitted", err)), 0
 	}
 	p, _, err := c.receive(0)
 	if err != nil {
-		return s.failedAt(fmt.Errorf("ipc: receive a client's hello: %w", err)), 0
+		return s.failedAt(fmt.Errorf("ipc: receive a client's hello: %w: no client is admitted", err)), 0
 	}
 	if p.Type != packetHello {
 		return reasonSilent, 0
@@ -258,7 +258,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		if byPeer(err) {
 			return nil, reasonSilent, 0
 		}
-		return nil, s.cannotAdmit(fmt.Errorf("ipc: send a client the memory and its token: %w", err)), 0
+		return nil, s.cannotAdmit(fmt.Errorf("ipc: send a client the memory and its token: %w: no client is admitted", err)), 0
 	}
 	s.e.hook(step.GrantSent, a.number)
 	s.token = own

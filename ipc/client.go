@@ -283,14 +283,21 @@ func (c *client) watch() {
 	}
 	c.e.hook(step.EndSeen, 0)
 	verdict, kind, state := ErrPeerClosed, EventClosed, PeerClosed
+	var unseen error
+	died := func() (died bool) {
+		died, unseen = c.proveDeath()
+		return died
+	}
 	switch {
 	case c.wasDropped():
 		verdict = fmt.Errorf("%w: the server found this client's memory corrupt and dropped it", ErrPeerClosed)
 	case c.e.goodbyeFrom(c.e.generation):
-	case c.proveDeath():
+	case died():
 		verdict, kind, state = ErrPeerDied, EventDied, PeerDied
 	case c.e.closing.Load(): // what it was is not known, and nobody asks
 		return
+	case unseen != nil: // L5
+		verdict = fmt.Errorf("%w: the server ended the connection without a word, and whether it lives cannot be seen: %w", ErrPeerClosed, unseen)
 	default:
 		verdict = fmt.Errorf("%w: the server lives and ended the connection without a word", ErrPeerClosed)
 	}
@@ -308,26 +315,29 @@ func (c *client) wasDropped() bool {
 // client's token file, the byte of the server that granted it is free. The server
 // lock would not do: the next server may hold it already, while it waits for this
 // client's token.
-func (c *client) proveDeath() bool {
+// Where the kernel does not let that be tested, unseen says why.
+func (c *client) proveDeath() (died bool, unseen error) {
 	deadline := time.Now().Add(c.e.options.handshakeTimeout())
 	for wait := 20 * time.Microsecond; time.Now().Before(deadline); wait = min(2*wait, 5*time.Millisecond) {
 		if c.conn.peer.died() {
-			return true
+			return true, nil
 		}
 		if c.slow && c.conn.peer.exact {
 			// A test of the lock may take as long as the file system likes.
 		} else if locked, err := isLocked(c.token, grantorByte); err == nil && !locked {
-			return true
+			return true, nil
+		} else if !c.conn.peer.exact {
+			unseen = err
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-c.e.closed:
 			timer.Stop()
-			return false
+			return false, nil
 		}
 	}
-	return false
+	return false, unseen
 }
 
 // expel implements life: a client that finds its server corrupt only stops.

@@ -238,6 +238,10 @@ func (e *Endpoint) join(own, peer *segment) error {
 // lie path.lock and path.token, which must never be deleted while a server or client
 // lives. A relative path is looked up again later, by Close, Redial and the watch over the
 // path: a process that uses one must not change its working directory.
+//
+// A process that has a server and forks without exec hands its child a copy of the
+// server lock and of the socket. If it is then killed, no server starts before the
+// child has ended: the *RunningError names that child.
 func Listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	if err := o.check(); err != nil {
 		return nil, err

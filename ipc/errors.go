@@ -10,7 +10,9 @@ import (
 // nothing was committed or taken, try again whenever you like.
 var (
 	// ErrServerRunning is returned by Listen while another server lives on the
-	// path. Try again when it has gone, or set Options.Wait.
+	// path. Try again when it has gone, or set Options.Wait. If the text says that a
+	// copy of its lock lives on, a process that the server has forked without exec
+	// keeps the path: end that.
 	ErrServerRunning = errors.New("ipc: a server is running on this path: nothing was started: try again when it has gone, or set Options.Wait")
 
 	// ErrClientRunning is returned by Listen while a client of an earlier
@@ -98,7 +100,7 @@ var (
 // holder of the path.
 type RunningError struct {
 	Path string
-	PID  int   // 0 if unknown, or in another PID namespace
+	PID  int   // of the holder, or of one that has a copy; 0 if it cannot be seen from here
 	Err  error // ErrServerRunning or ErrClientRunning
 }
 

@@ -231,6 +231,41 @@ func TestL5ACloseThatCannotTestTheTokenDoesNotSayThatItIsHeld(t *testing.T) {
 	}
 }
 
+var _ = sceneOf("a client that may test nothing", func(s *scene) {
+	for _, d := range []deniable{
+		{"SO_PEERPIDFD", unix.SYS_GETSOCKOPT, []argument{{2, unix.SO_PEERPIDFD}}},
+		{"pidfd_open", unix.SYS_PIDFD_OPEN, nil},
+		{"F_OFD_GETLK", unix.SYS_FCNTL, []argument{{1, unix.F_OFD_GETLK}}},
+	} {
+		if err := deny(d.call, unix.EPERM, d.only...); err != nil {
+			s.fail("%v", err)
+		}
+	}
+	client, err := Dial(s.ctx, s.path, &Options{HandshakeTimeout: 50 * time.Millisecond})
+	if err != nil {
+		s.fail("dial: %v", err)
+	}
+	s.say("attached")
+	_, err = client.Receive(s.ctx)
+	s.answer("received", err)
+	if err := client.Close(); err != nil {
+		s.fail("close: %v", err)
+	}
+})
+
+func TestL5AClientThatCannotTestTheServerDoesNotSayThatItLives(t *testing.T) {
+	path := testPath(t)
+	server := startActor(t, actorArgument{Path: path})
+	server.ask("listening", "listen")
+	client := start(t, "scene", sceneArgument{"a client that may test nothing", path})
+	client.expect("attached")
+	server.kill()
+	if line := client.expect("received "); strings.Contains(line, "the server lives") || strings.Contains(line, "died") || !strings.Contains(line, "cannot be seen") {
+		t.Errorf("of a server that was killed a client that can test nothing says: %s", line)
+	}
+	client.expect("ok")
+}
+
 func TestWhoMayLookAtAProcessIsSaidAsItIs(t *testing.T) {
 	denied := &fs.PathError{Op: "open", Path: "/proc/1/fdinfo", Err: unix.EACCES}
 	if err := whyNotSeen(os.Getpid(), denied); !errors.Is(err, errNoEvidence) || !strings.Contains(err.Error(), "not dumpable") || strings.Contains(err.Error(), "as its user") {

@@ -54,7 +54,7 @@ func holdersOf(ctx context.Context, f held) (pids []int) {
 // holding says who of its holders is known, of a process that has ended.
 func holding(what string, pids []int) error {
 	if len(pids) == 0 {
-		return fmt.Errorf("a copy of its %s lives on in a process that was not found, for it may not be looked at, or there are too many: end that process", what)
+		return fmt.Errorf("a copy of its %s lives on in a process that was not found, because it may not be looked at, /proc does not show it, or there are too many: end that process", what)
 	}
 	return fmt.Errorf("a copy of its %s lives on in %s: end it", what, processes(pids))
 }

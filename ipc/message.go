@@ -77,7 +77,7 @@ const (
 	EventHung                                   // the peer lives and is silent
 	EventRecovered                              // a hung peer beats again
 	EventPathLost                               // the path no longer names this server's socket: no client can come
-	EventAdmissionFailed                        // this server cannot admit anybody; told once, until it can again
+	EventAdmissionFailed                        // this server cannot admit anybody, by no doing of the client; told once, until it can again
 	EventLockFileLost                           // the lock file or the token file was deleted or replaced: close, and listen again
 	EventInsecureDirectory                      // Options.SharedDirectory: others can replace what is at the path
 )

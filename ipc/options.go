@@ -66,7 +66,8 @@ type Options struct {
 	// KillOrphan lets Listen kill a client that has outlived its server and
 	// does not leave within CloseTimeout. The kill is by pidfd, and hits only the
 	// process that the lock file names and that provably holds the token; else
-	// Listen fails, and its error says what is not proven.
+	// Listen fails, and its error says what is not proven. Who may not look into
+	// that process, because it is another user's or not dumpable, kills nobody.
 	KillOrphan bool
 
 	// KillOnClose lets a server's Close kill a client that does not leave

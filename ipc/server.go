@@ -297,7 +297,7 @@ func (s *server) awaitLeave(current *attachment) error {
 	}
 	err := s.stillThere(current.who.pid)
 	if unseen != nil { // L5
-		err = nameSandbox(fmt.Errorf("ipc: this server is closed, and whether its client, process %d, has left is not known, for its token cannot be tested: %w", current.who.pid, unseen))
+		err = nameSandbox(fmt.Errorf("ipc: this server is closed, and whether its client, process %d, has left is not known, for its token cannot be tested: %w: if it lives, no other server starts before it has left", current.who.pid, unseen))
 	}
 	if !s.e.options.KillOnClose {
 		return err
