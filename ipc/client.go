@@ -44,6 +44,9 @@ func redial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 
 // dialWhile tries as long as what failed is worth waiting for.
 func dialWhile(ctx context.Context, path string, o *Options, worth func(error) bool) (*Endpoint, error) {
+	if err := checkEnded(ctx, "dial", path); err != nil {
+		return nil, err
+	}
 	var why error // the attempt before did not succeed
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		e, err := dialOnce(ctx, path, o)
@@ -71,7 +74,7 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	e.hook(step.DialBegun, 0)
 	c := &client{e: e, token: -1}
 	e.life = c
-	if c.conn, err = connect(path); err != nil {
+	if c.conn, err = connectWithin(ctx, path); err != nil {
 		return nil, err
 	}
 	stopped := func() bool { return true }

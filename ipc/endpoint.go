@@ -228,7 +228,7 @@ func (e *Endpoint) join(own, peer *segment) error {
 // Listen opens the environment on a path and becomes its server. It fails at
 // once with ErrServerRunning or ErrClientRunning, as a *RunningError, while a
 // server or any client lives on the path, or waits for them with Options.Wait.
-// ctx bounds Listen only.
+// ctx bounds Listen only; one that has ended already fails it at once.
 //
 // It fails with ErrForeign, touching nothing, if the socket, the lock file or the token
 // file is something else's, and if others can write in the directory; see
@@ -242,6 +242,10 @@ func (e *Endpoint) join(own, peer *segment) error {
 // A process that has a server and forks without exec hands its child a copy of the
 // server lock and of the socket. If it is then killed, no server starts before the
 // child has ended: the *RunningError names that child.
+//
+// Listen, Dial and Close act for the process, and not for the thread that calls them.
+// In a thread that is locked and has mounts, a root or a working directory of its own,
+// the path leads where it does in the other threads.
 func Listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -255,7 +259,8 @@ func Listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 // Dial attaches to the server on a path as its client, waiting for one until ctx
 // ends. It fails at once with ErrClientRunning while another client is attached
 // (or waits for it to leave, with Options.Wait), with ErrRefused, with a
-// *VersionError, and with ErrForeign. ctx bounds Dial only.
+// *VersionError, and with ErrForeign. ctx bounds Dial only; one that has ended already
+// fails it at once.
 func Dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	if err := o.check(); err != nil {
 		return nil, err

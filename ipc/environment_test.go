@@ -184,8 +184,7 @@ var _ = sceneOf("a full file system", func(s *scene) {
 		_, err := Listen(s.ctx, s.path, nil)
 		s.must("Listen beside "+what, err, unix.ENOSPC)
 		nothingLeft(s, "", before)
-		_, err = Dial(s.ended(), s.path, nil)
-		s.must("Dial beside "+what, err, errNoServer)
+		s.must("Dial beside "+what, s.dialOnce(), errNoServer)
 	}
 	remove := fill("bytes")
 	refused("no bytes")

@@ -121,7 +121,7 @@ func TestCloseWaitsForItsAcceptLoop(t *testing.T) {
 	t.Cleanup(release)
 	closed := make(chan error, 1)
 	go func() { closed <- server.Close() }()
-	awaitBlocked(t, "(*server).close(")
+	awaitBlocked(t, "(*server).end(")
 	if listenerClosed.Load() {
 		t.Error("Close closed the listener while its accept loop uses the descriptor")
 	}

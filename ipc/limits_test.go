@@ -33,11 +33,16 @@ type scene struct {
 	path string
 }
 
-// ended is a context that has ended: what waits, looks once.
-func (s *scene) ended() context.Context {
+// dialOnce dials with a context that ends when the first attempt begins.
+func (s *scene) dialOnce() error {
 	ctx, cancel := context.WithCancel(s.ctx)
-	cancel()
-	return ctx
+	defer cancel()
+	_, err := Dial(ctx, s.path, &Options{Hook: func(at step.ID, _ uint64) {
+		if at == step.DialBegun {
+			cancel()
+		}
+	}})
+	return err
 }
 
 func (s *scene) Helper()                           {}

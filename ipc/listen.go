@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -17,6 +18,9 @@ import (
 // listen is Listen. The server lock is held from here to the end of Close, the
 // token of the latest attachment while no client must exist (D2).
 func listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
+	if err := checkEnded(ctx, "listen on", path); err != nil {
+		return nil, err
+	}
 	e := newEndpoint(RoleServer, path, o)
 	s := &server{e: e, listener: -1}
 	e.life = s
@@ -139,29 +143,28 @@ func (s *server) lockToken(ctx context.Context) error {
 // killOrphan takes the token when the orphan has left, and kills it if it does
 // not leave by itself.
 func (s *server) killOrphan(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, s.e.options.closeTimeout())
-	defer cancel()
-	err := poll(bounded, s.token.tryLock)
-	if err == nil || bounded.Err() == nil {
-		return err
-	}
-	if ctx.Err() == nil {
+	limit := s.e.options.closeTimeout()
+	err := poll(ctx, limit, s.token.tryLock)
+	if errors.Is(err, errStillTaken) {
 		_, client := s.lock.holders()
 		if killErr := client.kill(s.token); killErr != nil {
-			return errors.Join(s.clientRunning(ctx), killErr)
+			return fmt.Errorf("%w: %w", s.clientRunning(ctx), killErr)
 		}
 		// Somebody may have a copy of the token besides.
-		rest, cancel := context.WithTimeout(ctx, max(s.e.options.closeTimeout(), time.Second))
-		defer cancel()
-		err = poll(rest, s.token.tryLock)
+		err = poll(ctx, max(limit, time.Second), s.token.tryLock)
 	}
 	switch {
-	case err != nil && ctx.Err() == nil:
+	case errors.Is(err, errStillTaken):
 		return s.clientRunning(ctx) // the bound was ours, and not the caller's
-	case err != nil:
-		return errors.Join(err, s.clientRunning(ctx))
+	case err != nil && ctx.Err() != nil:
+		return inVain(err, s.clientRunning(ctx))
 	}
-	return nil
+	return err
+}
+
+// inVain is the error of a wait for a lock that ctx has ended.
+func inVain(err, why error) error {
+	return fmt.Errorf("ipc: listen: %w: nothing was started: %w", err, why)
 }
 
 // acquire takes a lock, at once or, with Options.Wait, when it is free.
@@ -173,20 +176,32 @@ func (s *server) acquire(ctx context.Context, tryLock func() (bool, error), fail
 	case !s.e.options.Wait:
 		return failure(ctx)
 	}
-	if err := poll(ctx, tryLock); err != nil {
-		return errors.Join(err, failure(ctx))
+	if err := poll(ctx, noLimit, tryLock); err != nil {
+		return inVain(err, failure(ctx))
 	}
 	return nil
 }
 
-// poll tries to take a lock until it is free or ctx ends. The kernel's own wait
-// could not be cancelled.
-func poll(ctx context.Context, tryLock func() (bool, error)) error {
+// noLimit is for a wait that ctx alone ends.
+const noLimit = time.Duration(math.MaxInt64)
+
+var errStillTaken = errors.New("the lock is still taken")
+
+// poll tries to take a lock until it is free, ctx ends, or the limit is over, which
+// gives errStillTaken. The kernel's own wait could not be cancelled. A context with the
+// limit would be watched by a goroutine of package context, in which a panic of the
+// caller's context could not be recovered (T4).
+func poll(ctx context.Context, limit time.Duration, tryLock func() (bool, error)) error {
+	begun := time.Now()
 	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		if ok, err := tryLock(); ok || err != nil {
 			return err
 		}
-		if err := pause(ctx, wait); err != nil {
+		left := limit - time.Since(begun)
+		if left <= 0 {
+			return errStillTaken
+		}
+		if err := pause(ctx, min(wait, left)); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -20,7 +21,7 @@ type server struct {
 	e         *Endpoint
 	lock      *lockFile
 	listener  int
-	parted    atomic.Bool // the start has come back, or its caller has gone: whichever was first
+	parted    atomic.Bool // nobody waits for the start any more
 	socket    unix.Stat_t // what the path names while it is ours
 	shown     tokenName   // what the token file's path names while it is ours
 	lost      bool        // the path no longer does; the look's own, as is the next
@@ -239,8 +240,14 @@ func (s *server) unlinkPath() error {
 	return nil
 }
 
-// close implements life, in the order of C2.
+// close implements life. It is not done in the caller's thread, see within.
 func (s *server) close() error {
+	_, err := apart(context.Background(), s.end, func() {})
+	return err
+}
+
+// end is close, in the order of C2.
+func (s *server) end() error {
 	e := s.e
 	_ = unix.Shutdown(s.listener, unix.SHUT_RDWR) // ends accept
 	close(s.shut)

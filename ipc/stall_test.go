@@ -45,11 +45,12 @@ type answer struct {
 	action uint32
 }
 
-// A slowFile stalls what this process asks about one path, as a file system does
-// that does not answer: the call of the first thread that asks, until resume. It is
-// only for processes that play a part.
+// A slowFile stalls one kind of call about one path, as a file system does that does
+// not answer: that of the first thread that makes it, until resume. It is only for
+// processes that play a part.
 type slowFile struct {
 	path    string
+	skip    uintptr       // where the path stands in what the second argument points to
 	stalled chan struct{} // closed when a call is stalled
 	fd      int
 
@@ -59,14 +60,14 @@ type slowFile struct {
 	resumed bool
 }
 
-// stall begins to stall what asks about the path.
-func stall(path string) (*slowFile, error) {
+// stall begins to stall a call about the path, which its second argument leads to.
+func stall(call uint32, path string) (*slowFile, error) {
 	load := func(offset uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
 	}
 	filter := []unix.SockFilter{
 		load(seccompNumber),
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_NEWFSTATAT, Jf: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 1},
 		{Code: unix.BPF_RET | unix.BPF_K, K: seccompReturnAsk},
 		{Code: unix.BPF_RET | unix.BPF_K, K: seccompReturnAllow},
 	}
@@ -83,6 +84,9 @@ func stall(path string) (*slowFile, error) {
 	}
 	runtime.KeepAlive(filter)
 	s := &slowFile{path: path, stalled: make(chan struct{}), fd: int(fd)}
+	if call == unix.SYS_CONNECT {
+		s.skip = unsafe.Offsetof(unix.RawSockaddrUnix{}.Path)
+	}
 	go s.supervise()
 	return s, nil
 }
@@ -96,7 +100,7 @@ func (s *slowFile) supervise() {
 			continue // the call was interrupted meanwhile
 		}
 		s.mu.Lock()
-		name := unix.BytePtrToString(*(**byte)(unsafe.Pointer(&r.arguments[1]))) // the caller waits
+		name := unix.BytePtrToString((*byte)(unsafe.Add(*(*unsafe.Pointer)(unsafe.Pointer(&r.arguments[1])), s.skip))) // the caller waits
 		hold := name == s.path && !s.resumed && (s.thread == 0 || s.thread == r.thread)
 		if hold && s.thread == 0 {
 			s.thread = r.thread
@@ -129,7 +133,7 @@ func (s *slowFile) resume() {
 // that.
 func (s *scene) onAStalledPath(o *Options) (server, client *Endpoint, slow *slowFile) {
 	server, client = s.pair(o)
-	slow, err := stall(s.path)
+	slow, err := stall(unix.SYS_NEWFSTATAT, s.path)
 	if err != nil {
 		s.say("skip %v", err)
 		s.next()

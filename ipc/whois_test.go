@@ -7,7 +7,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -231,11 +230,6 @@ func TestRedialWaitsForADirectoryThatGoesAndComes(t *testing.T) {
 }
 
 var _ = sceneOf("dial through a mounted socket", func(s *scene) {
-	runtime.LockOSThread() // the mounts are this thread's alone
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		s.say("skip %v", err)
-		s.next()
-	}
 	must := func(what string, err error) {
 		if err != nil {
 			s.fail("%s: %v", what, err)
@@ -262,7 +256,7 @@ func TestDialHintsAtASocketThatIsMountedByItself(t *testing.T) {
 	}
 	path := testPath(t)
 	fd := rawListen(t, path, unix.SOCK_SEQPACKET)
-	inside := start(t, "scene", sceneArgument{"dial through a mounted socket", path})
+	inside := startIn(t, unix.CLONE_NEWNS, "scene", sceneArgument{"dial through a mounted socket", path})
 	inside.expect("mounted")
 	_ = unix.Shutdown(fd, unix.SHUT_RDWR) // nobody accepts any more
 	inside.tell("dial")
