@@ -17,7 +17,7 @@ var callNames = map[uint64]string{
 	unix.SYS_SOCKET: "socket", unix.SYS_CONNECT: "connect", unix.SYS_BIND: "bind", unix.SYS_LISTEN: "listen",
 	unix.SYS_ACCEPT4: "accept4", unix.SYS_SHUTDOWN: "shutdown", unix.SYS_SENDMSG: "sendmsg", unix.SYS_RECVMSG: "recvmsg",
 	unix.SYS_SETSOCKOPT: "setsockopt", unix.SYS_GETSOCKOPT: "getsockopt",
-	unix.SYS_FCHMODAT: "fchmodat", unix.SYS_FCHMOD: "fchmod", unix.SYS_UMASK: "umask", unix.SYS_UNSHARE: "unshare", unix.SYS_UNLINKAT: "unlinkat", unix.SYS_RENAMEAT: "renameat",
+	unix.SYS_FCHMODAT: "fchmodat", unix.SYS_FCHMOD: "fchmod", unix.SYS_FCHMODAT2: "fchmodat2", unix.SYS_UNLINKAT: "unlinkat", unix.SYS_RENAMEAT: "renameat",
 	unix.SYS_MEMFD_CREATE: "memfd_create", unix.SYS_FTRUNCATE: "ftruncate", unix.SYS_FALLOCATE: "fallocate",
 	unix.SYS_MMAP: "mmap", unix.SYS_MUNMAP: "munmap", unix.SYS_MADVISE: "madvise",
 	unix.SYS_PIDFD_OPEN: "pidfd_open", unix.SYS_PIDFD_SEND_SIGNAL: "pidfd_send_signal",

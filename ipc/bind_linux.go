@@ -5,7 +5,6 @@ package ipc
 import (
 	"errors"
 	"fmt"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +42,8 @@ func probeStale(path string) (stat unix.Stat_t, err error) {
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
 		return stat, nil // nobody is behind it
+	case errors.Is(err, unix.EACCES) && isUnready(&stat) && trusted(stat.Uid):
+		return stat, nil // its server died before it set the mode, and so before it listened
 	case errors.Is(err, unix.EPROTOTYPE):
 		return stat, fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
 	case err == nil, errors.Is(err, unix.EAGAIN):
@@ -65,7 +66,7 @@ func newSocket(flags int) (int, error) {
 }
 
 // bind makes the socket at the path. Who connects before it listens is refused by
-// the kernel, and tries again.
+// the kernel, or sees that it is not ready, and tries again.
 func (s *server) bind(stale unix.Stat_t) (err error) {
 	path := s.e.path
 	if s.listener, err = newSocket(0); err != nil {
@@ -86,7 +87,7 @@ func (s *server) bind(stale unix.Stat_t) (err error) {
 		return fmt.Errorf("ipc: stat %s: %w: the server needs to search its directory", path, err)
 	}
 	s.e.hook(step.SocketBound, 0)
-	if err := setSocketMode(path, mode); err != nil {
+	if err := setSocketMode(path, &s.socket, mode); err != nil {
 		return err
 	}
 	if err := unix.Listen(s.listener, unix.SOMAXCONN); err != nil {
@@ -117,30 +118,30 @@ func removeStale(path string, stale unix.Stat_t) error {
 	return nil
 }
 
-// bindSocket binds a socket, which has the mode from the first moment on. The umask
-// would take bits away, and a client that comes before they are set again would
-// be told that it may not. A umask belongs to a process; a thread can have its own,
-// and is ended after it. Where that is not allowed, setSocketMode comes a little late.
-func bindSocket(fd int, path string, mode uint32) error {
-	bound := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if unix.Unshare(unix.CLONE_FS) == nil {
-			unix.Umask(0)
-		}
-		err := unix.Fchmod(fd, mode) // of a socket without a name: what its name will have
-		if err == nil {
-			err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
-		}
-		bound <- err
-	}()
-	return <-bound
+// unready marks the socket of a server that does not listen yet. Its mode is still to
+// be set: the umask takes bits away from what bind makes, but never this one. The umask
+// is the process's, and stays as it is. A thread could have one of its own, but would
+// have to end after it, and the kernel tells the children that it has started
+// (Pdeathsig).
+const unready = unix.S_ISVTX
+
+// isUnready reports whether a path names a socket that is not ready.
+func isUnready(stat *unix.Stat_t) bool {
+	return stat.Mode&unix.S_IFMT == unix.S_IFSOCK && stat.Mode&unready != 0
 }
 
-// setSocketMode sees that what was bound at the path has its mode. It goes by a
-// descriptor of the socket and not by path: whoever can write the directory could
-// else have the mode of any file set.
-func setSocketMode(path string, mode uint32) error {
+// bindSocket binds a socket that is not ready.
+func bindSocket(fd int, path string, mode uint32) error {
+	if err := unix.Fchmod(fd, mode|unready); err != nil { // what its name will have
+		return err
+	}
+	return unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+}
+
+// setSocketMode makes what was bound at the path ready. It goes by a descriptor of the
+// socket and not by path: whoever can write the directory could else have the mode of
+// any file set.
+func setSocketMode(path string, bound *unix.Stat_t, mode uint32) error {
 	fd, err := open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("ipc: look at %s: %w: the server needs to search its directory", path, err)
@@ -150,13 +151,11 @@ func setSocketMode(path string, mode uint32) error {
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("ipc: stat %s: %w: nothing was started: use a path on another file system", path, err)
 	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK || stat.Nlink != 1 || stat.Uid != uint32(unix.Geteuid()) {
+	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK || stat.Nlink != 1 || stat.Uid != uint32(unix.Geteuid()) ||
+		stat.Dev != bound.Dev || stat.Ino != bound.Ino {
 		return fmt.Errorf("%w: %s was replaced while the server started", ErrForeign, path)
 	}
-	if stat.Mode&0o777 == mode {
-		return nil
-	}
-	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode); err != nil {
+	if err := changeMode(fd, mode); err != nil {
 		return fmt.Errorf("ipc: set the mode of %s: %w: is /proc mounted? else use a path on another file system", path, err)
 	}
 	return nil

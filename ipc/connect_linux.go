@@ -21,7 +21,17 @@ func connect(path string) (*conn, error) {
 	}
 	c := &conn{fd: fd}
 	_ = c.setDeadline(backlogWait)
-	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
+	for range 2 { // it may become ready between a connect and the look at its mode
+		err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
+		if !errors.Is(err, unix.EACCES) {
+			break
+		}
+		var stat unix.Stat_t
+		if unix.Stat(path, &stat) == nil && isUnready(&stat) {
+			err = unix.ECONNREFUSED // it does not listen
+			break
+		}
+	}
 	if err == nil {
 		return c, nil
 	}
