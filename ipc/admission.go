@@ -36,7 +36,7 @@ func (s *server) accept() {
 			s.cannotAccept(err)
 			continue
 		}
-		s.e.hook(step.ConnectionAccepted, uint64(fd))
+		s.e.hookApart(step.ConnectionAccepted, uint64(fd))
 		c := &conn{fd: fd}
 		if !s.knows(c) {
 			continue
@@ -204,7 +204,7 @@ func (s *server) hello(c *conn) (reason uint32, pid int) {
 	s.e.mu.Lock()
 	s.handshakes[c] = spoken
 	s.e.mu.Unlock()
-	s.e.hook(step.HelloReceived, 0)
+	s.e.hookApart(step.HelloReceived, 0)
 	return reasonNone, 0
 }
 
@@ -224,14 +224,14 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		} else {
 			_ = unix.Close(token) // the client has a copy by now, or on its way
 		}
-		s.e.hook(step.TokenHandedOver, 0)
+		s.e.hookApart(step.TokenHandedOver, 0)
 	}()
-	s.e.hook(step.TokenTaken, 0)
+	s.e.hookApart(step.TokenTaken, 0)
 	who := c.peer.who
 	if err := s.recordClient(who); err != nil {
 		return nil, s.failedAt(err), 0
 	}
-	s.e.hook(step.ClientRecorded, uint64(who.pid))
+	s.e.hookApart(step.ClientRecorded, uint64(who.pid))
 	s.awaitCount()
 
 	s.e.mu.Lock()
@@ -260,7 +260,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		}
 		return nil, s.cannotAdmit(fmt.Errorf("ipc: send a client the memory and its token: %w: no client is admitted", err)), 0
 	}
-	s.e.hook(step.GrantSent, a.number)
+	s.e.hookApart(step.GrantSent, a.number)
 	s.token = own
 	s.granted, s.current, s.latest, s.failing = a.number, a, a, false
 	s.e.pending, s.e.pendingPID = a.number, who.pid

@@ -77,48 +77,38 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	if c.conn, err = connectWithin(ctx, path); err != nil {
 		return nil, err
 	}
-	stopped := func() bool { return true }
+	var waking sync.Once // not behind the end: it would meet whatever gets the descriptor's number next
+	settled := false
 	defer func() {
-		if caught := recover(); caught != nil { // the hook or ctx panics (T4)
-			_ = stopped()
+		if !settled { // it fails, or user code does not return (T4)
+			waking.Do(func() {})
 			c.abandon()
-			panic(caught)
 		}
 	}()
 	e.hook(step.Connected, 0)
 	if err := c.knows(path); err != nil {
-		c.conn.hangUp()
-		c.conn.peer.forget()
 		return nil, err
 	}
-	woken := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(woken)
-		c.conn.wake()
-	})
-	stopped = sync.OnceValue(func() bool {
-		if stop() {
-			return true
-		}
-		<-woken // or it would meet whatever gets the descriptor's number next
-		return false
-	})
+	stop := context.AfterFunc(ctx, func() { waking.Do(c.conn.wake) })
+	defer stop()
 	err = c.attach(path)
-	if !stopped() && err == nil {
-		e.leaving.Store(true) // what panics now comes too late to matter
-		_ = c.close()
-		c.release()
-		return nil, fmt.Errorf("ipc: dial %s: %w: nothing was attached", path, ctx.Err())
+	late := !stop() // of the context, which may be the user's: before there is an endpoint
+	if err == nil && late {
+		waking.Do(func() {})
+		settled = true
+		c.leave()
+	}
+	if late || err != nil && ctx.Err() != nil {
+		hint := ""
+		if err != nil {
+			hint = c.deserted()
+		}
+		err = fmt.Errorf("ipc: dial %s: %w: nothing was attached%s", path, ctx.Err(), hint)
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			err = fmt.Errorf("ipc: dial %s: %w: nothing was attached%s", path, ctx.Err(), c.deserted())
-		}
-		c.letTokenGo()
-		c.conn.hangUp()
-		c.conn.peer.forget()
 		return nil, err
 	}
+	settled = true
 	e.attachedTo()
 	e.workers.Add(2)
 	go e.pulse()
@@ -205,8 +195,6 @@ func (c *client) attach(path string) error {
 	own.control.attachment.Store(p.Attachment) // pairs: attachment
 	e.hook(step.AttachmentStored, p.Attachment)
 	if err := c.conn.send(newPacket(packetReady)); err != nil {
-		_ = own.detach()
-		c.release()
 		return fmt.Errorf("%w: it went away during the handshake (%w)", errNoServer, err)
 	}
 	e.hook(step.ReadySent, 0)
@@ -257,7 +245,15 @@ func openPair(p packet, serverFile, clientFile int) (own, peer *segment, err err
 	return own, peer, nil
 }
 
-// abandon undoes a Dial that a panic passes through.
+// leave undoes a Dial that is attached, too late. The server hears a goodbye.
+func (c *client) leave() {
+	c.e.leaving.Store(true)
+	_ = c.close()
+	c.release()
+	c.e.caught.Load().resume()
+}
+
+// abandon undoes a Dial that is not attached.
 func (c *client) abandon() {
 	closeAside(c.granted...)
 	if c.e.own != nil {
@@ -284,7 +280,7 @@ func (c *client) watch() {
 	if c.e.closing.Load() {
 		return
 	}
-	c.e.hook(step.EndSeen, 0)
+	c.e.hookApart(step.EndSeen, 0)
 	verdict, kind, state := ErrPeerClosed, EventClosed, PeerClosed
 	var unseen error
 	died := func() (died bool) {
@@ -304,7 +300,7 @@ func (c *client) watch() {
 	default:
 		verdict = fmt.Errorf("%w: the server lives and ended the connection without a word", ErrPeerClosed)
 	}
-	c.e.hook(step.EndProven, 0)
+	c.e.hookApart(step.EndProven, 0)
 	c.e.serverEnded(verdict, kind, state)
 }
 

@@ -106,8 +106,8 @@ type Endpoint struct {
 	events   chan Event
 	life     life
 	closeOne sync.Once
-	leaving  atomic.Bool         // only Close and the workers call the hook now
-	caught   atomic.Pointer[any] // the first panic of user code in Close
+	leaving  atomic.Bool            // what calls hook now is Close
+	caught   atomic.Pointer[ending] // the first of user code in Close
 	closeErr error
 	workers  sync.WaitGroup
 
@@ -149,28 +149,6 @@ var (
 // tooLarge explains ErrTooLarge.
 func (e *Endpoint) tooLarge(size int) error {
 	return fmt.Errorf("%w: %d bytes, and the ring holds at most %d in one message", ErrTooLarge, size, e.out.ring.maxPayload())
-}
-
-// hook reports a step to Options.Hook.
-func (e *Endpoint) hook(at step.ID, value uint64) {
-	switch {
-	case e.hookFunc == nil:
-	case e.leaving.Load():
-		e.shield(func() { e.hookFunc(at, value) })
-	default:
-		e.hookFunc(at, value)
-	}
-}
-
-// shield calls what Close must not be stopped by: user code may panic (T4). The
-// first panic is kept, and goes on when all is closed.
-func (e *Endpoint) shield(f func()) {
-	defer func() {
-		if caught := recover(); caught != nil {
-			e.caught.CompareAndSwap(nil, &caught)
-		}
-	}()
-	f()
 }
 
 // newEndpoint prepares the parts that need no memory yet.
@@ -336,11 +314,7 @@ func (e *Endpoint) KillPeer() error { return e.life.kill() }
 // Options.KillOnClose and Options.KillOrphan. Calling it again returns the same.
 func (e *Endpoint) Close() error {
 	e.closeOne.Do(func() {
-		defer func() {
-			if caught := e.caught.Load(); caught != nil {
-				panic(*caught)
-			}
-		}()
+		defer func() { e.caught.Load().resume() }()
 		e.shield(func() { e.hook(step.CloseBegun, 0) })
 		e.closing.Store(true)
 		close(e.closed)

@@ -253,7 +253,7 @@ func (e *Endpoint) concludeServer(verdict error, state PeerState) (account, erro
 			e.out.readPos.freeze()
 			counts, _ = e.account()
 		}
-		e.hook(step.AccountTaken, counts.readPos)
+		e.hookApart(step.AccountTaken, counts.readPos)
 		e.markEnd(endMark{pos: writePos, err: verdict})
 		e.finish(verdict)
 		e.out.attention.Store(true)

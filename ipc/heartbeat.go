@@ -27,7 +27,7 @@ func (e *Endpoint) pulse() {
 		if tick%2 == 0 {
 			beat++
 			e.own.control.beat.Store(beat) // pairs: heartbeat
-			e.hook(step.Beaten, beat)
+			e.hookApart(step.Beaten, beat)
 		}
 		closing := e.closing.Load()
 		if tick%pathLookEvery == pathLookEvery-1 && !closing {

@@ -96,6 +96,10 @@ type Options struct {
 	// Hook, if set, is called at every named step with the position or number
 	// that the step is about. It exists for tests, which kill the process in
 	// it, and it must not call the endpoint.
+	//
+	// A panic of it, or its runtime.Goexit (t.FailNow), ends the call that came to
+	// the step: Close when all is closed. In a goroutine of the endpoint's own a
+	// panic ends the process, and a Goexit nothing but the hook.
 	Hook func(at step.ID, value uint64)
 
 	// start is where the positions of a new generation begin: 0, but for tests

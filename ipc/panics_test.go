@@ -246,9 +246,17 @@ var stepsOfWorkers = map[step.ID]bool{
 	step.GrantSent: true, step.TokenHandedOver: true, step.ReadyReceived: true, step.EndSeen: true, step.EndProven: true, step.AccountTaken: true,
 }
 
-// A hook that panics at any step of any operation leaves no lock taken and nothing
-// half done.
+// A hook that panics, or ends its goroutine, at any step of any operation leaves no
+// lock taken and nothing half done.
 func TestT4AHookThatPanicsLeavesNothingHalfDone(t *testing.T) {
+	inEachWay(t, func(t *testing.T, w way) {
+		if w.name != "a panic" { // the others are harder: recover sees neither
+			leavesNothingHalfDone(t, w)
+		}
+	})
+}
+
+func leavesNothingHalfDone(t *testing.T, w way) {
 	for name, operation := range operations {
 		for _, role := range []Role{RoleServer, RoleClient} {
 			for at := step.ID(1); at < step.Count; at++ {
@@ -259,7 +267,7 @@ func TestT4AHookThatPanicsLeavesNothingHalfDone(t *testing.T) {
 				hook := func(reached step.ID, _ uint64) {
 					if reached == at && armed {
 						armed = false
-						panic(name)
+						w.go_()
 					}
 				}
 				options := [3]*Options{RoleServer: hostileOptions(), RoleClient: hostileOptions()}
@@ -272,11 +280,13 @@ func TestT4AHookThatPanicsLeavesNothingHalfDone(t *testing.T) {
 				}
 				sendAll(t, peer, 3, 4)
 				armed = true
-				caught := panics(func() { operation(testContext(t), e, peer) })
-				armed = false
-				if caught != nil && caught != name {
-					t.Fatalf("%s at %v: %v", name, at, caught)
+				end := endingOf(func() { operation(testContext(t), e, peer) })
+				if !armed {
+					w.check(t, fmt.Sprintf("%s at %v", name, at), end)
+				} else if end != nil {
+					t.Fatalf("%s at %v: %+v", name, at, *end)
 				}
+				armed = false
 				// Views that nobody has any more are a leak of the caller; let them go.
 				e.in.views.mu.Lock()
 				var left []Message
@@ -309,100 +319,102 @@ func drainNow(t *testing.T, e *Endpoint) {
 	}
 }
 
-// A hook that panics in Close is told when all is closed: the path is free then.
+// A hook that panics, or ends its goroutine, in Close does so when all is closed: the
+// path is free then.
 func TestT4AHookThatPanicsInCloseComesBehindIt(t *testing.T) {
-	for _, role := range []Role{RoleServer, RoleClient} {
-		for _, at := range []step.ID{step.CloseBegun, step.PathUnlinked, step.ListenerClosed, step.GoodbyeSaid, step.SegmentUnmapped,
-			step.TokenClosed, step.ConnectionClosed, step.TokenAwaited, step.ServerUnlocked} {
-			hook := func(reached step.ID, _ uint64) {
-				if reached == at {
-					panic(at)
+	inEachWay(t, func(t *testing.T, w way) {
+		for _, role := range []Role{RoleServer, RoleClient} {
+			for _, at := range []step.ID{step.CloseBegun, step.PathUnlinked, step.ListenerClosed, step.GoodbyeSaid, step.SegmentUnmapped,
+				step.TokenClosed, step.ConnectionClosed, step.TokenAwaited, step.ServerUnlocked} {
+				reached := false
+				options := [3]*Options{RoleServer: hostileOptions(), RoleClient: hostileOptions()}
+				options[role].Hook = w.at(at, &reached)
+				path := testPath(t)
+				server, err := Listen(testContext(t), path, options[RoleServer])
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			options := [3]*Options{RoleServer: hostileOptions(), RoleClient: hostileOptions()}
-			options[role].Hook = hook
-			path := testPath(t)
-			server, err := Listen(testContext(t), path, options[RoleServer])
-			if err != nil {
-				t.Fatal(err)
-			}
-			client, err := Dial(testContext(t), path, options[RoleClient])
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = panics(func() { _ = client.Close() })
-			_ = panics(func() { _ = server.Close() })
-			for _, e := range []*Endpoint{client, server} {
-				if err := e.Close(); err != nil {
-					t.Errorf("%v: Close, again: %v", at, err)
+				client, err := Dial(testContext(t), path, options[RoleClient])
+				if err != nil {
+					t.Fatal(err)
 				}
-				if err := e.Err(); err == nil {
-					t.Errorf("%v: the endpoint is not closed", at)
+				for _, e := range []*Endpoint{client, server} {
+					end := endingOf(func() { _ = e.Close() })
+					if e.role == role && reached {
+						w.check(t, "Close", end)
+					} else if end != nil {
+						t.Errorf("%v: Close of the %v ended: %+v", at, e.role, *end)
+					}
+					if err := e.Close(); err != nil {
+						t.Errorf("%v: Close, again: %v", at, err)
+					}
+					if err := e.Err(); err == nil {
+						t.Errorf("%v: the endpoint is not closed", at)
+					}
 				}
+				next := listenHere(t, path, hostileOptions())
+				checkUsable(t, next, dialHere(t, path, hostileOptions()))
 			}
-			server, client = nil, nil
-			next := listenHere(t, path, hostileOptions())
-			checkUsable(t, next, dialHere(t, path, hostileOptions()))
 		}
-	}
+	})
 }
 
-// A hook that panics in Listen or Dial leaves no lock, no descriptor and no memory.
+// A hook that panics, or ends its goroutine, in Listen or Dial leaves no lock, no
+// descriptor and no memory.
 func TestT4AHookThatPanicsInListenOrDialLeavesNothing(t *testing.T) {
-	var at step.ID
-	hook := func(reached step.ID, _ uint64) {
-		if reached == at {
-			panic(reached)
-		}
-	}
-	reached := 0
-	for at = step.ID(1); at < step.Count; at++ {
-		if stepsOfWorkers[at] {
-			continue
-		}
-		options := hostileOptions()
-		options.Hook = hook
-		path := testPath(t)
-		files := openFiles(t)
-		var server, client *Endpoint
-		var err error
-		if panics(func() { server, err = Listen(testContext(t), path, options) }) == nil {
-			if err != nil {
-				t.Fatal(err)
+	inEachWay(t, func(t *testing.T, w way) {
+		count := 0
+		for at := step.ID(1); at < step.Count; at++ {
+			if stepsOfWorkers[at] {
+				continue
 			}
-			_ = panics(func() { _ = server.Close() })
-		} else {
-			reached++
-		}
-		if now := openFiles(t); now != files {
-			t.Errorf("%v in Listen: %d files open, before %d", at, now, files)
-		}
-		server = listenHere(t, path, hostileOptions())
-		files = openFiles(t)
-		if panics(func() { client, err = Dial(testContext(t), path, options) }) == nil {
-			if err != nil {
-				t.Fatal(err)
+			reached := false
+			options := hostileOptions()
+			options.Hook = w.at(at, &reached)
+			path := testPath(t)
+			files := openFiles(t)
+			begin := func(name string, start func(context.Context, string, *Options) (*Endpoint, error)) {
+				t.Helper()
+				reached = false
+				var e *Endpoint
+				var err error
+				if end := endingOf(func() { e, err = start(testContext(t), path, options) }); reached {
+					count++
+					if end == nil || end.exited != w.exited && name == "Dial" { // a panic with nil of Listen comes back as a Goexit
+						t.Errorf("%v in %s: user code ended by %s, the call by %+v", at, name, w.name, end)
+					}
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e != nil {
+					_ = endingOf(func() { _ = e.Close() })
+				}
 			}
-			_ = panics(func() { _ = client.Close() })
-		} else {
-			reached++
+			begin("Listen", Listen)
+			eventually(t, fmt.Sprintf("%v in Listen: no file stays open", at), func() bool { return openFiles(t) <= files })
+			server := listenHere(t, path, hostileOptions())
+			files = openFiles(t)
+			begin("Dial", Dial)
+			next := dialHere(t, path, hostileOptions())
+			drainNow(t, server)
+			for len(server.Events()) > 0 {
+				<-server.Events()
+			}
+			for range 3 {
+				_, _ = server.TryReceive()
+			}
+			checkUsable(t, server, next)
+			_ = next.Close()
+			eventually(t, fmt.Sprintf("%v in Dial: no file stays open", at), func() bool { return openFiles(t) <= files })
+			if err := server.Close(); err != nil {
+				t.Errorf("%v in Dial: Close of the server: %v", at, err)
+			}
 		}
-		next := dialHere(t, path, hostileOptions())
-		drainNow(t, server)
-		for len(server.Events()) > 0 {
-			<-server.Events()
+		if count < 15 {
+			t.Errorf("only %d steps of Listen and Dial were reached", count)
 		}
-		for range 3 {
-			_, _ = server.TryReceive()
-		}
-		checkUsable(t, server, next)
-		_ = next.Close()
-		eventually(t, fmt.Sprintf("%v in Dial: no file stays open", at), func() bool { return openFiles(t) <= files })
-		_ = server.Close()
-	}
-	if reached < 15 {
-		t.Errorf("only %d steps of Listen and Dial were reached", reached)
-	}
+	})
 }
 
 func openFiles(t testing.TB) int {

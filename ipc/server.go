@@ -79,7 +79,7 @@ func (s *server) watch(a *attachment) {
 	if !ended {
 		a.conn.awaitEnd(false)
 	}
-	s.e.hook(step.EndSeen, a.number)
+	s.e.hookApart(step.EndSeen, a.number)
 	for wait := 20 * time.Microsecond; !s.e.closing.Load() && !s.proven(a); wait = min(2*wait, 5*time.Millisecond) {
 		s.sleep(wait)
 	}
@@ -115,7 +115,7 @@ func (s *server) retire(a *attachment) (done bool) {
 
 // attached records that the client has mapped the memory.
 func (s *server) attached(a *attachment) {
-	s.e.hook(step.ReadyReceived, a.number)
+	s.e.hookApart(step.ReadyReceived, a.number)
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
 	if !a.over {
@@ -242,7 +242,7 @@ func (s *server) unlinkPath() error {
 
 // close implements life. It is not done in the caller's thread, see within.
 func (s *server) close() error {
-	_, err := apart(context.Background(), s.end, func() {})
+	_, err := callWithin(context.Background(), s.end, func() {})
 	return err
 }
 

@@ -61,7 +61,7 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 	s.current, e.pending = nil, 0
 	e.hung.Store(false)
 	a.conn.wake() // its watcher, if this is admission
-	e.hook(step.EndProven, a.number)
+	e.hookApart(step.EndProven, a.number)
 	if e.peer.control.attachment.Load() == a.number { // pairs: attachment
 		s.announce(a) // it may have sent before its ready was read
 	}
@@ -82,7 +82,7 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 		e.out.readPos.freeze()
 		counts, _ = e.account()
 	}
-	e.hook(step.AccountTaken, counts.readPos)
+	e.hookApart(step.AccountTaken, counts.readPos)
 	switch {
 	case e.corrupt != nil:
 		end.Err = e.corrupt

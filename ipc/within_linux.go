@@ -51,7 +51,7 @@ func within[T any](ctx context.Context, call func(*T), undo func(T)) (result T, 
 	}
 }
 
-// An outcome is how a call of apart came back: with an error or none, or by a panic or
+// An outcome is how a call of callWithin came back: with an error or none, or by a panic or
 // a Goexit of the hook.
 type outcome struct {
 	err      error
@@ -59,10 +59,10 @@ type outcome struct {
 	goexit   bool
 }
 
-// apart is within for a call that hooks are called in: how they end it goes on in the
+// callWithin is within for a call that hooks are called in: how they end it goes on in the
 // goroutine of the caller. If the caller has gone, what the call has done is undone
 // only if it came back without an error.
-func apart(ctx context.Context, call func() error, undo func()) (back bool, err error) {
+func callWithin(ctx context.Context, call func() error, undo func()) (back bool, err error) {
 	result, back := within(ctx, func(o *outcome) {
 		o.goexit = true
 		defer func() {
@@ -92,7 +92,7 @@ var errParted = errors.New("ipc: nobody waits for this start any more: it is und
 // startWithin starts the server, and comes back with ctx. As long as a call does not
 // come back the server lock may be taken.
 func (s *server) startWithin(ctx context.Context) error {
-	back, err := apart(ctx, func() error { return s.startOrNothing(ctx) }, func() {
+	back, err := callWithin(ctx, func() error { return s.startOrNothing(ctx) }, func() {
 		_ = s.unlinkPath()
 		s.abandon()
 	})
