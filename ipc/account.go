@@ -92,6 +92,9 @@ func (e *Endpoint) count(a account) (unreleased, redeliverable int) {
 // peer has released, oldest first (M6). After the end of a peer it is the exact
 // account of what that peer left; while one is attached it is a moment's.
 func (e *Endpoint) Unreleased() ([]Unreleased, error) {
+	if !e.isOpened() {
+		return nil, ErrClosed
+	}
 	for {
 		list, stable, err := e.unreleased()
 		if stable || err != nil {

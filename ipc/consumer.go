@@ -36,6 +36,9 @@ type consumer struct {
 
 // lock takes the gate and looks at what has happened meanwhile.
 func (c *consumer) lock(ctx context.Context) error {
+	if err := c.e.usable(ctx); err != nil {
+		return err
+	}
 	if !c.gate.tryLock() {
 		if err := c.gate.queue(ctx, c.e.closed); err != nil {
 			return err
@@ -52,6 +55,8 @@ func (c *consumer) lock(ctx context.Context) error {
 func (c *consumer) tryLock() error {
 	locked := c.gate.tryEnter()
 	switch {
+	case !c.e.isOpened():
+		return ErrClosed
 	case c.e.closing.Load() && locked:
 		c.gate.unlock()
 		return ErrClosed
@@ -217,7 +222,8 @@ func (c *consumer) limit() uint64 {
 }
 
 // receive waits for a record and takes it with one of the two forms.
-func (c *consumer) receive(ctx context.Context, buf []byte, view bool) (Message, error) {
+func (e *Endpoint) receive(ctx context.Context, buf []byte, view bool) (Message, error) {
+	c := &e.orUnopened().in
 	var m Message
 	if err := c.lock(ctx); err != nil {
 		return m, err
@@ -235,7 +241,8 @@ func (c *consumer) receive(ctx context.Context, buf []byte, view bool) (Message,
 }
 
 // tryReceive is receive without waiting.
-func (c *consumer) tryReceive(buf []byte, view bool) (Message, error) {
+func (e *Endpoint) tryReceive(buf []byte, view bool) (Message, error) {
+	c := &e.orUnopened().in
 	if err := c.tryLock(); err != nil {
 		return Message{}, err
 	}
@@ -253,7 +260,8 @@ func (c *consumer) tryReceive(buf []byte, view bool) (Message, error) {
 }
 
 // receiveBatch is receive for several.
-func (c *consumer) receiveBatch(ctx context.Context, buf []byte, into []Message, view bool) (int, error) {
+func (e *Endpoint) receiveBatch(ctx context.Context, buf []byte, into []Message, view bool) (int, error) {
+	c := &e.orUnopened().in
 	if len(into) == 0 {
 		return 0, nil
 	}
@@ -271,7 +279,8 @@ func (c *consumer) receiveBatch(ctx context.Context, buf []byte, into []Message,
 }
 
 // tryReceiveBatch is receiveBatch without waiting.
-func (c *consumer) tryReceiveBatch(buf []byte, into []Message, view bool) (int, error) {
+func (e *Endpoint) tryReceiveBatch(buf []byte, into []Message, view bool) (int, error) {
+	c := &e.orUnopened().in
 	if len(into) == 0 {
 		return 0, nil
 	}

@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,10 @@ type Peer struct {
 // The client's endpoint ends with its server: Receive returns what the server
 // committed, and then the error, for ever; sending returns the error at once.
 // Redial makes a new one.
+//
+// A nil Endpoint, and one that neither Listen nor Dial has made, is closed: its calls
+// return ErrClosed. A nil context is an error, in sending and receiving when the call
+// would have to wait.
 type Endpoint struct {
 	role       Role
 	path       string
@@ -161,7 +166,8 @@ func newEndpoint(role Role, path string, o *Options) *Endpoint {
 		closed: make(chan struct{}), resting: make(chan struct{}), done: make(chan struct{}), events: make(chan Event, 64),
 	}
 	e.out.e, e.in.e = e, e
-	e.out.gate, e.in.gate = newGate(), newGate()
+	e.out.gate.open()
+	e.in.gate.open()
 	e.out.wait = waiter{which: 0, armed: step.SpaceArmed}
 	e.in.wait = waiter{which: 1, armed: step.DataArmed}
 	return e
@@ -225,10 +231,8 @@ func (e *Endpoint) join(own, peer *segment) error {
 // In a thread that is locked and has mounts, a root or a working directory of its own,
 // the path leads where it does in the other threads.
 func Listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	if err := checkPath(path); err != nil {
+	o = o.read()
+	if err := cmp.Or(checkContext(ctx), o.check(), checkPath(path)); err != nil {
 		return nil, err
 	}
 	return listen(ctx, path, o)
@@ -240,40 +244,51 @@ func Listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 // *VersionError, and with ErrForeign. ctx bounds Dial only; one that has ended already
 // fails it at once.
 func Dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	if err := checkPath(path); err != nil {
+	o = o.read()
+	if err := cmp.Or(checkContext(ctx), o.check(), checkPath(path)); err != nil {
 		return nil, err
 	}
 	return dial(ctx, path, o)
 }
 
 // Role tells which side this is.
-func (e *Endpoint) Role() Role { return e.role }
+func (e *Endpoint) Role() Role { return e.orUnopened().role }
 
 // Path returns the path that Listen or Dial was given.
-func (e *Endpoint) Path() string { return e.path }
+func (e *Endpoint) Path() string { return e.orUnopened().path }
 
 // Generation returns the number of this start of the server. It grows by one
 // with each Listen on the path, as long as the lock file is not deleted.
-func (e *Endpoint) Generation() uint64 { return e.generation }
+func (e *Endpoint) Generation() uint64 { return e.orUnopened().generation }
 
 // Attachment returns the number of the client's stay, counted by the server
 // from 1; at a server, of the last client that came, 0 if none has.
-func (e *Endpoint) Attachment() uint64 { return e.attachment.Load() }
+func (e *Endpoint) Attachment() uint64 { return e.orUnopened().attachment.Load() }
 
 // Events returns what happens to the peer, in order. The channel holds 64;
 // while nobody receives, the oldest are dropped and counted in Event.Missed. It
 // is closed by Close.
-func (e *Endpoint) Events() <-chan Event { return e.events }
+func (e *Endpoint) Events() <-chan Event {
+	if !e.isOpened() {
+		return noEvents
+	}
+	return e.events
+}
 
 // Done is closed when the endpoint is of no more use: Err then tells why.
-func (e *Endpoint) Done() <-chan struct{} { return e.done }
+func (e *Endpoint) Done() <-chan struct{} {
+	if !e.isOpened() {
+		return isDone
+	}
+	return e.done
+}
 
 // Err is nil until Done is closed: ErrClosed after Close, and at a client the
 // end of its server.
 func (e *Endpoint) Err() error {
+	if !e.isOpened() {
+		return ErrClosed
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.err
@@ -281,6 +296,9 @@ func (e *Endpoint) Err() error {
 
 // Peer describes the other side as seen now, or by Close, which leaves it.
 func (e *Endpoint) Peer() Peer {
+	if !e.isOpened() {
+		return Peer{}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := Peer{State: e.state, PID: e.peerPID, UID: e.peerUID, Attachment: e.attachment.Load()}
@@ -297,7 +315,12 @@ func (e *Endpoint) Peer() Peer {
 // number. It is for a client that hangs; the end is then reported as any death.
 // At a client it is an error, and so it is beside Close, which kills as
 // Options.KillOnClose says, and for a client in this very process.
-func (e *Endpoint) KillPeer() error { return e.life.kill() }
+func (e *Endpoint) KillPeer() error {
+	if !e.isOpened() {
+		return ErrClosed
+	}
+	return e.life.kill()
+}
 
 // Close ends the endpoint: waiting calls return ErrClosed, the peer is told, the
 // shared memory is unmapped. Views still held stay readable until their release.
@@ -313,6 +336,9 @@ func (e *Endpoint) KillPeer() error { return e.life.kill() }
 // closed all the same, and the next Listen fails until that client has left; see
 // Options.KillOnClose and Options.KillOrphan. Calling it again returns the same.
 func (e *Endpoint) Close() error {
+	if !e.isOpened() {
+		return ErrClosed
+	}
 	e.closeOne.Do(func() {
 		defer func() { e.caught.Load().resume() }()
 		e.shield(func() { e.hook(step.CloseBegun, 0) })
@@ -355,6 +381,12 @@ func (e *Endpoint) Close() error {
 // directory too, which may go and come with the server. If it fails it returns nil
 // and the error, and may be called again on the old endpoint, which stays closed.
 func (e *Endpoint) Redial(ctx context.Context) (*Endpoint, error) {
+	if !e.isOpened() {
+		return nil, ErrClosed
+	}
+	if err := checkContext(ctx); err != nil {
+		return nil, err
+	}
 	if e.role != RoleClient {
 		return nil, errors.New("ipc: only a client redials: a server goes on with its next client, or closes and listens again")
 	}

@@ -137,7 +137,8 @@ func TestW9ABusyGoroutineStarvesNobody(t *testing.T) {
 // Of goroutines that come, wait, are cancelled and leave, at every moment, the gate
 // that is handed over is lost by none.
 func TestW9AGateHandedOverIsNeverLost(t *testing.T) {
-	g := newGate()
+	var g gate
+	g.open()
 	var workers sync.WaitGroup
 	var inside atomic.Int32
 	all, closed := testContext(t), make(chan struct{})
@@ -175,7 +176,8 @@ func TestW9AGateHandedOverIsNeverLost(t *testing.T) {
 
 // Once a waiter is hungry, an unlock hands the gate over: nobody who comes is faster.
 func TestW9AnUnlockHandsOverToTheHungry(t *testing.T) {
-	g := newGate()
+	var g gate
+	g.open()
 	if !g.tryLock() {
 		t.Fatal("a new gate is not free")
 	}
@@ -200,7 +202,8 @@ func TestW9AnUnlockHandsOverToTheHungry(t *testing.T) {
 
 // Whoever is to get the gate may be cancelled just then: somebody frees it.
 func TestW9AGateHandedToOneWhoLeavesIsFree(t *testing.T) {
-	g := newGate()
+	var g gate
+	g.open()
 	if !g.tryLock() {
 		t.Fatal("a new gate is not free")
 	}

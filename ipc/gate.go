@@ -15,7 +15,7 @@ import (
 // take it again and again. So one that has waited for patience is hungry, and as long
 // as one is, an unlock does not free the gate: it hands it over, to one that waits.
 type gate struct {
-	state   atomic.Uint32 // gateFree, gateHeld, gateGlanced or gateHanded
+	state   atomic.Uint32 // gateShut, gateFree, gateHeld, gateGlanced or gateHanded
 	waiters atomic.Int32
 	hungry  atomic.Int32  // how many of the waiters are
 	wake    chan struct{} // capacity 1: "look again"
@@ -23,7 +23,8 @@ type gate struct {
 }
 
 const (
-	gateFree = iota
+	gateShut = iota // of an endpoint that never was: see Endpoint.isOpened
+	gateFree
 	gateHeld
 	gateGlanced // held for a moment, by nobody who is at work
 	gateHanded  // of whoever receives from handed
@@ -32,8 +33,9 @@ const (
 // patience is how long a goroutine waits before it is hungry; a sync.Mutex has the same.
 const patience = time.Millisecond
 
-func newGate() gate {
-	return gate{wake: make(chan struct{}, 1), handed: make(chan struct{}, 1)}
+func (g *gate) open() {
+	g.wake, g.handed = make(chan struct{}, 1), make(chan struct{}, 1)
+	g.state.Store(gateFree)
 }
 
 func (g *gate) tryLock() bool { return g.state.CompareAndSwap(gateFree, gateHeld) }
@@ -43,7 +45,7 @@ func (g *gate) tryLock() bool { return g.state.CompareAndSwap(gateFree, gateHeld
 func (g *gate) tryEnter() bool {
 	for !g.tryLock() {
 		switch g.state.Load() {
-		case gateHeld:
+		case gateHeld, gateShut:
 			return false
 		case gateHanded:
 			return g.claim()

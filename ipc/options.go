@@ -25,7 +25,7 @@ const (
 )
 
 // Options configures Listen and Dial. The zero value, and nil, mean the
-// defaults. An Options is read once and never changed.
+// defaults. An Options is read once, by the call that is given it, and never changed.
 type Options struct {
 	// ToServerSize and ToClientSize are the ring sizes in bytes, each a power
 	// of two between one page and MaxRingSize; DefaultRingSize if 0. The
@@ -159,6 +159,14 @@ func (o *Options) get() Options {
 		return Options{}
 	}
 	return *o
+}
+
+// read is the one reading of the caller's options: what those change later, a list of
+// users too, changes nothing here.
+func (o *Options) read() *Options {
+	v := o.get()
+	v.AllowUIDs, v.ServerUIDs = slices.Clone(v.AllowUIDs), slices.Clone(v.ServerUIDs)
+	return &v
 }
 
 func (o *Options) toServerSize() int { return orDefault(o.get().ToServerSize, DefaultRingSize) }

@@ -44,6 +44,9 @@ type producer struct {
 
 // lock takes the gate and looks at what has happened meanwhile.
 func (p *producer) lock(ctx context.Context) error {
+	if err := p.e.usable(ctx); err != nil {
+		return err
+	}
 	if err := p.gate.lock(ctx, p.e.closed); err != nil {
 		return err
 	}
@@ -59,7 +62,7 @@ func (p *producer) lock(ctx context.Context) error {
 // tryLock is lock for the calls that do not wait.
 func (p *producer) tryLock() error {
 	if !p.gate.tryEnter() {
-		if p.e.closing.Load() {
+		if !p.e.isOpened() || p.e.closing.Load() {
 			return ErrClosed
 		}
 		return ErrFull
@@ -161,7 +164,7 @@ func (p *producer) settle() { p.sent.settle() }
 
 // begin takes the gate and finds space for a payload.
 func (p *producer) begin(ctx context.Context, size int) error {
-	if size > p.ring.maxPayload() {
+	if size > p.ring.maxPayload() && p.e.isOpened() {
 		return p.e.tooLarge(size)
 	}
 	if err := p.lock(ctx); err != nil {
@@ -203,7 +206,7 @@ func (p *producer) leave() {
 
 // tryBegin is begin for the calls that do not wait.
 func (p *producer) tryBegin(size int) error {
-	if size > p.ring.maxPayload() {
+	if size > p.ring.maxPayload() && p.e.isOpened() {
 		return p.e.tooLarge(size)
 	}
 	if err := p.tryLock(); err != nil {

@@ -9,45 +9,45 @@ import (
 // message must be released. See Endpoint for the errors that tell of the peer's
 // end.
 func (e *Endpoint) Receive(ctx context.Context) (Message, error) {
-	return e.in.receive(ctx, nil, true)
+	return e.receive(ctx, nil, true)
 }
 
 // TryReceive is Receive without waiting: ErrEmpty if no message waits, or if
 // another goroutine is just receiving.
-func (e *Endpoint) TryReceive() (Message, error) { return e.in.tryReceive(nil, true) }
+func (e *Endpoint) TryReceive() (Message, error) { return e.tryReceive(nil, true) }
 
 // ReceiveInto copies the next message into buf and releases it. If buf is too
 // small it returns ErrShortBuffer, and the message stays.
 func (e *Endpoint) ReceiveInto(ctx context.Context, buf []byte) (Message, error) {
-	return e.in.receiveInto(ctx, buf)
+	return e.receiveInto(ctx, buf)
 }
 
 // TryReceiveInto is ReceiveInto without waiting.
 func (e *Endpoint) TryReceiveInto(buf []byte) (Message, error) {
-	return e.in.tryReceive(buf, false)
+	return e.tryReceive(buf, false)
 }
 
 // ReceiveBatch waits for at least one message and returns as many views as wait
 // and fit into the slice; an empty slice has room for none, and nothing is waited for. All of them count as delivered: if this process dies
 // before it has released them they come again, marked.
 func (e *Endpoint) ReceiveBatch(ctx context.Context, into []Message) (int, error) {
-	return e.in.receiveBatch(ctx, nil, into, true)
+	return e.receiveBatch(ctx, nil, into, true)
 }
 
 // TryReceiveBatch is ReceiveBatch without waiting.
 func (e *Endpoint) TryReceiveBatch(into []Message) (int, error) {
-	return e.in.tryReceiveBatch(nil, into, true)
+	return e.tryReceiveBatch(nil, into, true)
 }
 
 // ReceiveBatchInto waits for at least one message and copies as many as wait and
 // fit into buf, one behind the other.
 func (e *Endpoint) ReceiveBatchInto(ctx context.Context, buf []byte, into []Message) (int, error) {
-	return e.in.receiveBatch(ctx, buf, into, false)
+	return e.receiveBatch(ctx, buf, into, false)
 }
 
 // TryReceiveBatchInto is ReceiveBatchInto without waiting.
 func (e *Endpoint) TryReceiveBatchInto(buf []byte, into []Message) (int, error) {
-	return e.in.tryReceiveBatch(buf, into, false)
+	return e.tryReceiveBatch(buf, into, false)
 }
 
 // Messages returns the messages as they come, as views that the loop's body
@@ -67,7 +67,7 @@ func (e *Endpoint) messages(next func() (Message, error)) iter.Seq2[Message, err
 	return func(yield func(Message, error) bool) {
 		for {
 			m, err := next()
-			if !yield(m, err) || err != nil && !(e.role == RoleServer && ended(err)) {
+			if !yield(m, err) || err != nil && !(e.Role() == RoleServer && ended(err)) {
 				return
 			}
 		}

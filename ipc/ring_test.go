@@ -334,7 +334,8 @@ func TestSeenPosIsNotMovedAfterItIsFrozen(t *testing.T) {
 }
 
 func TestW9GateIsGivenUpByACancelledContext(t *testing.T) {
-	g := newGate()
+	var g gate
+	g.open()
 	closed := make(chan struct{})
 	if err := g.lock(t.Context(), closed); err != nil {
 		t.Fatal(err)
@@ -372,7 +373,8 @@ func spawn(workers *sync.WaitGroup, f func()) {
 }
 
 func TestM7GateLosesNoWakeUp(t *testing.T) {
-	g := newGate()
+	var g gate
+	g.open()
 	const goroutines, rounds = 8, 2000
 	inside, total := 0, 0 // guarded by the gate
 	var workers sync.WaitGroup

@@ -12,7 +12,7 @@ import (
 // nothing was committed. A context that has ended does not keep Send from
 // committing what fits at once.
 func (e *Endpoint) Send(ctx context.Context, kind uint32, data []byte) error {
-	p := &e.out
+	p := &e.orUnopened().out
 	if p.sendNow(kind, data) {
 		return nil
 	}
@@ -28,7 +28,7 @@ func (e *Endpoint) Send(ctx context.Context, kind uint32, data []byte) error {
 // TrySend is Send without waiting: ErrFull if there is no room now, or if
 // another goroutine is just sending.
 func (e *Endpoint) TrySend(kind uint32, data []byte) error {
-	p := &e.out
+	p := &e.orUnopened().out
 	if p.sendNow(kind, data) {
 		return nil
 	}
@@ -95,14 +95,15 @@ func (p *producer) sendNow(kind uint32, data []byte) bool {
 // one wake-up. It returns how many were committed; with an error, those behind
 // were not.
 func (e *Endpoint) SendBatch(ctx context.Context, messages []Message) (int, error) {
-	p := &e.out
+	p := &e.orUnopened().out
 	if err := p.lock(ctx); err != nil {
 		return 0, err
 	}
 	defer p.leave()
 	committed := 0
 	for i := range messages {
-		need, err := p.room(len(messages[i].Data))
+		m := messages[i] // once: the caller may change it while this waits
+		need, err := p.room(len(m.Data))
 		if err == errNoRoom {
 			p.publish() // W8: before it waits
 			committed = i
@@ -114,7 +115,7 @@ func (e *Endpoint) SendBatch(ctx context.Context, messages []Message) (int, erro
 			return max(committed, i), err
 		}
 		e.hook(step.Claimed, p.filled)
-		p.fill(messages[i].Kind, messages[i].Data)
+		p.fill(m.Kind, m.Data)
 	}
 	p.publish()
 	return len(messages), nil
@@ -123,13 +124,14 @@ func (e *Endpoint) SendBatch(ctx context.Context, messages []Message) (int, erro
 // TrySendBatch is SendBatch without waiting: it commits what fits, and returns
 // ErrFull if that is not all.
 func (e *Endpoint) TrySendBatch(messages []Message) (int, error) {
-	p := &e.out
+	p := &e.orUnopened().out
 	if err := p.tryLock(); err != nil {
 		return 0, err
 	}
 	defer p.leave()
 	for i := range messages {
-		_, err := p.room(len(messages[i].Data))
+		m := messages[i]
+		_, err := p.room(len(m.Data))
 		if err == errNoRoom {
 			err = ErrFull
 		}
@@ -138,7 +140,7 @@ func (e *Endpoint) TrySendBatch(messages []Message) (int, error) {
 			return i, err
 		}
 		e.hook(step.Claimed, p.filled)
-		p.fill(messages[i].Kind, messages[i].Data)
+		p.fill(m.Kind, m.Data)
 	}
 	p.publish()
 	return len(messages), nil
@@ -161,7 +163,7 @@ func (e *Endpoint) Reserve(ctx context.Context, size int) (Reservation, error) {
 	if size < 0 {
 		return Reservation{}, errNegativeSize
 	}
-	if err := e.out.begin(ctx, size); err != nil {
+	if err := e.orUnopened().out.begin(ctx, size); err != nil {
 		return Reservation{}, err
 	}
 	return e.out.reserve(size)
@@ -172,7 +174,7 @@ func (e *Endpoint) TryReserve(size int) (Reservation, error) {
 	if size < 0 {
 		return Reservation{}, errNegativeSize
 	}
-	if err := e.out.tryBegin(size); err != nil {
+	if err := e.orUnopened().out.tryBegin(size); err != nil {
 		return Reservation{}, err
 	}
 	return e.out.reserve(size)

@@ -46,6 +46,9 @@ func (c *counter) read(g *gate) uint64 {
 
 // Stats returns the counts.
 func (e *Endpoint) Stats() Stats {
+	if !e.isOpened() {
+		return Stats{}
+	}
 	s := Stats{
 		Sent:      e.out.sent.read(&e.out.gate),
 		Received:  e.in.received.read(&e.in.gate),

@@ -127,11 +127,12 @@ func (c *consumer) takeCopy(buf []byte, m *Message) error {
 // else receives, no view is held, nothing but the ring must be looked at, and a
 // message is there or comes within a short spin. If it is not so it has taken
 // nothing, and leaves it to receive. See sendNow.
-func (c *consumer) receiveInto(ctx context.Context, buf []byte) (m Message, err error) {
+func (e *Endpoint) receiveInto(ctx context.Context, buf []byte) (m Message, err error) {
+	c := &e.orUnopened().in
 	if c.gate.tryLock() && c.takeNow(buf, &m) {
 		return m, nil
 	}
-	return c.receive(ctx, buf, false)
+	return e.receive(ctx, buf, false)
 }
 
 // takeNow is receiveInto but for the receive, with the gate held, which it unlocks. The
