@@ -30,8 +30,8 @@ var mustFind = map[string]string{
 
 var mutants = []mutant{
 	{"C1", "TestC1A", []edit{{"client.go",
-		"	err := e.own.detach()\n",
-		"	letGo(c.token)\n	c.token = -1\n	e.hook(step.TokenClosed, 0)\n	err := e.own.detach()\n"}}},
+		"	err := e.own.detach(e.out.orphan())\n",
+		"	letGo(c.token)\n	c.token = -1\n	e.hook(step.TokenClosed, 0)\n	err := e.own.detach(e.out.orphan())\n"}}},
 	{"C2 (byte 0 last)", "TestC2AClosing", []edit{{"server.go",
 		"	err := s.awaitLeave(current)\n",
 		"	_, _ = setLock(s.lock.fd, serverByte, unix.F_UNLCK)\n	err := s.awaitLeave(current)\n"}}},

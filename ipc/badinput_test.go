@@ -296,7 +296,7 @@ func TestAServerThatGrantsForeignFilesIsCorrupt(t *testing.T) {
 			return c.send(p, fd, fd, fd)
 		},
 		"memory of another size": func(c *conn, p packet) error {
-			s, err := newSegment(RoleServer, 1, 2*uint64(os.Getpagesize()), positions{})
+			s, err := newSegment(RoleServer, 1, 2*uint64(os.Getpagesize()), positions{}, nil)
 			if err != nil {
 				return err
 			}
@@ -304,7 +304,7 @@ func TestAServerThatGrantsForeignFilesIsCorrupt(t *testing.T) {
 			return c.send(p, s.file, s.file, s.file)
 		},
 		"memory of another role": func(c *conn, p packet) error {
-			s, err := newSegment(RoleServer, 1, p.ToClientSize, positions{})
+			s, err := newSegment(RoleServer, 1, p.ToClientSize, positions{}, nil)
 			if err != nil {
 				return err
 			}
@@ -312,7 +312,7 @@ func TestAServerThatGrantsForeignFilesIsCorrupt(t *testing.T) {
 			return c.send(p, s.file, s.file, s.file)
 		},
 		"memory of another generation (L4)": func(c *conn, p packet) error {
-			s, err := newSegment(RoleServer, 2, p.ToClientSize, positions{})
+			s, err := newSegment(RoleServer, 2, p.ToClientSize, positions{}, nil)
 			if err != nil {
 				return err
 			}

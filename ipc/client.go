@@ -257,7 +257,7 @@ func (c *client) leave() {
 func (c *client) abandon() {
 	closeAside(c.granted...)
 	if c.e.own != nil {
-		_ = c.e.own.detach()
+		_ = c.e.own.detach(nil)
 		c.release()
 	}
 	c.letTokenGo()
@@ -359,7 +359,7 @@ func (c *client) close() error {
 	e.workers.Wait()
 	e.own.control.goodbye.Store(e.attachment.Load()) // pairs: goodbye
 	e.hook(step.GoodbyeSaid, e.attachment.Load())
-	err := e.own.detach()
+	err := e.own.detach(e.out.orphan())
 	if err != nil {
 		// Without it this process could still write: keep the token, and let
 		// the end of the process free it.

@@ -22,7 +22,7 @@ func (s bareServer) close() error {
 	if s.token != nil {
 		s.token.close()
 	}
-	return s.e.own.detach()
+	return s.e.own.detach(nil)
 }
 
 // bareLock is the lock file that the bare servers of a target share: that of a server
@@ -38,7 +38,7 @@ func newBareServer(t testing.TB, lock *lockFile) bareServer {
 	e := newEndpoint(RoleServer, strings.TrimSuffix(lock.path, ".lock"), hostileOptions())
 	s := bareServer{&server{e: e, listener: -1, lock: lock}}
 	e.life, e.generation = s, 1
-	if err := s.makeMemory(); err != nil {
+	if err := s.makeMemory(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -108,7 +108,7 @@ type bareClient struct{ e *Endpoint }
 func (c bareClient) expel(error)  {}
 func (c bareClient) kill() error  { return nil }
 func (c bareClient) look()        {}
-func (c bareClient) close() error { return c.e.own.detach() }
+func (c bareClient) close() error { return c.e.own.detach(nil) }
 
 // attachHonest makes a client that keeps the rules.
 func (s bareServer) attachHonest(t testing.TB) honestClient {

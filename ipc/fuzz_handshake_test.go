@@ -137,10 +137,10 @@ func (p *program) grant(t testing.TB) (g hostileGrant) {
 	t.Helper()
 	size := uint64(os.Getpagesize())
 	var err error
-	if g.server, err = newSegment(RoleServer, 1, size, positions{}); err != nil {
+	if g.server, err = newSegment(RoleServer, 1, size, positions{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if g.client, err = newSegment(RoleClient, 1, size, positions{}); err != nil {
+	if g.client, err = newSegment(RoleClient, 1, size, positions{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if p.below(2) == 1 { // words that are not those of the handshake

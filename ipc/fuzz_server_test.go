@@ -21,10 +21,10 @@ func newHostileServer(t testing.TB) (s hostileServer, e *Endpoint) {
 	e = newEndpoint(RoleClient, "bare", hostileOptions())
 	size := uint64(e.options.toServerSize())
 	var err error
-	if s.own, err = newSegment(RoleServer, 1, size, positions{}); err != nil {
+	if s.own, err = newSegment(RoleServer, 1, size, positions{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	made, err := newSegment(RoleClient, 1, size, positions{})
+	made, err := newSegment(RoleClient, 1, size, positions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

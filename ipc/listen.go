@@ -82,7 +82,7 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	s.e.hook(step.GenerationRecorded, s.e.generation)
-	if err := s.makeMemory(); err != nil {
+	if err := s.makeMemory(ctx); err != nil {
 		return err
 	}
 	if s.parted.Load() {
@@ -209,7 +209,7 @@ func poll(ctx context.Context, limit time.Duration, tryLock func() (bool, error)
 
 // makeMemory makes both segments of this generation. Fresh memory is what keeps
 // an older generation's writers out (L4).
-func (s *server) makeMemory() error {
+func (s *server) makeMemory(ctx context.Context) error {
 	e := s.e
 	if err := (machine{}).fits(segmentSize(uint64(e.options.toClientSize())) + segmentSize(uint64(e.options.toServerSize()))); err != nil {
 		return err
@@ -220,13 +220,13 @@ func (s *server) makeMemory() error {
 			segment.release()
 		}
 	}()
-	own, err := newSegment(RoleServer, e.generation, uint64(e.options.toClientSize()), e.options.start.server)
+	own, err := newSegment(RoleServer, e.generation, uint64(e.options.toClientSize()), e.options.start.server, ctx.Err)
 	if err != nil {
 		return err
 	}
 	made = append(made, own)
 	e.hook(step.ServerSegmentMade, 0)
-	peer, err := newSegment(RoleClient, e.generation, uint64(e.options.toServerSize()), e.options.start.client)
+	peer, err := newSegment(RoleClient, e.generation, uint64(e.options.toServerSize()), e.options.start.client, ctx.Err)
 	if err != nil {
 		return err
 	}

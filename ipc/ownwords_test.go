@@ -18,7 +18,7 @@ func scribbledClient(t *testing.T) (client *Endpoint, serverHas, clientHas *segm
 	t.Helper()
 	path, page := testPath(t), uint64(os.Getpagesize())
 	segmentOf := func(role Role) *segment {
-		s, err := newSegment(role, 1, page, positions{})
+		s, err := newSegment(role, 1, page, positions{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

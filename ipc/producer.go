@@ -39,6 +39,7 @@ type producer struct {
 		active     bool
 		orphaned   bool // Close came before Commit or Abort
 		serial     uint64
+		data       []byte // its space
 	}
 }
 
@@ -301,6 +302,16 @@ func (p *producer) room(size int) (uint64, error) {
 		err = errNoRoom
 	}
 	return need, err
+}
+
+// orphan is the space of a reservation that is still open behind retire.
+func (p *producer) orphan() []byte {
+	p.claim.Lock()
+	defer p.claim.Unlock()
+	if p.claim.active && p.claim.orphaned {
+		return p.claim.data
+	}
+	return nil
 }
 
 // retire ends sending for good: it returns when no goroutine uses the ring or

@@ -145,7 +145,7 @@ func TestT1AGrantedFileIsAMemfdOfOrdinaryPagesOfThePromisedSizeOrRefused(t *test
 					p.Generation, p.Attachment, p.ToServerSize, p.ToClientSize = 1, 1, ringSize, ringSize
 					files := []int{fd, fd, fd}
 					if owner == RoleClient { // the first one is as it should be
-						good, err := newSegment(RoleServer, 1, ringSize, positions{})
+						good, err := newSegment(RoleServer, 1, ringSize, positions{}, nil)
 						if err != nil {
 							t.Error(err)
 							return
@@ -186,7 +186,7 @@ func TestT1AMappingBeginsWhereNoHugePageCan(t *testing.T) {
 		}
 	}()
 	for range 64 {
-		s, err := newSegment(RoleServer, 1, uint64(page), positions{})
+		s, err := newSegment(RoleServer, 1, uint64(page), positions{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

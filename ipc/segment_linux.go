@@ -34,7 +34,8 @@ func unsupported(feature string, err error) error {
 
 // newSegment makes, sizes, maps, formats and seals the memory of one process.
 // The server makes both; it maps its own writable, and the client's read-only.
-func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segment, err error) {
+// gaveUp, if it is not nil, says why nobody wants it any more.
+func newSegment(owner Role, generation, ringSize uint64, at positions, gaveUp func() error) (s *segment, err error) {
 	file, err := unix.MemfdCreate("tandem-"+owner.String(), unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
 		file, err = unix.MemfdCreate("tandem-"+owner.String(), unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -49,7 +50,7 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 		return nil, fmt.Errorf("ipc: create the %s's memory: %w: nothing was made: %s", owner, err, otherwise(err, "free memory"))
 	}
 	defer func() {
-		if err != nil {
+		if s == nil { // it fails, or gaveUp panics (T4)
 			_ = unix.Close(file)
 		}
 	}()
@@ -57,8 +58,8 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 	if err = retry(func() error { return unix.Ftruncate(file, size) }); err != nil {
 		return nil, fmt.Errorf("ipc: size the %s's memory to %d bytes: %w: nothing was made: %s", owner, size, err, otherwise(err, "ask for a smaller ring, or raise RLIMIT_FSIZE"))
 	}
-	if err = retry(func() error { return unix.Fallocate(file, 0, 0, size) }); err != nil {
-		return nil, fmt.Errorf("ipc: allocate %d bytes for the %s's memory: %w: nothing was made: %s", size, owner, err, otherwise(err, lessMemory))
+	if err = allocate(file, size, gaveUp); err != nil {
+		return nil, fmt.Errorf("ipc: allocate %d bytes for the %s's memory: %w", size, owner, err)
 	}
 	writable, err := mapSegment(file, ringSize, true)
 	if err != nil {
@@ -82,6 +83,28 @@ func newSegment(owner Role, generation, ringSize uint64, at positions) (s *segme
 	}
 	s.file = file
 	return s, nil
+}
+
+// allocate gives a file all of its memory. A signal ends the call, and the kernel takes
+// back what that call has allocated: one that takes longer than it is from one signal
+// to the next, those of a CPU profile say, would be repeated for ever. So each call
+// allocates a piece.
+func allocate(file int, size int64, gaveUp func() error) error {
+	const piece = 1 << 20
+	for at := int64(0); at < size; {
+		if gaveUp != nil {
+			if err := gaveUp(); err != nil {
+				return fmt.Errorf("%w: nothing was made", err)
+			}
+		}
+		switch err := unix.Fallocate(file, 0, at, min(piece, size-at)); {
+		case err == nil:
+			at += piece
+		case !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("%w: nothing was made: %s", err, otherwise(err, lessMemory))
+		}
+	}
+	return nil
 }
 
 // openSegment maps memory that came through the handshake, having checked that it
@@ -194,7 +217,7 @@ func mapSegment(file int, ringSize uint64, writable bool) (*segment, error) {
 		return nil, fmt.Errorf("ipc: map %d bytes of shared memory: %w: nothing was mapped: %s", total, err, otherwise(err, lessMemory))
 	}
 	s := lay(mem, ringSize, -1)
-	s.keepOut()
+	keepOut(s.mem)
 	return s, nil
 }
 
@@ -204,7 +227,7 @@ func keepFromChildren(mem []byte) error { return unix.Madvise(mem, unix.MADV_DON
 // keepOut keeps the memory out of core dumps: they would be as large as the rings,
 // twice, hold up the death for as long, and show what the messages say. It is a
 // wish: what works without it is not to fail for it.
-func (s *segment) keepOut() { _ = unix.Madvise(s.mem, unix.MADV_DONTDUMP) }
+func keepOut(mem []byte) { _ = unix.Madvise(mem, unix.MADV_DONTDUMP) }
 
 // dump puts the memory into core dumps after all (Options.DumpRings).
 func (s *segment) dump() {
@@ -212,26 +235,46 @@ func (s *segment) dump() {
 	_ = unix.Madvise(s.mem, unix.MADV_DODUMP)
 }
 
-// detach puts private memory in the place of the shared one, in one step: from
-// then on this process cannot write the shared memory, and a goroutine that
-// still tries to writes nowhere (C1). Where there is no memory for that, the
-// shared one is made read-only, and such a goroutine (one with a Reservation that
-// it has not ended) faults.
-func (s *segment) detach() error {
-	base := unsafe.Pointer(&s.mem[0])
-	_, err := unix.MmapPtr(-1, 0, base, uintptr(len(s.mem)), unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)
-	if err == nil {
-		// As before: a copy in a child, and a dump of it, would serve nobody.
-		_ = keepFromChildren(s.mem)
-		if !s.dumped {
-			s.keepOut()
-		}
-	} else {
-		err = unix.Mprotect(s.mem, unix.PROT_READ)
+// detach puts private memory in the place of the shared one: from then on this
+// process cannot write the shared memory (C1). open is the space of a Reservation that
+// has not ended: whoever still fills it writes nowhere. Where there is no memory for
+// that, the shared one is made read-only, and whoever fills it faults.
+//
+// All but the pages of open is read-only: whoever still reads an account there reads
+// zeros. A process that has locked its memory (MCL_FUTURE) has all that it maps filled
+// at once, writable pages with memory of their own, and read-only ones with none.
+func (s *segment) detach(open []byte) error {
+	parts := []stretch{{0, len(s.mem), unix.PROT_READ}}
+	if len(open) > 0 {
+		page, at := controlSize(), int(uintptr(unsafe.Pointer(&open[0]))-uintptr(unsafe.Pointer(&s.mem[0])))
+		from, to := at/page*page, (at+len(open)+page-1)/page*page
+		parts = []stretch{{from, to, unix.PROT_READ | unix.PROT_WRITE}, {0, from, unix.PROT_READ}, {to, len(s.mem), unix.PROT_READ}}
 	}
+	for _, p := range parts {
+		if err := s.detachPart(p); err != nil {
+			return fmt.Errorf("ipc: unmap the shared memory: %w: it stays mapped: end this process before the path is used again", err)
+		}
+	}
+	return nil
+}
+
+// A stretch is what of a segment gets private memory of one protection.
+type stretch struct{ from, to, protection int }
+
+func (s *segment) detachPart(p stretch) error {
+	if p.from == p.to {
+		return nil
+	}
+	mem := s.mem[p.from:p.to]
+	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&mem[0]), uintptr(len(mem)), p.protection,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)
 	if err != nil {
-		return fmt.Errorf("ipc: unmap the shared memory: %w: it stays mapped: end this process before the path is used again", err)
+		return unix.Mprotect(mem, unix.PROT_READ)
+	}
+	// As before: a copy in a child, and a dump of it, would serve nobody.
+	_ = keepFromChildren(mem)
+	if !s.dumped {
+		keepOut(mem)
 	}
 	return nil
 }

@@ -148,8 +148,8 @@ func (e *Endpoint) TrySendBatch(messages []Message) (int, error) {
 
 // A Reservation is space in the ring that the caller fills itself. Until it is
 // ended by Commit or Abort, nobody else sends on this endpoint. Writing to Data
-// after the end corrupts later messages. After Close it goes nowhere until the
-// reservation is ended; behind both, the memory is gone, and it faults.
+// after the end corrupts later messages, or faults after Close; between Close and the
+// end it goes nowhere.
 type Reservation struct {
 	Data []byte
 
@@ -192,6 +192,7 @@ func (p *producer) reserve(size int) (Reservation, error) {
 	p.claim.serial++
 	p.sent.settle()
 	data := p.ring.payload(p.filled, size)
+	p.claim.data = data
 	return Reservation{Data: data, p: p, reserved: data, serial: p.claim.serial}, nil
 }
 

@@ -277,7 +277,7 @@ func (s *server) end() error {
 	e.hook(step.ConnectionClosed, 0)
 
 	err := s.awaitLeave(current)
-	_ = e.own.detach()
+	_ = e.own.detach(e.out.orphan())
 	e.hook(step.SegmentUnmapped, 0)
 	if unended != nil {
 		unended.conn.peer.forget()

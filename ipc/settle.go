@@ -146,7 +146,12 @@ func (s *server) renew() error {
 	if err := (machine{}).fits(segmentSize(e.peer.ring.size)); err != nil {
 		return err
 	}
-	fresh, err := newSegment(RoleClient, e.generation, e.peer.ring.size, at)
+	fresh, err := newSegment(RoleClient, e.generation, e.peer.ring.size, at, func() error {
+		if e.closing.Load() {
+			return ErrClosed
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}

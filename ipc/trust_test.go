@@ -173,12 +173,12 @@ func TestT1AServerThatScribblesIsOnlyTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := testPath(t)
 			page := uint64(os.Getpagesize())
-			own, err := newSegment(RoleServer, 1, page, positions{})
+			own, err := newSegment(RoleServer, 1, page, positions{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer own.release()
-			peer, err := newSegment(RoleClient, 1, page, positions{})
+			peer, err := newSegment(RoleClient, 1, page, positions{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
