@@ -36,10 +36,13 @@ type consumer struct {
 
 // lock takes the gate and looks at what has happened meanwhile.
 func (c *consumer) lock(ctx context.Context) error {
-	if err := c.e.usable(ctx); err != nil {
-		return err
+	if ctx == nil {
+		return errNoContext
 	}
 	if !c.gate.tryLock() {
+		if !c.e.isOpened() {
+			return ErrClosed
+		}
 		if err := c.gate.queue(ctx, c.e.closed); err != nil {
 			return err
 		}

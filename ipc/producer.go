@@ -45,8 +45,11 @@ type producer struct {
 
 // lock takes the gate and looks at what has happened meanwhile.
 func (p *producer) lock(ctx context.Context) error {
-	if err := p.e.usable(ctx); err != nil {
-		return err
+	if !p.e.isOpened() {
+		return ErrClosed
+	}
+	if ctx == nil {
+		return errNoContext
 	}
 	if err := p.gate.lock(ctx, p.e.closed); err != nil {
 		return err

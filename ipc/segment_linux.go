@@ -59,7 +59,11 @@ func newSegment(owner Role, generation, ringSize uint64, at positions, gaveUp fu
 		return nil, fmt.Errorf("ipc: size the %s's memory to %d bytes: %w: nothing was made: %s", owner, size, err, otherwise(err, "ask for a smaller ring, or raise RLIMIT_FSIZE"))
 	}
 	if err = allocate(file, size, gaveUp); err != nil {
-		return nil, fmt.Errorf("ipc: allocate %d bytes for the %s's memory: %w", size, owner, err)
+		advice := otherwise(err, lessMemory)
+		if !errors.As(err, new(unix.Errno)) {
+			advice = "nobody waits for it any more"
+		}
+		return nil, fmt.Errorf("ipc: allocate %d bytes for the %s's memory: %w: nothing was made: %s", size, owner, err, advice)
 	}
 	writable, err := mapSegment(file, ringSize, true)
 	if err != nil {
@@ -94,14 +98,14 @@ func allocate(file int, size int64, gaveUp func() error) error {
 	for at := int64(0); at < size; {
 		if gaveUp != nil {
 			if err := gaveUp(); err != nil {
-				return fmt.Errorf("%w: nothing was made", err)
+				return err
 			}
 		}
 		switch err := unix.Fallocate(file, 0, at, min(piece, size-at)); {
 		case err == nil:
 			at += piece
 		case !errors.Is(err, unix.EINTR):
-			return fmt.Errorf("%w: nothing was made: %s", err, otherwise(err, lessMemory))
+			return err
 		}
 	}
 	return nil

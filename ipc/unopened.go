@@ -39,11 +39,3 @@ func checkContext(ctx context.Context) error {
 	}
 	return nil
 }
-
-// usable returns why a call that may have to wait cannot begin.
-func (e *Endpoint) usable(ctx context.Context) error {
-	if !e.isOpened() {
-		return ErrClosed
-	}
-	return checkContext(ctx)
-}
