@@ -1,6 +1,11 @@
 package ipc
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+var errMoreThanSent = errors.New("more records than were sent") // does not leave the package
 
 // An account is what one side knows of the messages that it committed: which of
 // them its peer has released, and which it may have seen (M6).
@@ -23,9 +28,6 @@ func (e *Endpoint) account() (account, error) {
 	a.deliveredPos = peer.deliveredPos.Load() // pairs: message-delivered
 	a.writePos = e.out.writePos.settled()
 	if err := e.out.checkReadPos(a.readPos, seen, a.writePos); err != nil {
-		if e.out.readPos.passed(seen) {
-			return e.account() // a sender went on meanwhile, and wrote over what was looked at
-		}
 		return account{}, err
 	}
 	// A live peer may move both between the two loads: then the mark is ahead.
@@ -39,44 +41,56 @@ func (e *Endpoint) account() (account, error) {
 	return a, nil
 }
 
-// list copies the messages of the account out of the ring. It gives up when they
-// turn out to be overwritten meanwhile, which needs a peer that releases and a
-// sender that sends; a peer alone cannot make it give up (T1). It reads beside a
-// sender by design: what it reads is not written as long as the sender has seen
-// no readPos behind the account's, and that is checked behind it.
+// list copies the messages of the account out of the ring. It reads beside a sender
+// by design: what it reads is not written over, because it is kept (see keep).
 //
 //go:norace
-func (e *Endpoint) list(a account) (_ []Unreleased, stable bool, err error) {
+func (e *Endpoint) list(a account) ([]Unreleased, error) {
 	// Two allocations, and none that moves what is there: nothing else runs while
 	// the Go runtime moves much.
 	n, _ := e.count(a)
 	unreleased, all := make([]Unreleased, 0, n), make([]byte, 0, a.writePos-a.readPos)
+	own := e.out.sent.value.Load()
 	for pos := a.readPos; pos != a.writePos; {
-		r, err := e.own.ring.peek(pos, a.writePos)
-		if err != nil && e.out.readPos.passed(a.readPos) {
-			return nil, false, nil
-		}
+		r, err := e.recordOf(a, pos, &own)
 		if err != nil {
-			return nil, true, &CorruptError{"I1", fmt.Sprintf("readPos %d lies inside of a record", a.readPos)}
+			return nil, &CorruptError{"I1", fmt.Sprintf("behind readPos %d stands what was not sent", a.readPos)}
 		}
 		begin := len(all)
 		all = append(all, e.own.ring.payload(pos, r.size)...)
 		unreleased = append(unreleased, Unreleased{all[begin:len(all):len(all)], r.kind, int64(a.deliveredPos-pos) > 0})
 		pos = r.next
 	}
-	return unreleased, !e.out.readPos.passed(a.readPos), nil
+	return unreleased, nil
+}
+
+// recordOf reads the record at pos of an account. At a client others may have written
+// over it; so what stood there before this endpoint came ends where its own messages
+// begin, and of these there are no more than it has sent, which own counts down (T1).
+//
+//go:norace
+func (e *Endpoint) recordOf(a account, pos uint64, own *uint64) (record, error) {
+	if int64(e.firstWritePos-pos) > 0 {
+		return e.own.ring.peek(pos, e.firstWritePos)
+	}
+	if *own == 0 {
+		return record{}, errMoreThanSent
+	}
+	*own--
+	return e.own.ring.peek(pos, a.writePos)
 }
 
 // count tells how many messages the account leaves unreleased, and how many of
 // them the peer may have seen.
 //
-// Preconditions: the memory is mapped. It is exact if no peer is there to move
-// readPos.
+// Preconditions: the memory is mapped. It is exact if what the account has is kept,
+// or no peer is there to move readPos.
 //
 //go:norace
 func (e *Endpoint) count(a account) (unreleased, redeliverable int) {
+	own := e.out.sent.value.Load()
 	for pos := a.readPos; pos != a.writePos; unreleased++ {
-		r, err := e.own.ring.peek(pos, a.writePos)
+		r, err := e.recordOf(a, pos, &own)
 		if err != nil {
 			return unreleased, redeliverable
 		}
@@ -90,27 +104,23 @@ func (e *Endpoint) count(a account) (unreleased, redeliverable int) {
 
 // Unreleased returns copies of the messages that this side committed and that no
 // peer has released, oldest first (M6). After the end of a peer it is the exact
-// account of what that peer left; while one is attached it is a moment's.
+// account of what that peer left; while one is attached it is a moment's. A sender
+// that finds the ring full waits until they are copied.
 func (e *Endpoint) Unreleased() ([]Unreleased, error) {
 	if !e.isOpened() {
 		return nil, ErrClosed
 	}
 	for {
-		list, stable, err := e.unreleased()
-		if stable || err != nil {
+		list, done, err := e.unreleased()
+		if done || err != nil {
 			return list, err
-		}
-		if e.out.gate.tryLock() { // nobody sends: the next look is stable
-			list, stable, err = e.unreleased()
-			e.out.gate.unlock()
-			if stable || err != nil {
-				return list, err
-			}
 		}
 	}
 }
 
-func (e *Endpoint) unreleased() ([]Unreleased, bool, error) {
+// unreleased is one attempt. It is not done if what it found wrong is the work of a
+// client that has gone since.
+func (e *Endpoint) unreleased() (list []Unreleased, done bool, err error) {
 	e.mu.Lock()
 	if e.closing.Load() {
 		e.mu.Unlock()
@@ -119,12 +129,14 @@ func (e *Endpoint) unreleased() ([]Unreleased, bool, error) {
 	a, err := e.account()
 	own := e.own
 	own.refs.Add(1) // it is read without e.mu, on which the heartbeat waits, and maybe beside a Close
-	e.mu.Unlock()
 	defer own.release()
-	var list []Unreleased
-	stable := false
 	if err == nil {
-		list, stable, err = e.list(a)
+		e.out.keep(a.readPos)
+		defer e.out.unkeep(a.readPos)
+	}
+	e.mu.Unlock()
+	if err == nil {
+		list, err = e.list(a)
 	}
 	if e.closing.Load() {
 		return nil, false, ErrClosed // what was read may have been unmapped
@@ -137,5 +149,5 @@ func (e *Endpoint) unreleased() ([]Unreleased, bool, error) {
 			return err
 		})
 	}
-	return list, stable, nil
+	return list, true, nil
 }

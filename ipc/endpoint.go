@@ -194,6 +194,7 @@ func (e *Endpoint) join(own, peer *segment) error {
 	e.out.writePos.set(ownAt.writePos)
 	e.out.filled = ownAt.writePos
 	e.out.readPos.set(peerAt.readPos)
+	e.out.freePos = peerAt.readPos
 	e.in.ring, e.in.own, e.in.peer = peer.ring, own.control, peer
 	e.in.cursor = ownAt.readPos
 	e.in.deliveredPos = ownAt.deliveredPos

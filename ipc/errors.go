@@ -40,9 +40,9 @@ var (
 	ErrTooLarge = errors.New("ipc: message larger than the ring: none of it was committed: send less at a time, or listen with a larger ring")
 
 	// ErrFull is returned by the Try forms of sending when there is no room
-	// now, or another goroutine is just sending or has a reservation open. What did
-	// not fit was not committed; try again when the peer has released, or the other
-	// is done.
+	// now, or another goroutine is just sending, has a reservation open, or copies for
+	// Unreleased. What did not fit was not committed; try again when the peer has
+	// released, or the other is done.
 	ErrFull = errors.New("ipc: ring full, or another goroutine is just sending: what did not fit was not committed: try again when the peer has released, or the other is done")
 
 	// ErrEmpty is returned by the Try forms of receiving when no message

@@ -147,7 +147,7 @@ func (h *honest) account() {
 		h.t.Fatalf("I1, I2: the account %+v does not fit a ring of %d", a, e.own.ring.size)
 	}
 	if err == nil {
-		list, _, err := e.list(a)
+		list, err := e.list(a)
 		unreleased, redeliverable := e.count(a)
 		if err == nil && (len(list) != unreleased || redeliverable > unreleased) {
 			h.t.Fatalf("M6: %d messages listed, %d counted, of which %d may come again", len(list), unreleased, redeliverable)

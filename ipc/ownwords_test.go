@@ -16,16 +16,22 @@ import (
 // server that kept its mapping, or of a former client. It has sent one message.
 func scribbledClient(t *testing.T) (client *Endpoint, serverHas, clientHas *segment, hangUp func()) {
 	t.Helper()
+	return scribbledSuccessor(t, 0)
+}
+
+// scribbledSuccessor is one whose predecessor has left so many bytes in the ring.
+func scribbledSuccessor(t *testing.T, left uint64) (client *Endpoint, serverHas, clientHas *segment, hangUp func()) {
+	t.Helper()
 	path, page := testPath(t), uint64(os.Getpagesize())
-	segmentOf := func(role Role) *segment {
-		s, err := newSegment(role, 1, page, positions{}, nil)
+	segmentOf := func(role Role, at positions) *segment {
+		s, err := newSegment(role, 1, page, at, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(s.release)
 		return s
 	}
-	serverHas, readOnly := segmentOf(RoleServer), segmentOf(RoleClient)
+	serverHas, readOnly := segmentOf(RoleServer, positions{}), segmentOf(RoleClient, positions{writePos: left})
 	clientHas, err := mapSegment(readOnly.file, page, true)
 	if err != nil {
 		t.Fatal(err)
@@ -93,8 +99,8 @@ func TestT1OwnSharedWordsAreNeverReadBack(t *testing.T) {
 }
 
 // At a client the ring that it sends on lies in memory that others may write: an
-// account of it ends, and takes no more memory than there is ring, whatever the
-// headers say.
+// account of it ends, and has no more messages than were sent, whatever the headers
+// say.
 func TestT1AnAccountOfAScribbledRingIsBounded(t *testing.T) {
 	for _, header := range []uint64{0, 1, 1<<32 - 1, 1<<32 - 8, 1<<32 - 16, 1 << 31, 4096, 4088, ^uint64(0)} {
 		client, server, own, hangUp := scribbledClient(t)
@@ -108,8 +114,14 @@ func TestT1AnAccountOfAScribbledRingIsBounded(t *testing.T) {
 		for _, u := range list {
 			bytes += len(u.Data)
 		}
-		if err != nil && !errors.As(err, &corrupt) || uint64(len(list)) > sent/recordAlign || uint64(bytes) > sent {
+		if err != nil && !errors.As(err, &corrupt) || len(list) > 1 || uint64(bytes) > sent {
 			t.Errorf("headers %#x: %d unreleased of %d bytes, %v; %d bytes were sent", header, len(list), bytes, err, sent)
+		}
+		client.mu.Lock()
+		a, _ := client.account()
+		client.mu.Unlock()
+		if unreleased, redeliverable := client.count(a); unreleased > 1 || redeliverable > 1 {
+			t.Errorf("headers %#x: %d unreleased and %d redeliverable counted of one message", header, unreleased, redeliverable)
 		}
 		server.control.writePos.Store(7)
 		hangUp()
@@ -119,6 +131,22 @@ func TestT1AnAccountOfAScribbledRingIsBounded(t *testing.T) {
 		if err := client.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
+	}
+}
+
+// A client knows where its own messages begin: what stands before them is its
+// predecessor's, and nothing lies on both sides.
+func TestT1M6APredecessorsMessagesEndWhereTheOwnBegin(t *testing.T) {
+	const left = 64
+	client, _, own, _ := scribbledSuccessor(t, left)
+	list, err := client.Unreleased()
+	if err != nil || len(list) != left/headerSize+1 || list[left/headerSize].Kind != 1 {
+		t.Fatalf("%d unreleased, %v; want %d empty ones and the own", len(list), err, left/headerSize)
+	}
+	own.ring.putHeader(0, 1, left)
+	var corrupt *CorruptError
+	if list, err := client.Unreleased(); !errors.As(err, &corrupt) || corrupt.Invariant != "I1" {
+		t.Errorf("%d unreleased, %v; want I1: a record of the predecessor's reaches into the own", len(list), err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -28,7 +29,10 @@ type producer struct {
 	renewal  uint32 // the number of the peer's memory
 	starts   starts // of the records in the ring
 
-	readPos seenPos // the peer's; moved with e.mu held
+	readPos seenPos  // the peer's; moved with e.mu held
+	freePos uint64   // how far the peer has released, and nobody copies; never ahead of readPos
+	keeps   []uint64 // where the accounts begin that are being copied; guarded by e.mu
+	heldUp  bool     // they have kept freePos behind readPos; guarded by e.mu
 
 	// attention is set when something but the peer's position must be looked
 	// at: the end of the peer, or its memory replaced.
@@ -95,8 +99,7 @@ func (p *producer) renewed() bool { return p.e.renewals.Load() != p.renewal }
 
 // fitsNow is fits as far as no look at the peer is needed.
 func (p *producer) fitsNow(need uint64) bool {
-	seen, _ := p.readPos.get()
-	return p.filled+need-seen <= p.ring.size
+	return p.filled+need-p.freePos <= p.ring.size
 }
 
 // fits reports whether need bytes are free behind the records filled so far.
@@ -113,13 +116,14 @@ func (p *producer) fits(need uint64) (bool, error) {
 	return p.fitsNow(need), nil
 }
 
-// lookAtReadPos brings readPos up to date, unless it is frozen. The end of a client
-// is not settled in between: what a client showed and took back before it died
-// must not be acted upon once its account is taken.
+// lookAtReadPos brings readPos up to date, unless it is frozen, and freePos. The end
+// of a client is not settled in between: what a client showed and took back before
+// it died must not be acted upon once its account is taken.
 func (p *producer) lookAtReadPos() (seen uint64, err error) {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
 	seen, frozen := p.readPos.get()
+	p.free(seen)
 	if frozen {
 		return seen, nil
 	}
@@ -128,7 +132,39 @@ func (p *producer) lookAtReadPos() (seen uint64, err error) {
 		return seen, err
 	}
 	p.readPos.set(readPos)
+	p.free(readPos)
 	return seen, nil
+}
+
+// free moves freePos to readPos, or to the first account that is being copied.
+//
+// Preconditions: the gate and e.mu are held.
+func (p *producer) free(readPos uint64) {
+	p.freePos = readPos
+	for _, kept := range p.keeps {
+		if int64(p.freePos-kept) > 0 {
+			p.freePos, p.heldUp = kept, true
+		}
+	}
+}
+
+// keep keeps what is committed behind pos from being written over, until unkeep. To
+// the sender it is as if the peer had released nothing behind pos.
+//
+// Preconditions: e.mu is held, and readPos is not behind pos.
+func (p *producer) keep(pos uint64) { p.keeps = append(p.keeps, pos) }
+
+// unkeep ends a keep. A sender that was held up by it looks again (W3).
+func (p *producer) unkeep(pos uint64) {
+	p.e.mu.Lock()
+	i := slices.Index(p.keeps, pos)
+	p.keeps = slices.Delete(p.keeps, i, i+1)
+	heldUp := p.heldUp
+	p.heldUp = false
+	p.e.mu.Unlock()
+	if heldUp {
+		p.e.bell.interrupt()
+	}
 }
 
 // checkReadPos refuses a peer's readPos that breaks I1, went back, or does not
@@ -254,10 +290,10 @@ func (p *producer) publish() {
 	if p.filled == old {
 		return
 	}
+	p.sent.count(p.records) // no account finds more than were sent
 	p.writePos.begin(p.filled)
 	storeFenced(&p.own.writePos, p.filled) // pairs: message-committed
 	p.writePos.set(p.filled)
-	p.sent.count(p.records)
 	p.records = 0
 	if p.e.hookFunc != nil {
 		p.published(old, p.filled)
@@ -284,11 +320,10 @@ func (p *producer) published(old, new uint64) {
 
 // warm stores to cache lines of the free space that the next record will lie in,
 // so that they come over while the peer is busy and not while it waits. Not to the
-// line that the last record ends in, which the peer may be about to read. seen is
-// the peer's readPos as last seen.
-func (p *producer) warm(seen uint64) {
+// line that the last record ends in, which the peer may be about to read.
+func (p *producer) warm() {
 	at := (p.filled + 2*cacheLine - 1) &^ (cacheLine - 1)
-	if at+2*cacheLine-seen <= p.ring.size {
+	if at+2*cacheLine-p.freePos <= p.ring.size {
 		putWord(p.ring.mem, p.ring.index(at), 0)
 		putWord(p.ring.mem, p.ring.index(at)+cacheLine, 0)
 	}

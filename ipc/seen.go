@@ -74,10 +74,4 @@ func (s *seenPos) freeze() uint64 {
 	return s.word.Or(frozenBit) &^ frozenBit
 }
 
-// passed reports whether it was advanced behind pos. What the caller has read
-// before was read before the answer holds: that is what the write is for.
-func (s *seenPos) passed(pos uint64) bool {
-	return int64((s.word.Or(0)&^frozenBit)-pos) > 0
-}
-
 func (s *seenPos) thaw() { s.word.And(^uint64(frozenBit)) }

@@ -54,9 +54,9 @@ func (p *producer) sendNow(kind uint32, data []byte) bool {
 		return false
 	}
 	defer p.gate.unlock()
-	hook, pos, seen := p.e.hookFunc, p.filled, p.readPos.word.Load()
+	hook, pos := p.e.hookFunc, p.filled
 	next := pos + recordSize(len(data))
-	if p.attention.Load() || next-seen > p.ring.size {
+	if p.attention.Load() || next-p.freePos > p.ring.size {
 		return false
 	}
 	if hook != nil {
@@ -71,12 +71,12 @@ func (p *producer) sendNow(kind uint32, data []byte) bool {
 	if hook != nil {
 		hook(step.Sealed, next)
 	}
+	p.sent.count(1)
 	p.writePos.begin(next)
 	storeFenced(&p.own.writePos, next) // pairs: message-committed
 	p.writePos.set(next)
 	p.starts.mark(pos, next)
 	p.filled = next
-	p.sent.count(1)
 	if hook != nil {
 		p.published(pos, next)
 	}
@@ -87,7 +87,7 @@ func (p *producer) sendNow(kind uint32, data []byte) bool {
 	if hook != nil {
 		hook(step.Notified, next)
 	}
-	p.warm(seen)
+	p.warm()
 	return true
 }
 

@@ -44,8 +44,8 @@ func (s *starts) unmark(committed, filled uint64) {
 
 // standBetween reports whether readPos stands between two records, given that
 // seen does, and that both lie in what is committed. It reads beside a sender by
-// design: what it reads is not written over as long as the sender has seen no
-// position behind seen, which the caller checks if the answer is no.
+// design: what it reads is not written over, because the sender sees no position
+// behind seen as long as the caller holds e.mu.
 //
 //go:norace
 func (s *starts) standBetween(r ring, seen, readPos uint64) bool {

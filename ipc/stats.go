@@ -26,12 +26,12 @@ type tally struct {
 // A counter is a number that the holder of a gate counts and anybody reads. The
 // shared copy is brought up to date when the counting is about to rest.
 type counter struct {
-	value   uint64 // guarded by the gate
+	value   atomic.Uint64 // the holder of the gate moves it
 	settled atomic.Uint64
 }
 
-func (c *counter) count(n int) { c.value += uint64(n) }
-func (c *counter) settle()     { c.settled.Store(c.value) }
+func (c *counter) count(n int) { putOwn(&c.value, c.value.Load()+uint64(n)) }
+func (c *counter) settle()     { c.settled.Store(c.value.Load()) }
 
 // read returns the value: exact if the gate is free or its holder rests.
 func (c *counter) read(g *gate) uint64 {
