@@ -21,8 +21,15 @@ type client struct {
 	conn    *conn
 	token   int
 	granted []int // descriptors that are not mapped yet
-	slow    bool  // the token's file system may make anybody wait
 	gone    bool  // the process that called listen had ended before anything was said
+
+	// prompt says that the token makes nobody wait. Of any other only the kernel
+	// knows who answers, so it is asked and closed where nobody waits for it, by one
+	// job at a time.
+	prompt    bool
+	tokenUse  sync.Mutex
+	tokenGone bool            // guarded by tokenUse
+	hurry     <-chan struct{} // the end of Dial's context, while it dials
 }
 
 // What a client waits for to change.
@@ -65,14 +72,17 @@ func dialWhile(ctx context.Context, path string, o *Options, worth func(error) b
 
 // worthWaiting reports whether what failed may work a little later.
 func worthWaiting(err error, o *Options) bool {
-	return errors.Is(err, errNoServer) || errors.Is(err, errNotNow) || errors.Is(err, ErrClientRunning) && o.get().Wait
+	return errors.Is(err, errNoServer) || errors.Is(err, errNotNow) || errors.Is(err, errBusy) || errors.Is(err, ErrClientRunning) && o.get().Wait
 }
 
 // dialOnce makes one attempt.
 func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err error) {
 	e := newEndpoint(RoleClient, path, o)
 	e.hook(step.DialBegun, 0)
-	c := &client{e: e, token: -1}
+	if err := aside.ready(); err != nil {
+		return nil, fmt.Errorf("ipc: dial %s: %w: nothing was attached: end what keeps them, or this process", path, err)
+	}
+	c := &client{e: e, token: -1, hurry: ctx.Done()}
 	e.life = c
 	if c.conn, err = connectWithin(ctx, path); err != nil {
 		return nil, err
@@ -108,7 +118,7 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	if err != nil {
 		return nil, err
 	}
-	settled = true
+	settled, c.hurry = true, nil
 	e.attachedTo()
 	e.workers.Add(2)
 	go e.pulse()
@@ -163,7 +173,7 @@ func (c *client) attach(path string) error {
 	}
 	refuseRights(c.conn.fd)
 	c.token, c.granted = files[2], files[:2]
-	c.slow = !isPrompt(c.token)
+	c.prompt = isMemory(c.token)
 	e.hook(step.GrantReceived, p.Attachment)
 	c.granted = nil
 	own, peer, err := openPair(p, files[0], files[1])
@@ -310,35 +320,6 @@ func (c *client) wasDropped() bool {
 	return err == nil && !carries && p.Type == packetRefuse
 }
 
-// proveDeath waits for the kernel's word: the server's process has ended, or in this
-// client's token file, the byte of the server that granted it is free. The server
-// lock would not do: the next server may hold it already, while it waits for this
-// client's token.
-// Where the kernel does not let that be tested, unseen says why.
-func (c *client) proveDeath() (died bool, unseen error) {
-	deadline := time.Now().Add(c.e.options.handshakeTimeout())
-	for wait := 20 * time.Microsecond; time.Now().Before(deadline); wait = min(2*wait, 5*time.Millisecond) {
-		if c.conn.peer.died() {
-			return true, nil
-		}
-		if c.slow && c.conn.peer.exact {
-			// A test of the lock may take as long as the file system likes.
-		} else if locked, err := isLocked(c.token, grantorByte); err == nil && !locked {
-			return true, nil
-		} else if !c.conn.peer.exact {
-			unseen = err
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-c.e.closed:
-			timer.Stop()
-			return false, nil
-		}
-	}
-	return false, unseen
-}
-
 // expel implements life: a client that finds its server corrupt only stops.
 func (c *client) expel(error) {}
 
@@ -372,22 +353,4 @@ func (c *client) close() error {
 	c.conn.peer.forget()
 	e.hook(step.ConnectionClosed, 0)
 	return nil
-}
-
-// letTokenGo closes the token, and waits for it if its file system is one that
-// answers at once, or for a while.
-func (c *client) letTokenGo() {
-	if !c.slow {
-		letGo(c.token)
-		return
-	}
-	done := make(chan struct{})
-	aside.do(func() {
-		defer close(done)
-		letGo(c.token)
-	})
-	select {
-	case <-done:
-	case <-time.After(c.e.options.closeTimeout()):
-	}
 }

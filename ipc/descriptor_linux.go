@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"sync"
@@ -32,65 +33,42 @@ func aboveStdio(fd int) (int, error) {
 	return moved, nil
 }
 
-// maxRights is how many descriptors one packet can carry (SCM_MAX_FD).
-const maxRights = 253
-
-// isMemory reports whether a descriptor leads to a memfd. It asks no file system: one
-// of a hostile peer's choice may let anybody wait who asks it anything.
+// isMemory reports whether a descriptor leads to a memfd, or to a file of a tmpfs,
+// which is memory too: it makes nobody wait, neither for a lock nor for the close. The
+// question asks no file system: one of a hostile peer's choice may let anybody wait
+// who asks it anything.
 func isMemory(fd int) bool { return sealsError(fd) == nil }
 
-// sealsError says why a descriptor shows no seals: EINVAL if it leads to no memfd.
+// sealsError says why a descriptor shows no seals: EINVAL if it leads to no memory.
 func sealsError(fd int) error {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
 	return err
 }
 
-// fileLookLimit is how long a look at a file may take.
-const fileLookLimit = 100 * time.Millisecond
-
-// isPrompt reports whether a descriptor leads to a regular file of a file system that
-// makes nobody wait. It does not wait itself for one that does.
-func isPrompt(fd int) bool {
-	if isMemory(fd) {
-		return true
-	}
-	prompt := make(chan bool, 1)
-	go func() {
-		var stat unix.Stat_t
-		var system unix.Statfs_t
-		if unix.Fstatfs(fd, &system) != nil || unix.Fstat(fd, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
-			prompt <- false
-			return
-		}
-		switch uint32(system.Type) {
-		case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC:
-			prompt <- true
-		default:
-			prompt <- false
-		}
-	}()
-	select {
-	case is := <-prompt:
-		return is
-	case <-time.After(fileLookLimit):
-		return false
-	}
-}
-
-// An asideCrew does what may block for as long as a hostile peer likes: the last
-// close of a descriptor that it has chosen. A few threads do it, the rest is
-// parked, and nobody waits. What is parked costs a descriptor each; a sender is
-// bounded by its own limit for descriptors under way.
+// An asideCrew does what may block for as long as a hostile peer likes: the close of a
+// descriptor that it has chosen. A few threads do it, the rest is parked, and nobody
+// waits. What is parked costs a descriptor each; a sender is bounded by its own limit
+// for descriptors under way, and Dial by what is under way here.
 type asideCrew struct {
 	mu      sync.Mutex
 	parked  []func()
-	workers int
+	workers int // who do what is parked
+	apart   int // jobs that have a thread of their own
+	stuck   int // jobs that no signal has ended
 }
 
-const maxAside = 4
+const (
+	maxAside    = 4           // workers
+	maxStuck    = 4           // then nothing more is taken from a server
+	maxUnderWay = 32          // then it must wait
+	stuckAfter  = 3           // signals
+	nudgeAfter  = time.Second // and each further signal
+)
 
-// nudgeAfter is how long a job may take before a signal interrupts it.
-const nudgeAfter = time.Second
+var (
+	errStuck = errors.New("descriptors that servers have handed over do not close: their file system does not answer")
+	errBusy  = errors.New("too many descriptors that servers have handed over are still being closed")
+)
 
 var aside asideCrew
 
@@ -112,6 +90,38 @@ func (a *asideCrew) do(job func()) {
 	}
 }
 
+// now has a job done in a thread of its own, for it must not wait for what is stuck.
+// What it returns is closed when it is done.
+func (a *asideCrew) now(job func()) <-chan struct{} {
+	done := make(chan struct{})
+	a.count(&a.apart, 1)
+	go func() {
+		defer close(done)
+		defer a.count(&a.apart, -1)
+		a.nudged(job)
+	}()
+	return done
+}
+
+// ready returns why nothing should be taken from a server now.
+func (a *asideCrew) ready() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.stuck >= maxStuck:
+		return errStuck
+	case len(a.parked)+a.workers+a.apart >= maxUnderWay:
+		return errBusy
+	}
+	return nil
+}
+
+func (a *asideCrew) count(what *int, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	*what += n
+}
+
 // work does jobs until none is left.
 func (a *asideCrew) work() {
 	for {
@@ -125,20 +135,25 @@ func (a *asideCrew) work() {
 		job := a.parked[0]
 		a.parked = a.parked[1:]
 		a.mu.Unlock()
-		nudged(job)
+		a.nudged(job)
 	}
 }
 
 // nudged does a job in a thread of its own, and sends that the signal by which Go
-// preempts threads, if it blocks: a socket that lingers in its close gives up then.
-func nudged(job func()) {
+// preempts threads, if it blocks: a socket that lingers in its close gives up then. A
+// file system need not.
+func (a *asideCrew) nudged(job func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	thread, done, stopped := unix.Gettid(), make(chan struct{}), make(chan struct{})
 	timer := time.AfterFunc(nudgeAfter, func() {
 		defer close(stopped)
-		for {
+		for nudges := 1; ; nudges++ {
 			_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
+			if nudges == stuckAfter {
+				a.count(&a.stuck, 1)
+				defer a.count(&a.stuck, -1)
+			}
 			select {
 			case <-done:
 				return

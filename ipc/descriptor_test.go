@@ -152,7 +152,7 @@ func stuck(t testing.TB) (victim int, free func()) {
 func (a *asideCrew) idle() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.workers == 0
+	return a.workers+a.apart == 0
 }
 
 func TestT1ACloseThatBlocksIsInterruptedAndNobodyWaits(t *testing.T) {

@@ -181,14 +181,15 @@ func (c *conn) peekNow() (p packet, carries bool, err error) {
 }
 
 // inspect looks at the descriptors of the packet that comes next, by duplicates:
-// there must be so many, and the first ones, of the two memories, must be memfds. The
-// token's file is only ever held, and closed where nobody waits.
+// there must be so many, and the first ones, of the two memories, must be memfds. It
+// has room for one more than there may be, so that few duplicates are made of however
+// many there are. The token's file is only ever held, and closed where nobody waits.
 func (c *conn) inspect(files int) error {
-	fds, err := c.rights(maxRights, unix.MSG_PEEK)
+	fds, err := c.rights(files+1, unix.MSG_PEEK)
 	foreign := -1
 	for i, fd := range fds {
 		no := sealsError(fd)
-		if isPrompt(fd) {
+		if no == nil {
 			_ = unix.Close(fd)
 		} else {
 			closeAside(fd)
@@ -198,6 +199,8 @@ func (c *conn) inspect(files int) error {
 		}
 	}
 	switch {
+	case len(fds) > files:
+		return fmt.Errorf("%w: %d descriptors or more, want %d", errNotOurs, len(fds), files)
 	case err != nil:
 		return err
 	case len(fds) != files:

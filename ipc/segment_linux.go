@@ -128,11 +128,12 @@ func openSegment(file int, owner Role, generation, ringSize uint64) (*segment, e
 	return s, nil
 }
 
-// checkFile refuses a file that is not a memfd of ordinary pages, all there, of
-// exactly this size, which nobody can take away from under a mapping. Each thing is
-// a danger to this process: a file of huge pages makes the kernel map more than was
-// asked for, over the neighbours; one that shrinks, or whose pages are not there,
-// faults; one of another file system may block at any access.
+// checkFile refuses a file that is not a memfd of ordinary pages, of exactly this
+// size, which nobody can take away from under a mapping. Each thing is a danger to
+// this process: a file of huge pages makes the kernel map more than was asked for,
+// over the neighbours; one that shrinks faults; one of another file system may block
+// at any access. It may have holes: looking for them would not keep its maker from
+// making some later (docs/SECURITY.md).
 func checkFile(file int, owner Role, size int64) error {
 	broken := func(format string, args ...any) error {
 		return &CorruptError{"I0", fmt.Sprintf("the %s's memory ", owner) + fmt.Sprintf(format, args...)}
