@@ -79,12 +79,9 @@ func worthWaiting(err error, o *Options) bool {
 func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err error) {
 	e := newEndpoint(RoleClient, path, o)
 	e.hook(step.DialBegun, 0)
-	if err := aside.ready(); err != nil {
-		return nil, fmt.Errorf("ipc: dial %s: %w: nothing was attached: end what keeps them, or this process", path, err)
-	}
 	c := &client{e: e, token: -1, hurry: ctx.Done()}
 	e.life = c
-	if c.conn, err = connectWithin(ctx, path); err != nil {
+	if c.conn, err = reach(ctx, path); err != nil {
 		return nil, err
 	}
 	var waking sync.Once // not behind the end: it would meet whatever gets the descriptor's number next
@@ -124,6 +121,14 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	go e.pulse()
 	go c.watch()
 	return e, nil
+}
+
+// reach connects, unless too much of what servers have granted before does not close.
+func reach(ctx context.Context, path string) (*conn, error) {
+	if err := aside.ready(); err != nil {
+		return nil, fmt.Errorf("ipc: dial %s: %w: nothing was attached: end what keeps them, or this process", path, err)
+	}
+	return connectWithin(ctx, path)
 }
 
 // ask says hello and returns what the server answers.

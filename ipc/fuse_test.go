@@ -147,7 +147,7 @@ var _ = sceneOf("a server whose token does not close", func(s *scene) {
 	}
 	page := uint64(os.Getpagesize())
 	memory := func(role Role) int {
-		m, err := newSegment(role, 1, page, positions{})
+		m, err := newSegment(role, 1, page, positions{}, nil)
 		if err != nil {
 			s.fail("%v", err)
 		}
