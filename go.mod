@@ -8,9 +8,11 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
+require golang.org/x/net v0.50.0
+
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
-	golang.org/x/term v0.28.0 // indirect
+	golang.org/x/term v0.40.0 // indirect
 )

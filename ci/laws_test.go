@@ -354,6 +354,7 @@ func otherSystemsAreTold(files tree) (broken []string, looked int) {
 // direct is what go.mod may require directly, each with its user.
 var direct = map[string]string{
 	"golang.org/x/sys":                  "ipc: the system calls that the standard library lacks",
+	"golang.org/x/net":                  "tests: what a net.Conn must do",
 	"golang.org/x/term":                 "cmd: is the output a terminal, and how wide",
 	"github.com/schollz/progressbar/v3": "cmd: the live line of the demo",
 	"pgregory.net/rapid":                "tests: properties against a model",

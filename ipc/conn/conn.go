@@ -1,0 +1,436 @@
+package conn
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc"
+)
+
+// Network is what the addresses of this package say as their network.
+const Network = "tandem"
+
+// An Addr is the path of a pair, as a net.Addr. Both ends of a connection have the
+// same one.
+type Addr string
+
+// Network returns Network.
+func (Addr) Network() string { return Network }
+
+// String returns the path.
+func (a Addr) String() string { return string(a) }
+
+// A Conn is one connection, from a Listener or a Dialer. It is a net.Conn, and its
+// errors are *net.OpErrors, except io.EOF. errors.Is finds in them:
+//
+//   - os.ErrDeadlineExceeded: Timeout reports true; more may follow after a later
+//     deadline was set;
+//   - net.ErrClosed: this side has closed the connection, or the Listener or Dialer;
+//   - syscall.EPIPE: a Write, and the peer has closed the connection;
+//   - ipc.ErrPeerDied, ipc.ErrPeerClosed: the peer's process died, or left, with the
+//     connection open; errors.As finds an *ipc.CorruptError;
+//   - ErrProtocol.
+type Conn struct {
+	a      *attachment
+	number uint64
+
+	writing sync.Mutex // held by one Write at a time, until its last byte
+
+	mu                 sync.Mutex
+	readable, writable sync.Cond
+	reason             error // why the attachment has ended
+	closed             bool  // by Close
+	finished           bool  // by CloseWrite
+
+	// The stream that comes.
+	received  bytes.Buffer
+	allowance int // how many bytes more the peer may send
+	taken     int // bytes read that the peer has no credit for yet
+	peerEnded bool
+	peerGone  bool
+
+	// The stream that goes.
+	credit      int // how many bytes more this side may send
+	writeCtx    context.Context
+	cancelWrite context.CancelFunc
+
+	readDeadline, writeDeadline deadline
+
+	// What the peer is owed. The clerk has the connection while postponed.
+	owedCredit            int
+	owesFinish, owesClose bool
+	postponed, saidClose  bool
+}
+
+func newConn(a *attachment, number uint64) *Conn {
+	c := &Conn{a: a, number: number, allowance: a.own.windowSize, credit: a.peer.windowSize}
+	c.readable.L, c.writable.L = &c.mu, &c.mu
+	return c
+}
+
+// LocalAddr returns the path of the pair.
+func (c *Conn) LocalAddr() net.Addr { return Addr(c.a.endpoint.Path()) }
+
+// RemoteAddr returns the path of the pair.
+func (c *Conn) RemoteAddr() net.Addr { return Addr(c.a.endpoint.Path()) }
+
+func (c *Conn) fault(operation string, err error) error {
+	return &net.OpError{Op: operation, Net: Network, Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
+// Read reads what has come, and waits if nothing has. It returns io.EOF when the
+// peer has ended the stream, by Close or CloseWrite, and all of it was read.
+func (c *Conn) Read(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case c.closed:
+			return 0, c.fault("read", net.ErrClosed)
+		case c.readDeadline.expired:
+			return 0, c.fault("read", os.ErrDeadlineExceeded)
+		case len(b) == 0:
+			return 0, nil
+		case c.received.Len() > 0:
+			n, _ := c.received.Read(b)
+			if c.taken += n; c.taken >= c.a.own.windowSize/2 && !c.peerEnded && c.reason == nil {
+				c.owedCredit += c.taken
+				c.allowance += c.taken
+				c.taken = 0
+				c.pay()
+			}
+			return n, nil
+		case c.peerEnded:
+			return 0, io.EOF
+		case c.reason != nil:
+			return 0, c.fault("read", c.reason)
+		}
+		c.readable.Wait()
+	}
+}
+
+// Write returns when all of b is committed: it then survives this process's death
+// (M1), as long as the peer lives and reads. It waits for the peer to read, and for
+// space in the ring. Writes of several goroutines are not mixed.
+func (c *Conn) Write(b []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	written := 0
+	for {
+		size, ctx, err := c.claim(len(b) - written)
+		if err != nil {
+			return written, c.fault("write", err)
+		}
+		if size == 0 {
+			return written, nil
+		}
+		err = c.a.send(ctx, dataFrame, c.number, b[written:written+size])
+		if err == nil {
+			written += size
+			continue
+		}
+		c.unclaim(size)
+		switch {
+		case errors.Is(err, ipc.ErrTooLarge) && size > 1: // only the ring knows what it holds
+			c.a.chunkSize.Store(int64(size+1) / 2)
+		case errors.Is(err, context.Canceled): // claim says why, or that it may go on
+		default:
+			return written, c.fault("write", err)
+		}
+	}
+}
+
+// claim waits until some of size bytes may be sent, and returns how many, and what
+// ends the wait for space. It returns 0 only if size is 0.
+func (c *Conn) claim(size int) (int, context.Context, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case c.closed || c.finished:
+			return 0, nil, net.ErrClosed
+		case c.writeDeadline.expired:
+			return 0, nil, os.ErrDeadlineExceeded
+		case c.reason != nil:
+			return 0, nil, c.reason
+		case c.peerGone:
+			return 0, nil, syscall.EPIPE
+		case c.credit > 0 || size == 0:
+			size = min(size, c.credit, int(c.a.chunkSize.Load()))
+			c.credit -= size
+			if c.writeCtx == nil {
+				c.writeCtx, c.cancelWrite = context.WithCancel(c.a.ctx)
+			}
+			return size, c.writeCtx, nil
+		}
+		c.writable.Wait()
+	}
+}
+
+func (c *Conn) unclaim(size int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.credit += size
+}
+
+// stopWriting wakes a Write, wherever it waits, to look again; c.mu is held.
+func (c *Conn) stopWriting() {
+	c.writable.Broadcast()
+	if c.writeCtx != nil {
+		c.cancelWrite()
+		c.writeCtx, c.cancelWrite = nil, nil
+	}
+}
+
+// CloseWrite ends the stream of this side: the peer reads what was written, and
+// then io.EOF. The other direction goes on.
+func (c *Conn) CloseWrite() error {
+	c.mu.Lock()
+	reason := c.reason
+	if c.closed || c.finished {
+		reason = net.ErrClosed
+	}
+	if reason != nil {
+		c.mu.Unlock()
+		return c.fault("close", reason)
+	}
+	c.finished = true
+	c.stopWriting()
+	c.mu.Unlock()
+	c.sayLast(&c.owesFinish)
+	return nil
+}
+
+// Close ends the connection. The peer reads what was written, and then io.EOF; its
+// Writes fail. What has come and was not read is dropped. Close does not wait for
+// the peer.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return c.fault("close", net.ErrClosed)
+	}
+	c.closed = true
+	c.received = bytes.Buffer{}
+	c.readDeadline.stop()
+	c.writeDeadline.stop()
+	c.readable.Broadcast()
+	c.stopWriting()
+	c.mu.Unlock()
+	c.sayLast(&c.owesClose)
+	return nil
+}
+
+// sayLast owes the peer a finish or a close, behind the last byte: a Write that is
+// under way has been told to stop, and is waited for.
+func (c *Conn) sayLast(owed *bool) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*owed = true
+	c.pay()
+}
+
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return c.set(t, true, true)
+}
+
+// SetReadDeadline sets when Read stops waiting, also one that waits now.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	return c.set(t, true, false)
+}
+
+// SetWriteDeadline sets when Write stops waiting, also one that waits now. It may
+// have written a part by then.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	return c.set(t, false, true)
+}
+
+func (c *Conn) set(t time.Time, read, write bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return c.fault("set", net.ErrClosed)
+	}
+	if read {
+		c.readDeadline.set(t, &c.mu, c.readable.Broadcast)
+	}
+	if write {
+		c.writeDeadline.set(t, &c.mu, c.stopWriting)
+	}
+	return nil
+}
+
+// A deadline is guarded by the mutex of its connection.
+type deadline struct {
+	expired bool
+	timer   *time.Timer // nil if none runs
+}
+
+// set makes the deadline t, never if zero, and calls wake, under the mutex, when it
+// expires.
+func (d *deadline) set(t time.Time, mu *sync.Mutex, wake func()) {
+	d.stop()
+	d.expired = false
+	if t.IsZero() {
+		return
+	}
+	left := time.Until(t)
+	if left <= 0 {
+		d.expired = true
+		wake()
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(left, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if d.timer == timer { // no other was set meanwhile
+			d.expired = true
+			wake()
+		}
+	})
+	d.timer = timer
+}
+
+func (d *deadline) stop() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}
+
+// receive takes bytes that have come.
+func (c *Conn) receive(body []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.peerEnded:
+		return protocolError("data for connection %d, behind its end", c.number)
+	case len(body) > c.allowance:
+		return protocolError("%d bytes for connection %d, which takes %d", len(body), c.number, c.allowance)
+	}
+	c.allowance -= len(body)
+	if c.closed {
+		return nil
+	}
+	c.received.Write(body)
+	c.readable.Broadcast()
+	return nil
+}
+
+// credited takes the peer's word that it has read.
+func (c *Conn) credited(body []byte) error {
+	var copied [8]byte
+	n := copy(copied[:], body)
+	more := binary.LittleEndian.Uint64(copied[:])
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n != len(copied) || more > uint64(max(0, c.a.peer.windowSize-c.credit)) {
+		return protocolError("credit of %d for connection %d, which has %d of %d", more, c.number, c.credit, c.a.peer.windowSize)
+	}
+	c.credit += int(more)
+	c.writable.Broadcast()
+	return nil
+}
+
+// peerEnds takes the peer's finish, or its close.
+func (c *Conn) peerEnds(gone bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.peerGone || c.peerEnded && !gone {
+		return protocolError("a second end of connection %d", c.number)
+	}
+	c.peerEnded = true
+	c.readable.Broadcast()
+	if gone {
+		c.peerGone = true
+		c.stopWriting()
+		if c.saidClose {
+			c.a.forget(c)
+		}
+	}
+	return nil
+}
+
+// end takes the end of the attachment.
+func (c *Conn) end(reason error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reason = reason
+	c.readable.Broadcast()
+	c.stopWriting()
+}
+
+// pay sends what is owed if there is room, and else leaves it to the clerk; c.mu is
+// held.
+func (c *Conn) pay() {
+	for !c.postponed {
+		kind, body := c.owed()
+		if kind == 0 {
+			return
+		}
+		if c.reason == nil && errors.Is(c.a.trySend(kind, c.number, body), ipc.ErrFull) {
+			c.postponed = true
+			c.a.postpone(c)
+			return
+		}
+		c.paid(kind, body) // also with an error: then nobody is there to be owed anything
+	}
+}
+
+// payAll is pay for the clerk, who waits.
+func (c *Conn) payAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		kind, body := c.owed()
+		if kind == 0 {
+			c.postponed = false
+			return
+		}
+		c.mu.Unlock()
+		_ = c.a.send(c.a.ctx, kind, c.number, body)
+		c.mu.Lock()
+		c.paid(kind, body)
+	}
+}
+
+// owed returns the next frame that is owed, or kind 0. Behind a close nothing is.
+func (c *Conn) owed() (frameKind, []byte) {
+	switch {
+	case c.saidClose:
+	case c.owesClose:
+		return closeFrame, nil
+	case c.owesFinish:
+		return finishFrame, nil
+	case c.owedCredit > 0:
+		return creditFrame, binary.LittleEndian.AppendUint64(nil, uint64(c.owedCredit))
+	}
+	return 0, nil
+}
+
+func (c *Conn) paid(kind frameKind, body []byte) {
+	switch kind {
+	case closeFrame:
+		c.saidClose = true
+		if c.peerGone {
+			c.a.forget(c)
+		}
+		c.a.quiet()
+	case finishFrame:
+		c.owesFinish = false
+	case creditFrame:
+		c.owedCredit -= int(binary.LittleEndian.Uint64(body))
+	}
+}

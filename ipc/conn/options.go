@@ -1,0 +1,68 @@
+package conn
+
+import (
+	"fmt"
+
+	"github.com/tandem-ipc/tandem/ipc"
+)
+
+// Defaults and limits of Options.
+const (
+	DefaultWindowSize = 256 << 10
+	MaxWindowSize     = 1 << 30
+	DefaultConnLimit  = 256
+	MaxConnLimit      = 1 << 20
+)
+
+// Options configures Listen and NewDialer. The zero value, and nil, mean the
+// defaults. An Options is read once and never changed.
+type Options struct {
+	// IPC configures the pair; nil means its defaults. FailOnHang has no effect.
+	IPC *ipc.Options
+
+	// WindowSize is how many bytes a connection holds that have come and are not
+	// read yet, at this side; DefaultWindowSize if 0. The peer's Write blocks when
+	// they are there.
+	WindowSize int
+
+	// ConnLimit is how many connections a Listener has at a time, with those that
+	// are not accepted yet; DefaultConnLimit if 0. Dial waits while there are as many.
+	// A Dialer ignores it.
+	ConnLimit int
+}
+
+func (o *Options) check() error {
+	switch {
+	case o == nil:
+	case o.WindowSize < 0 || o.WindowSize > MaxWindowSize:
+		return fmt.Errorf("conn: WindowSize %d is not between 0 and %d", o.WindowSize, MaxWindowSize)
+	case o.ConnLimit < 0 || o.ConnLimit > MaxConnLimit:
+		return fmt.Errorf("conn: ConnLimit %d is not between 0 and %d", o.ConnLimit, MaxConnLimit)
+	}
+	return nil
+}
+
+func (o *Options) windowSize() int {
+	if o == nil || o.WindowSize == 0 {
+		return DefaultWindowSize
+	}
+	return o.WindowSize
+}
+
+func (o *Options) connLimit() int {
+	if o == nil || o.ConnLimit == 0 {
+		return DefaultConnLimit
+	}
+	return o.ConnLimit
+}
+
+// ipc returns the options of the pair. A hang ends no wait here: the loop that
+// receives would only ask again.
+func (o *Options) ipc() *ipc.Options {
+	if o == nil || o.IPC == nil {
+		return nil
+	}
+	options := *o.IPC
+	options.FailOnHang = false
+	return &options
+}
