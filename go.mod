@@ -4,11 +4,10 @@ go 1.24.0
 
 require (
 	github.com/schollz/progressbar/v3 v3.18.0
+	golang.org/x/net v0.50.0
 	golang.org/x/sys v0.41.0
 	pgregory.net/rapid v1.3.0
 )
-
-require golang.org/x/net v0.50.0
 
 require (
 	github.com/anishathalye/porcupine v1.3.1

@@ -10,7 +10,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -240,76 +239,6 @@ func (c *Conn) sayLast(owed *bool) {
 	c.pay()
 }
 
-// SetDeadline sets both deadlines.
-func (c *Conn) SetDeadline(t time.Time) error {
-	return c.set(t, true, true)
-}
-
-// SetReadDeadline sets when Read stops waiting, also one that waits now.
-func (c *Conn) SetReadDeadline(t time.Time) error {
-	return c.set(t, true, false)
-}
-
-// SetWriteDeadline sets when Write stops waiting, also one that waits now. It may
-// have written a part by then.
-func (c *Conn) SetWriteDeadline(t time.Time) error {
-	return c.set(t, false, true)
-}
-
-func (c *Conn) set(t time.Time, read, write bool) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return c.fault("set", net.ErrClosed)
-	}
-	if read {
-		c.readDeadline.set(t, &c.mu, c.readable.Broadcast)
-	}
-	if write {
-		c.writeDeadline.set(t, &c.mu, c.stopWriting)
-	}
-	return nil
-}
-
-// A deadline is guarded by the mutex of its connection.
-type deadline struct {
-	expired bool
-	timer   *time.Timer // nil if none runs
-}
-
-// set makes the deadline t, never if zero, and calls wake, under the mutex, when it
-// expires.
-func (d *deadline) set(t time.Time, mu *sync.Mutex, wake func()) {
-	d.stop()
-	d.expired = false
-	if t.IsZero() {
-		return
-	}
-	left := time.Until(t)
-	if left <= 0 {
-		d.expired = true
-		wake()
-		return
-	}
-	var timer *time.Timer
-	timer = time.AfterFunc(left, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if d.timer == timer { // no other was set meanwhile
-			d.expired = true
-			wake()
-		}
-	})
-	d.timer = timer
-}
-
-func (d *deadline) stop() {
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
-}
-
 // receive takes bytes that have come.
 func (c *Conn) receive(body []byte) error {
 	c.mu.Lock()
@@ -370,67 +299,4 @@ func (c *Conn) end(reason error) {
 	c.reason = reason
 	c.readable.Broadcast()
 	c.stopWriting()
-}
-
-// pay sends what is owed if there is room, and else leaves it to the clerk; c.mu is
-// held.
-func (c *Conn) pay() {
-	for !c.postponed {
-		kind, body := c.owed()
-		if kind == 0 {
-			return
-		}
-		if c.reason == nil && errors.Is(c.a.trySend(kind, c.number, body), ipc.ErrFull) {
-			c.postponed = true
-			c.a.postpone(c)
-			return
-		}
-		c.paid(kind, body) // also with an error: then nobody is there to be owed anything
-	}
-}
-
-// payAll is pay for the clerk, who waits.
-func (c *Conn) payAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		kind, body := c.owed()
-		if kind == 0 {
-			c.postponed = false
-			return
-		}
-		c.mu.Unlock()
-		_ = c.a.send(c.a.ctx, kind, c.number, body)
-		c.mu.Lock()
-		c.paid(kind, body)
-	}
-}
-
-// owed returns the next frame that is owed, or kind 0. Behind a close nothing is.
-func (c *Conn) owed() (frameKind, []byte) {
-	switch {
-	case c.saidClose:
-	case c.owesClose:
-		return closeFrame, nil
-	case c.owesFinish:
-		return finishFrame, nil
-	case c.owedCredit > 0:
-		return creditFrame, binary.LittleEndian.AppendUint64(nil, uint64(c.owedCredit))
-	}
-	return 0, nil
-}
-
-func (c *Conn) paid(kind frameKind, body []byte) {
-	switch kind {
-	case closeFrame:
-		c.saidClose = true
-		if c.peerGone {
-			c.a.forget(c)
-		}
-		c.a.quiet()
-	case finishFrame:
-		c.owesFinish = false
-	case creditFrame:
-		c.owedCredit -= int(binary.LittleEndian.Uint64(body))
-	}
 }
