@@ -146,6 +146,15 @@ func (a *attachment) forget(c *Conn) {
 	}
 }
 
+// restore undoes forget at the server.
+func (a *attachment) restore(c *Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.reason == nil {
+		a.conns[c.number] = c
+	}
+}
+
 // quiet counts a connection that has said its close, or will never.
 func (a *attachment) quiet() {
 	a.mu.Lock()
@@ -164,34 +173,44 @@ func (a *attachment) busy() bool {
 	return a.talking > 0 && a.reason == nil
 }
 
-// handle takes one frame of this attachment. It does not wait. An error is a break
-// of the protocol.
-func (a *attachment) handle(f frame) error {
+// handle takes one frame of this attachment, in the message m, and sees to its
+// release. It does not wait. An error is a break of the protocol.
+func (a *attachment) handle(m ipc.Message, f frame) error {
+	keeps, err := a.dispatch(m, f)
+	if !keeps {
+		_ = m.Release()
+	}
+	return err
+}
+
+func (a *attachment) dispatch(m ipc.Message, f frame) (keeps bool, err error) {
 	if f.kind == openFrame {
-		return a.opened(f.number)
+		return false, a.opened(f.number)
 	}
 	a.mu.Lock()
 	c, last, ended := a.conns[f.number], a.lastNumber, a.reason != nil
 	a.mu.Unlock()
 	switch {
 	case ended:
-		return nil
+		return false, nil
+	case f.kind == expelFrame && a.accept == nil:
+		return false, protocolError("the server says so of this side")
 	case c == nil && (f.number == 0 || f.number > last):
-		return protocolError("a frame for connection %d, and the last is %d", f.number, last)
+		return false, protocolError("a frame for connection %d, and the last is %d", f.number, last)
 	case c == nil:
-		return nil // it was under way when this side closed
+		return false, nil // it was under way when this side closed
 	}
 	switch f.kind {
 	case dataFrame:
-		return c.receive(f.body)
+		return c.receive(m, f.body)
 	case creditFrame:
-		return c.credited(f.body)
+		return false, c.credited(f.body)
 	case finishFrame:
-		return c.peerEnds(false)
+		return false, c.peerEnds(false)
 	case closeFrame:
-		return c.peerEnds(true)
+		return false, c.peerEnds(true)
 	default:
-		return protocolError("a frame of kind %#x", uint32(f.kind))
+		return false, protocolError("a frame of kind %#x", uint32(f.kind))
 	}
 }
 

@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -50,7 +49,8 @@ type Conn struct {
 	finished           bool  // by CloseWrite
 
 	// The stream that comes.
-	received  bytes.Buffer
+	received  store
+	readers   int // how many Reads wait
 	allowance int // how many bytes more the peer may send
 	taken     int // bytes read that the peer has no credit for yet
 	peerEnded bool
@@ -95,11 +95,12 @@ func (c *Conn) Read(b []byte) (int, error) {
 		case c.closed:
 			return 0, c.fault("read", net.ErrClosed)
 		case c.readDeadline.expired:
+			c.received.dropView(c.a.own.windowSize)
 			return 0, c.fault("read", os.ErrDeadlineExceeded)
 		case len(b) == 0:
 			return 0, nil
-		case c.received.Len() > 0:
-			n, _ := c.received.Read(b)
+		case c.received.count() > 0:
+			n := c.received.read(b, c.a.own.windowSize)
 			if c.taken += n; c.taken >= c.a.own.windowSize/2 && !c.peerEnded && c.reason == nil {
 				c.owedCredit += c.taken
 				c.allowance += c.taken
@@ -112,7 +113,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 		case c.reason != nil:
 			return 0, c.fault("read", c.reason)
 		}
+		c.readers++
 		c.readable.Wait()
+		c.readers--
 	}
 }
 
@@ -133,7 +136,9 @@ func (c *Conn) Write(b []byte) (int, error) {
 		}
 		err = c.a.send(ctx, dataFrame, c.number, b[written:written+size])
 		if err == nil {
-			written += size
+			if written += size; written == len(b) {
+				return written, nil // what has happened since is for the next Write
+			}
 			continue
 		}
 		c.unclaim(size)
@@ -218,7 +223,7 @@ func (c *Conn) Close() error {
 		return c.fault("close", net.ErrClosed)
 	}
 	c.closed = true
-	c.received = bytes.Buffer{}
+	c.received.clear()
 	c.readDeadline.stop()
 	c.writeDeadline.stop()
 	c.readable.Broadcast()
@@ -239,23 +244,26 @@ func (c *Conn) sayLast(owed *bool) {
 	c.pay()
 }
 
-// receive takes bytes that have come.
-func (c *Conn) receive(body []byte) error {
+// receive takes bytes that have come, which lie in m, and reports whether it keeps m.
+func (c *Conn) receive(m ipc.Message, body []byte) (keeps bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.peerEnded:
-		return protocolError("data for connection %d, behind its end", c.number)
+		return false, protocolError("data for connection %d, behind its end", c.number)
 	case len(body) > c.allowance:
-		return protocolError("%d bytes for connection %d, which takes %d", len(body), c.number, c.allowance)
+		return false, protocolError("%d bytes for connection %d, which takes %d", len(body), c.number, c.allowance)
 	}
 	c.allowance -= len(body)
 	if c.closed {
-		return nil
+		return false, nil
 	}
-	c.received.Write(body)
+	c.received.dropView(c.a.own.windowSize)
+	if keeps = c.readers > 0 && c.received.keepView(m, body); !keeps {
+		c.received.write(body, c.a.own.windowSize)
+	}
 	c.readable.Broadcast()
-	return nil
+	return keeps, nil
 }
 
 // credited takes the peer's word that it has read.
@@ -285,9 +293,7 @@ func (c *Conn) peerEnds(gone bool) error {
 	if gone {
 		c.peerGone = true
 		c.stopWriting()
-		if c.saidClose {
-			c.a.forget(c)
-		}
+		c.leave()
 	}
 	return nil
 }

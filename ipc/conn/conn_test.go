@@ -152,7 +152,7 @@ func TestCloseWakesWhoWaits(t *testing.T) {
 func (c *Conn) unread() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.received.Len()
+	return c.received.count()
 }
 
 func TestAReaderThatDoesNotReadStopsItsOwnWriterOnly(t *testing.T) {

@@ -20,7 +20,12 @@ func (c *Conn) pay() {
 		if kind == 0 {
 			return
 		}
+		early := c.closesEarly(kind)
 		if c.reason == nil && errors.Is(c.a.trySend(kind, c.number, body), ipc.ErrFull) {
+			if early {
+				c.saidClose = false
+				c.a.restore(c)
+			}
 			c.postponed = true
 			c.a.postpone(c)
 			return
@@ -39,10 +44,31 @@ func (c *Conn) payAll() {
 			c.postponed = false
 			return
 		}
+		c.closesEarly(kind)
 		c.mu.Unlock()
 		_ = c.a.send(c.a.ctx, kind, c.number, body)
 		c.mu.Lock()
 		c.paid(kind, body)
+	}
+}
+
+// closesEarly is called before a frame is sent. The server counts a connection as gone
+// before its close can be seen, and the client, in paid, after its close is: else
+// an open in the place of this connection could find it still there, and the server
+// would take the client for one that opens too many.
+func (c *Conn) closesEarly(kind frameKind) bool {
+	if kind != closeFrame || c.a.accept == nil {
+		return false
+	}
+	c.saidClose = true
+	c.leave()
+	return true
+}
+
+// leave ends the connection if both sides have closed it; c.mu is held.
+func (c *Conn) leave() {
+	if c.saidClose && c.peerGone {
+		c.a.forget(c)
 	}
 }
 
@@ -64,9 +90,7 @@ func (c *Conn) paid(kind frameKind, body []byte) {
 	switch kind {
 	case closeFrame:
 		c.saidClose = true
-		if c.peerGone {
-			c.a.forget(c)
-		}
+		c.leave()
 		c.a.quiet()
 	case finishFrame:
 		c.owesFinish = false

@@ -155,13 +155,15 @@ func greet(ctx context.Context, a *attachment) error {
 
 // serve receives until the server has ended, or has broken the protocol.
 func serve(a *attachment, gone chan struct{}) {
+	in := inlet{endpoint: a.endpoint}
 	for {
-		m, err := a.endpoint.Receive(context.Background())
+		m, err := in.next()
 		if err == nil {
 			if f, ok := parse(m); ok && f.stamp == a.stamp {
-				err = a.handle(f)
+				err = a.handle(m, f)
+			} else {
+				_ = m.Release() // for a former client
 			}
-			_ = m.Release()
 		}
 		if err != nil {
 			a.end(err)

@@ -42,12 +42,13 @@ const (
 	creditFrame                               // body is how many more bytes may come, 64 bits
 	finishFrame                               // the stream ends here, the other direction goes on
 	closeFrame                                // this side sends and takes nothing more; last of a connection
+	expelFrame                                // from the server, if there is room: the client broke the protocol; number 0
 )
 
 // parse reports whether a message is a frame. It reads the header once.
 func parse(m ipc.Message) (frame, bool) {
 	kind := frameKind(m.Kind)
-	if kind < helloFrame || kind > closeFrame || len(m.Data) < headerSize {
+	if kind < helloFrame || kind > expelFrame || len(m.Data) < headerSize {
 		return frame{}, false
 	}
 	return frame{

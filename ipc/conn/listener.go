@@ -126,11 +126,11 @@ func (l *Listener) finishIfClosing() {
 // serve receives until the endpoint is closed.
 func (l *Listener) serve() {
 	defer close(l.served)
+	in := inlet{endpoint: l.endpoint}
 	for {
-		m, err := l.endpoint.Receive(context.Background())
+		m, err := in.next()
 		if err == nil {
 			l.take(m)
-			_ = m.Release()
 			continue
 		}
 		// The end of a client, behind its last message, or this side's own.
@@ -152,29 +152,33 @@ func (l *Listener) replace(a *attachment) {
 	l.attachment = a
 }
 
-// take handles one message of the client that is there. One of a former client cannot
+// take handles one message of the client that is there, and sees to its release. One of a former client cannot
 // come behind the end of that client, but one that claims to be of it can.
 func (l *Listener) take(m ipc.Message) {
 	f, ok := parse(m)
 	a := l.attachment
+	if a != nil && ok && f.stamp == a.stamp {
+		if err := a.handle(m, f); err != nil {
+			l.expel(a, err)
+		}
+		return
+	}
 	switch {
 	case a == nil && ok && f.kind == helloFrame:
 		l.greet(f)
 	case a == nil: // it does not know how to begin
 	case !ok:
 		l.expel(a, protocolError("a message of kind %#x, %d bytes", m.Kind, len(m.Data)))
-	case f.stamp != a.stamp:
-		l.expel(a, protocolError("a frame with another stamp"))
 	default:
-		if err := a.handle(f); err != nil {
-			l.expel(a, err)
-		}
+		l.expel(a, protocolError("a frame with another stamp"))
 	}
+	_ = m.Release()
 }
 
 // expel ends the attachment of a client that is still there. It is not heard any more.
 func (l *Listener) expel(a *attachment, err error) {
 	a.end(err)
+	_ = a.trySend(expelFrame, 0, nil)
 	l.finishIfClosing()
 }
 
