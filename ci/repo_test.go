@@ -22,6 +22,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		plant{"the model imports a package of ipc", "model/names.go", imports("model", modulePath+"/ipc/step"), "owes nothing"},
 		plant{"chaos imports a command", "chaos/main.go", imports("chaos", modulePath+"/cmd/tandem"), "chaos/main.go:3"},
 		plant{"ipc imports somebody else", "ipc/sub/log.go", imports("sub", "example.com/log"), "standard library"},
+		plant{"ipc imports what is built on it", "ipc/net.go", imports("ipc", modulePath+"/ipc/conn"), "built on nothing of ours"},
 		plant{"ipc imports more of x/sys", "ipc/cpu.go", imports("ipc", "golang.org/x/sys/cpu"), "standard library"},
 		plant{"ipc needs cgo", "ipc/c.go", imports("ipc", "C"), "standard library"},
 		plant{"a tree that nobody planned", "util/util.go", imports("util", "fmt"), "no row"},
