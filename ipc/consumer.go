@@ -56,17 +56,18 @@ func (c *consumer) lock(ctx context.Context) error {
 
 // tryLock is lock for the calls that do not wait.
 func (c *consumer) tryLock() error {
-	locked := c.gate.tryEnter()
-	switch {
-	case !c.e.isOpened():
+	if !c.e.isOpened() {
 		return ErrClosed
-	case c.e.closing.Load() && locked:
+	}
+	if !c.gate.tryEnter() {
+		if c.e.closing.Load() {
+			return ErrClosed
+		}
+		return ErrEmpty
+	}
+	if c.e.closing.Load() { // one look decides whether the gate is kept
 		c.gate.unlock()
 		return ErrClosed
-	case c.e.closing.Load():
-		return ErrClosed
-	case !locked:
-		return ErrEmpty
 	}
 	return nil
 }

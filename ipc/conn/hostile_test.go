@@ -120,7 +120,7 @@ func TestABreakOfTheProtocolEndsTheClientsConnectionsOnly(t *testing.T) {
 func (l *Listener) expelled() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.attachment != nil && errors.Is(l.attachment.why(), ErrProtocol)
+	return l.attachment != nil && l.attachment.ctx.Err() != nil && errors.Is(l.attachment.why(), ErrProtocol)
 }
 
 // wantServed checks that the listener serves an honest client, and nobody else's connections.
