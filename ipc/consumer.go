@@ -56,11 +56,8 @@ func (c *consumer) lock(ctx context.Context) error {
 
 // tryLock is lock for the calls that do not wait.
 func (c *consumer) tryLock() error {
-	if !c.e.isOpened() {
-		return ErrClosed
-	}
 	if !c.gate.tryEnter() {
-		if c.e.closing.Load() {
+		if !c.e.isOpened() || c.e.closing.Load() {
 			return ErrClosed
 		}
 		return ErrEmpty
