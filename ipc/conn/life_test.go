@@ -333,3 +333,32 @@ func TestOptionsOutOfRangeAreErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAnswerToADeadClientsHelloIsNotTakenForOnesOwn(t *testing.T) {
+	path := testPath(t)
+	listener, err := Listen(testContext(t), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Abort()
+	former := newRawClient(t, path)
+	former.send(helloFrame, 0, words(version, 1000, 1)...)
+	former.send(openFrame, 1)
+	if _, err := former.endpoint.Receive(testContext(t)); err != nil { // the answer; without a release it comes again
+		t.Fatal(err)
+	}
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, accepted, "stale")
+	former.leave()
+	_, err = accepted.Read(make([]byte, 1))
+	wantError(t, err, ipc.ErrPeerClosed)
+
+	dialer := NewDialer(path, &Options{IPC: &ipc.Options{Wait: true}})
+	defer dialer.Close()
+	server, client := (&pair{t, listener, dialer}).connect()
+	mustWrite(t, server, "fresh")
+	mustRead(t, client, "fresh")
+}
