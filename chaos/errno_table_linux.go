@@ -87,6 +87,7 @@ var failings = map[string]failing{
 	"setsockopt SO_PASSRIGHTS": {errnos: []unix.Errno{unix.ENOPROTOOPT, unix.EPERM}, why: "an older kernel; " + forSandbox},
 	"getsockopt SO_PEERCRED":   {errnos: []unix.Errno{unix.ENOMEM, unix.EPERM}, why: forMemory + "; " + forSandbox},
 	"getsockopt SO_PEERPIDFD":  {errnos: []unix.Errno{unix.ENOPROTOOPT, unix.EMFILE, unix.ENFILE, unix.ESRCH, unix.ENODATA}, why: "an older kernel; " + forFiles + "; the peer is gone"},
+	"ioctl":                    {errnos: []unix.Errno{unix.ENOTTY, unix.EPERM}, why: "another kernel; " + forSandbox},
 	"fchmodat":                 {errnos: []unix.Errno{unix.EPERM, unix.EIO}, why: forSandbox + "; " + forMedium},
 	"fchmod":                   {errnos: []unix.Errno{unix.EPERM, unix.EIO}, why: forSandbox + "; " + forMedium},
 	"fchmodat2":                {errnos: []unix.Errno{unix.EPERM, unix.ENOSYS}, why: forSandbox + "; an older kernel"},

@@ -3,7 +3,6 @@
 package ipc
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -239,14 +238,8 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	if s.e.closing.Load() {
 		return nil, reasonClosing, 0
 	}
-	if s.granted > 0 && s.e.corrupt == nil {
-		s.e.suspectFormer(s.granted)
-	}
-	if s.e.corrupt != nil {
-		if err := s.renew(); err != nil {
-			return nil, s.cannotAdmit(err), 0
-		}
-		s.e.bell.interrupt() // who waits for the former memory goes over to this one
+	if err := s.handOn(c.peer.uid); err != nil {
+		return nil, s.cannotAdmit(err), 0
 	}
 	a = &attachment{number: s.granted + 1, conn: c, token: own, who: who}
 	grant := newPacket(packetGrant)
@@ -314,7 +307,20 @@ func (s *server) tokenIsTaken() (bool, error) {
 	if s.token == nil {
 		return false, nil // it was found free before
 	}
-	return s.token.taken()
+	s.e.mu.Lock()
+	latest := s.latest
+	s.e.mu.Unlock()
+	return latest.held()
+}
+
+// tokenHolders lists who keeps the token of a client that has ended.
+//
+// Preconditions: s.admission is held, and there was such a client.
+func (s *server) tokenHolders() []int {
+	s.e.mu.Lock()
+	latest := s.latest
+	s.e.mu.Unlock()
+	return latest.holders()
 }
 
 // copyGrace is how long a newcomer waits for the token of a client that has ended: a
@@ -353,7 +359,7 @@ func (s *server) takeToken(c *conn) (own *tokenFile, token int, reason uint32, h
 		case former != nil && !showsEnd:
 			return nil, -1, reasonClientRunning, former.who.pid
 		case former == nil && time.Since(begun) > copyGrace:
-			return nil, -1, reasonCopy, first(holdersOf(context.Background(), s.token))
+			return nil, -1, reasonCopy, first(s.tokenHolders())
 		case time.Now().After(deadline), c.ended():
 			_, client := s.lock.holders()
 			return nil, -1, reasonClientRunning, client.pid

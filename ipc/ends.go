@@ -161,10 +161,19 @@ func (e *Endpoint) suspectFormer(number uint64) {
 		err = &CorruptError{"I1", fmt.Sprintf("positions %+v after the end of client %d, believed %+v", at, number, believed)}
 	}
 	if err == nil {
-		return
+		err = e.own.ring.checkDeliveredPos(at.deliveredPos, at.readPos, e.out.writePos.settled())
 	}
+	if err != nil {
+		e.tally.corruptions++
+		e.distrust(err)
+	}
+}
+
+// distrust has the next client get other memory, and nobody is told why.
+//
+// Preconditions: e.mu is held, and no client is attached.
+func (e *Endpoint) distrust(err error) {
 	e.corrupt, e.told = err, true
-	e.tally.corruptions++
 	e.in.writePos.freeze()
 	e.out.readPos.freeze()
 	e.in.attention.Store(true)

@@ -7,9 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,35 +75,66 @@ func (o owner) kill(token *tokenFile) error {
 	return killByPidfd(pidfd)
 }
 
-// kill kills the client of the attachment. held and evidence are what a look at its
-// descriptors found just before.
+// A proof is what a look at the descriptors of a client's process has found.
+type proof struct {
+	queued bool // the process has the token in the queue of its socket, and not yet itself
+	err    error
+}
+
+// prove looks whether the client's process holds the token: by a descriptor, or in the
+// queue of its socket. So does a client that was frozen before it had read the grant.
+// Where nothing proves it nobody is killed: whoever holds the token could hinder the look.
+//
+// Preconditions: e.mu is not held, for there may be many descriptors.
+func (a *attachment) prove() proof {
+	held, err := holdsToken(a.who.pid, a.token)
+	if err != nil || held {
+		return proof{err: err}
+	}
+	err = fmt.Errorf("%w: process %d, which attached, does not have it any more: end by hand who has the token file open", errNoEvidence, a.who.pid)
+	inode := a.socket
+	if inode == 0 {
+		if !a.grantWaits() {
+			return proof{err: err}
+		}
+		var unknown error
+		if inode, unknown = otherEnd(a.conn.fd); unknown != nil {
+			return proof{err: fmt.Errorf("%w: process %d, which attached, does not have it yet, and it is not known whose its connection is: %w", errNoEvidence, a.who.pid, unknown)}
+		}
+	}
+	held, unseen := a.holdsGrant(inode)
+	switch {
+	case unseen != nil:
+		return proof{err: unseen}
+	case held:
+		return proof{queued: true}
+	}
+	return proof{err: err}
+}
+
+// kill kills the client of the attachment, whose process was looked at just before.
 //
 // Preconditions: the attachment is current, and stays so.
-func (a *attachment) kill(held bool, evidence error) error {
+func (a *attachment) kill(found proof) error {
 	who := &a.conn.peer
 	taken, err := a.token.taken()
 	switch {
 	case who.who.pid == os.Getpid():
 		return errOwnProcess
-	case who.pidfd == 0:
+	case who.pidfd == 0 && !found.queued:
 		return a.who.kill(a.token)
 	case err != nil:
 		return err
-	case !taken:
+	case !taken && !found.queued:
 		return errNoClient // it has let it go
 	case who.exited():
 		return fmt.Errorf("%w: a kill has no effect: the client has ended, and another process has a copy of its token", errNoClient)
-	case evidence == nil && !held && !a.conn.unread(): // where it cannot be looked at, the pidfd is enough
-		return fmt.Errorf("%w: process %d, which attached, does not have it any more: end by hand who has the token file open", errNoEvidence, who.who.pid)
+	case found.err != nil:
+		return found.err
+	case found.queued && (a.ready || who.pidfd == 0): // whoever said ready has it, and has not read the grant
+		return fmt.Errorf("%w: process %d has a connection, and another process may have its token: end by hand who has the token file open", errNoEvidence, who.who.pid)
 	}
 	return killByPidfd(who.pidfd)
-}
-
-// unread reports whether the peer has yet to receive what was sent, as a client has
-// that was frozen before it had its token.
-func (c *conn) unread() bool {
-	size, err := unix.IoctlGetInt(c.fd, unix.SIOCOUTQ)
-	return err == nil && size > 0
 }
 
 // killByPidfd kills, or says why it cannot.
@@ -127,7 +156,8 @@ func killByPidfd(fd int) error {
 var errTokenFree = fmt.Errorf("%w: the token is free", errNoEvidence)
 
 // identityByte is locked for a moment, to see how the kernel names the file in
-// fdinfo. What stat says of a file differs from that on some file systems.
+// fdinfo, where there is no lock of the server's that nobody else can take. What stat
+// says of a file differs from that on some file systems.
 const identityByte = 2
 
 // identity returns the kernel's name of the token file in fdinfo: device and inode.
@@ -137,6 +167,9 @@ func (t *tokenFile) identity() (string, error) {
 	if t.fd < 0 {
 		return "", errTokenFree
 	}
+	if file, err := namedBy(t.fd, grantorByte); file != "" || err != nil {
+		return file, err // nobody can take this one away: it needs no other
+	}
 	return identityOf(t.fd)
 }
 
@@ -144,22 +177,35 @@ func (t *tokenFile) identity() (string, error) {
 func (l *lockFile) identity() (string, error) { return identityOf(l.fd) }
 
 func identityOf(fd int) (string, error) {
-	if _, err := setLock(fd, identityByte, unix.F_RDLCK); err != nil {
+	ok, err := setLock(fd, identityByte, unix.F_RDLCK)
+	switch {
+	case err != nil:
 		return "", err
+	case !ok:
+		return "", fmt.Errorf("%w: somebody has locked byte %d of its file: end by hand who has it open", errNoEvidence, identityByte)
 	}
-	content, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	file, err := namedBy(fd, identityByte)
 	if _, unlockErr := setLock(fd, identityByte, unix.F_UNLCK); err == nil {
 		err = unlockErr
 	}
+	if err == nil && file == "" {
+		err = fmt.Errorf("%w: /proc shows no locks of this process (%w)", errNoEvidence, errors.ErrUnsupported)
+	}
+	return file, err
+}
+
+// namedBy returns a file's name in fdinfo, none if the own lock of a byte is not there.
+func namedBy(fd int, at int64) (string, error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
 	if err != nil {
-		return "", fmt.Errorf("ipc: see the locks of a file: %w: is /proc mounted?", err)
+		return "", fmt.Errorf("%w: the locks of a file cannot be seen (%w): is /proc mounted?", errNoEvidence, err)
 	}
 	for _, l := range locksIn(content) {
-		if l.first == identityByte {
+		if l.first == at {
 			return l.file, nil
 		}
 	}
-	return "", fmt.Errorf("%w: /proc shows no locks of this process (%w)", errNoEvidence, errors.ErrUnsupported)
+	return "", nil
 }
 
 // A heldLock is a lock of an open file description, as fdinfo shows it.
@@ -187,9 +233,7 @@ func locksIn(fdinfo []byte) (locks []heldLock) {
 // one may have a million.
 const lookLimit = time.Second
 
-// holdsToken reports whether a process has a descriptor that holds the token. It
-// opens nothing of that process, and stats nothing: its files may be on a file
-// system of its own, which does not answer.
+// holdsToken reports whether a process has a descriptor that holds the token.
 func holdsToken(pid int, token *tokenFile) (bool, error) {
 	file, err := token.identity()
 	if err != nil {
@@ -203,27 +247,8 @@ func holdsToken(pid int, token *tokenFile) (bool, error) {
 // holdsLock reports whether a process holds the first byte of a file: the token, or
 // the server lock.
 func holdsLock(ctx context.Context, pid int, file string) (bool, error) {
-	if !procIsOwn() {
-		return false, fmt.Errorf("%w: /proc shows the processes of another PID namespace: mount the own one", errNoEvidence)
-	}
-	directory, err := os.Open(fmt.Sprintf("/proc/%d/fdinfo", pid))
-	if err == nil {
-		defer directory.Close()
-		var names []string
-		for names, err = directory.Readdirnames(256); err == nil; names, err = directory.Readdirnames(256) {
-			for _, name := range names {
-				content, err := os.ReadFile(filepath.Join(directory.Name(), name))
-				if err == nil && slices.Contains(locksIn(content), heldLock{file, tokenByte}) {
-					return true, nil
-				}
-			}
-			if ctx.Err() != nil {
-				return false, fmt.Errorf("%w: process %d has too many descriptors to look at: end it by hand", errNoEvidence, pid)
-			}
-		}
-	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return false, whyNotSeen(pid, err)
-	}
-	return false, nil // it was seen to its end
+	return eachDescriptor(ctx, pid, "fdinfo", func(path string) (bool, error) {
+		content, err := os.ReadFile(path)
+		return err == nil && slices.Contains(locksIn(content), heldLock{file, tokenByte}), err
+	})
 }

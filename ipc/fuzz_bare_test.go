@@ -22,6 +22,7 @@ func (s bareServer) close() error {
 	if s.token != nil {
 		s.token.close()
 	}
+	s.forgetMemories()
 	return s.e.own.detach(nil)
 }
 

@@ -364,6 +364,9 @@ var _ = part("garbage", func(p *player) {
 	p.arg(&path)
 	c, err := connect(path)
 	if err == nil {
+		err = c.setDeadline(watchdog)
+	}
+	if err == nil {
 		err = c.send(newPacket(packetHello))
 	}
 	if err != nil {

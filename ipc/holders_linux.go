@@ -24,9 +24,31 @@ const lateGrace = 100 * time.Millisecond
 
 // holdersOf lists the processes that hold a file, as far as they may be looked at,
 // and as far as ctx and lookLimit go.
-func holdersOf(ctx context.Context, f held) (pids []int) {
+func holdersOf(ctx context.Context, f held) []int {
 	file, err := f.identity()
-	if err != nil || !procIsOwn() {
+	if err != nil {
+		return nil
+	}
+	return processesThat(ctx, func(ctx context.Context, pid int) (bool, error) { return holdsLock(ctx, pid, file) })
+}
+
+// holders lists the processes that hold the token of the attachment, or have it in the
+// queue, as far as they may be looked at.
+func (a *attachment) holders() []int {
+	if taken, err := a.token.taken(); err != nil || taken || !a.grantWaits() {
+		return holdersOf(context.Background(), a.token)
+	}
+	inode, err := otherEnd(a.conn.fd)
+	if err != nil {
+		return nil
+	}
+	return processesThat(context.Background(), func(ctx context.Context, pid int) (bool, error) { return holdsQueue(ctx, pid, inode) })
+}
+
+// processesThat lists the processes for which a look says so, as far as ctx and
+// lookLimit go.
+func processesThat(ctx context.Context, look func(context.Context, int) (bool, error)) (pids []int) {
+	if !procIsOwn() {
 		return nil
 	}
 	limit := lookLimit
@@ -41,7 +63,7 @@ func holdersOf(ctx context.Context, f held) (pids []int) {
 		if err != nil {
 			continue
 		}
-		if held, _ := holdsLock(ctx, pid, file); held {
+		if is, _ := look(ctx, pid); is {
 			pids = append(pids, pid)
 		}
 		if ctx.Err() != nil {
@@ -57,14 +79,6 @@ func holding(what string, pids []int) error {
 		return fmt.Errorf("a copy of its %s lives on in a process that was not found, because it may not be looked at, /proc does not show it, or there are too many: end that process", what)
 	}
 	return fmt.Errorf("a copy of its %s lives on in %s: end it", what, processes(pids))
-}
-
-// copies says who keeps the token of a client that has ended.
-func copies(token *tokenFile) error {
-	if taken, err := token.taken(); err == nil && !taken {
-		return errors.New("its token is free")
-	}
-	return holding("token", holdersOf(context.Background(), token))
 }
 
 // A suspect is the process that a lock file names as the holder of a lock.

@@ -225,8 +225,8 @@ func TestT1MemoriesThatNobodyReceivesAreBounded(t *testing.T) {
 			t.Errorf("a message with the next client: %+v, %v", m, err)
 		}
 	}
-	if n := memories() - before; n != 1 {
-		t.Errorf("the server holds %d memories of clients when all is received, want 1", n)
+	if n := memories() - before; n > maxMemories {
+		t.Errorf("the server holds %d memories of clients when all is received, want %d at most", n, maxMemories)
 	}
 }
 

@@ -59,6 +59,7 @@ var deniables = []deniable{
 	{"recvmsg", unix.SYS_RECVMSG, nil},
 	{"setsockopt", unix.SYS_SETSOCKOPT, nil},
 	{"getsockopt", unix.SYS_GETSOCKOPT, nil},
+	{"ioctl", unix.SYS_IOCTL, nil},
 	{"SO_PEERCRED", unix.SYS_GETSOCKOPT, []argument{{2, unix.SO_PEERCRED}}},
 	{"SO_PEERPIDFD", unix.SYS_GETSOCKOPT, []argument{{2, unix.SO_PEERPIDFD}}},
 	{"ppoll", unix.SYS_PPOLL, nil},

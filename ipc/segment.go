@@ -13,6 +13,7 @@ type segment struct {
 	ring    ring
 	file    int          // the memfd, or -1
 	dumped  bool         // the memory is in core dumps (Options.DumpRings)
+	spoilt  bool         // a client has broken an invariant in it; e.mu guards it
 	refs    atomic.Int32 // whoever may still touch mem; the last one unmaps it
 }
 

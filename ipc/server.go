@@ -39,11 +39,13 @@ type server struct {
 
 	// Guarded by e.mu:
 	current    *attachment
-	unended    *attachment      // what its watcher has left to Close
-	latest     *attachment      // current, or the one before
-	failing    bool             // the last admission failed by the server's own fault
-	granted    uint64           // attachments so far, counted at the grant
-	handshakes map[*conn]uint64 // by number of connection, or spoken
+	unended    *attachment           // what its watcher has left to Close
+	latest     *attachment           // current, or the one before
+	failing    bool                  // the last admission failed by the server's own fault
+	granted    uint64                // attachments so far, counted at the grant
+	user       uint32                // whose client had the memory of now, if one was granted
+	memories   map[uint32][]*segment // by user, the one that was used last at the end
+	handshakes map[*conn]uint64      // by number of connection, or spoken
 }
 
 // An attachment is one client's stay, from the grant to the proof of its end.
@@ -52,8 +54,10 @@ type attachment struct {
 	conn   *conn
 	token  *tokenFile
 	who    owner
-	ready  bool // it has mapped the memory
-	over   bool // its end is proven and its account is taken
+	ready  bool        // it has mapped the memory
+	read   atomic.Bool // the grant was read, or its queue is gone
+	socket uint32      // the inode of its end of the connection, where the grant waits at Close
+	over   bool        // its end is proven and its account is taken
 }
 
 // serve starts the server's goroutines.
@@ -90,11 +94,12 @@ func (s *server) watch(a *attachment) {
 	}
 	s.e.mu.Unlock()
 	if over { // else Close goes on from here, also if an admission settles it now
-		a.conn.hangUp()
-		a.conn.peer.forget()
+		_ = unix.Shutdown(a.conn.fd, unix.SHUT_RDWR)
 		for wait := 20 * time.Microsecond; !s.retire(a); wait = min(2*wait, 100*time.Millisecond) {
 			s.sleep(wait) // a copy of the token lives on
 		}
+		a.conn.hangUp() // until then it shows whether the grant waits
+		a.conn.peer.forget()
 	}
 }
 
@@ -106,7 +111,7 @@ func (s *server) retire(a *attachment) (done bool) {
 	if s.token != a.token || s.e.closing.Load() {
 		return true
 	}
-	if taken, err := a.token.taken(); err != nil || taken {
+	if held, err := a.held(); err != nil || held {
 		return false
 	}
 	_ = s.retireToken() // else the next admission does
@@ -150,6 +155,7 @@ func (s *server) sleep(wait time.Duration) {
 // expel implements life: it tells the corrupt client and ends its connection.
 func (s *server) expel(error) {
 	if a := s.current; a != nil {
+		a.grantWaits() // what waits behind this is a refusal
 		refusal := newPacket(packetRefuse)
 		refusal.Reason = reasonCorrupt
 		_ = a.conn.send(refusal)
@@ -164,14 +170,13 @@ func (s *server) kill() error {
 	a, latest := s.current, s.latest
 	s.e.mu.Unlock()
 	if a == nil && latest != nil {
-		if taken, err := latest.token.taken(); err == nil && taken {
-			return fmt.Errorf("%w: a kill has no effect: the client has ended, and %w", errNoClient, copies(latest.token))
+		if held, err := latest.held(); err == nil && held {
+			return fmt.Errorf("%w: a kill has no effect: the client has ended, and %w", errNoClient, holding("token", latest.holders()))
 		}
 	}
-	var held bool
-	var evidence error
+	var found proof
 	if a != nil {
-		held, evidence = holdsToken(a.who.pid, a.token)
+		found = a.prove()
 	}
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
@@ -181,7 +186,7 @@ func (s *server) kill() error {
 	case a == nil || s.current != a:
 		return errNoClient
 	}
-	err := a.kill(held, evidence)
+	err := a.kill(found)
 	if err == nil {
 		s.e.hung.Store(false) // its end comes, and if it does not: see judge
 		s.e.anew = true
@@ -272,11 +277,16 @@ func (s *server) end() error {
 	e.workers.Wait()
 	unended := s.unended // no watcher is left to change it
 	if unended != nil {
+		if e.options.KillOnClose && unended.grantWaits() {
+			unended.socket, _ = otherEnd(unended.conn.fd)
+		}
+		unended.read.Store(true) // its descriptor is not asked any more
 		unended.conn.hangUp()
 	}
 	e.hook(step.ConnectionClosed, 0)
 
 	err := s.awaitLeave(current)
+	s.forgetMemories()
 	_ = e.own.detach(e.out.orphan())
 	e.hook(step.SegmentUnmapped, 0)
 	if unended != nil {
@@ -309,8 +319,7 @@ func (s *server) awaitLeave(current *attachment) error {
 	if !s.e.options.KillOnClose {
 		return err
 	}
-	held, evidence := holdsToken(current.who.pid, current.token)
-	if killErr := current.kill(held, evidence); killErr != nil {
+	if killErr := current.kill(current.prove()); killErr != nil {
 		return errors.Join(err, killErr)
 	}
 	s.e.hook(step.ClientKilled, uint64(current.who.pid))

@@ -10,7 +10,7 @@ import (
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
-// proven settles the attachment if its token is free, or its process has ended. The
+// proven settles the attachment if nobody holds its token, or its process has ended. The
 // socket's end is only the wake-up: a client may freeze between closing the two. A
 // copy of the token may outlive the process, in a child that was forked: it keeps
 // newcomers out, and hides no death.
@@ -21,7 +21,7 @@ func (s *server) proven(a *attachment) bool {
 	if over {
 		return true // admission saw it first
 	}
-	if taken, err := a.token.taken(); (err != nil || taken) && !a.conn.peer.died() {
+	if held, err := a.held(); (err != nil || held) && !a.conn.peer.died() {
 		return false
 	}
 	s.settle(a)
@@ -87,7 +87,7 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 	case e.corrupt != nil:
 		end.Err = e.corrupt
 		e.tally.corruptions++
-		_ = s.renew() // if there is no memory now, the next admission tries again
+		_ = s.renew(s.user) // if there is no memory now, the next admission tries again
 	case a.ready:
 		e.markEnd(endMark{pos: writePos, err: end.Err})
 	default:
@@ -118,16 +118,17 @@ const maxReplaced = 4
 
 var errNotReceived = errors.New("ipc: what corrupt clients have sent must be received first: nobody was admitted: call Receive")
 
-// renew replaces the memory of a corrupt client by fresh memory, which continues
-// at the last positions that were believed. Receive goes over to it when it has
-// taken what was checked before; everything sent counts as perhaps seen.
+// renew replaces the memory of a corrupt client, or of another user's, by memory for
+// a user's clients, which continues at the last positions that were believed. Receive
+// goes over to it when it has taken what was checked before. Of a corrupt client
+// everything sent counts as perhaps seen.
 //
 // It fails while Receive has too many memories to go through: each holds messages
 // that nobody has received yet, and no client is admitted before one is done with,
 // so that hostile clients cannot make a server allocate without bound (T1).
 //
 // Preconditions: e.mu is held, e.corrupt is set, and no client lives.
-func (s *server) renew() error {
+func (s *server) renew(uid uint32) error {
 	e := s.e
 	replaced := 0
 	for _, mark := range e.ends {
@@ -143,21 +144,16 @@ func (s *server) renew() error {
 	if err := e.own.ring.checkDeliveredPos(at.deliveredPos, at.readPos, at.deliveredPos); err != nil {
 		return err
 	}
-	if err := (machine{}).fits(segmentSize(e.peer.ring.size)); err != nil {
-		return err
+	sound := e.corrupt == errOtherUser
+	if sound {
+		at.deliveredPos = e.deliveredSeen // what it was handed is known
 	}
-	fresh, err := newSegment(RoleClient, e.generation, e.peer.ring.size, at, func() error {
-		if e.closing.Load() {
-			return ErrClosed
-		}
-		return nil
-	})
+	e.peer.spoilt = e.peer.spoilt || !sound
+	fresh, err := s.memoryFor(uid, at)
 	if err != nil {
 		return err
 	}
-	if e.options.DumpRings {
-		fresh.dump()
-	}
+	s.user = uid
 	fresh.refs.Add(2) // heartbeat, producer, consumer
 	if e.fresh != nil {
 		e.fresh.release()
