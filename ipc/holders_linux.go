@@ -4,7 +4,6 @@ package ipc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
