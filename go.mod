@@ -3,6 +3,7 @@ module github.com/tandem-ipc/tandem
 go 1.24.0
 
 require (
+	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/schollz/progressbar/v3 v3.18.0
 	golang.org/x/net v0.50.0
 	golang.org/x/sys v0.41.0

@@ -40,11 +40,16 @@ var layers = map[string]layer{
 	"bench":    {[]string{"ipc", "internal"}, "the evaluation measures what a user gets"},
 }
 
-// outside is what ipc may import that is neither ours nor the standard
-// library's, each with the reason.
-var outside = map[string]string{
-	"golang.org/x/sys/unix": "memfd, seals, OFD locks and pidfds are not in the standard library",
+// outside is what the packages under ipc may import that is neither ours nor the
+// standard library's: where, and the reason.
+var outside = map[string]struct{ under, why string }{
+	"golang.org/x/sys/unix":          {"ipc/", "memfd, seals, OFD locks and pidfds are not in the standard library"},
+	"github.com/cenkalti/backoff/v5": {"ipc/worker/", "the pauses between the starts of a worker that dies at once"},
 }
+
+// below is what package ipc and the packages that it consists of may import of ipc:
+// what is built on ipc is not in the build of those who import ipc alone.
+var below = []string{modulePath + "/ipc/step"}
 
 func importsPointOneWay(files tree) (broken []string, looked int) {
 	parsed, broken := goFiles(files, anywhere)
@@ -63,12 +68,15 @@ func importsPointOneWay(files tree) (broken []string, looked int) {
 					broken = append(broken, where+", but package ipc is built on nothing of ours: what is built on it can bring along what it needs")
 				} else if to := top(ours); to != top(file.path) && !slices.Contains(from.imports, to) {
 					broken = append(broken, fmt.Sprintf("%s, but %s may import %v: %s", where, top(file.path), from.imports, from.why))
+				} else if inCore(file.path) && !slices.Contains(below, imported) {
+					broken = append(broken, fmt.Sprintf("%s, but package ipc may import %v: who imports ipc builds nothing else", where, below))
 				}
 				continue
 			}
 			standard := imported != "C" && !strings.Contains(top(imported), ".")
-			if inIPC(file.path) && !standard && outside[imported] == "" {
-				broken = append(broken, fmt.Sprintf("%s, but ipc may import the standard library and %v",
+			allowed, known := outside[imported]
+			if inIPC(file.path) && !standard && !(known && strings.HasPrefix(file.path, allowed.under)) {
+				broken = append(broken, fmt.Sprintf("%s, but ipc may import the standard library and, each in its place, %v",
 					where, slices.Sorted(maps.Keys(outside))))
 			}
 		}
@@ -355,6 +363,7 @@ func otherSystemsAreTold(files tree) (broken []string, looked int) {
 
 // direct is what go.mod may require directly, each with its user.
 var direct = map[string]string{
+	"github.com/cenkalti/backoff/v5":    "ipc/worker: the pauses between starts, with jitter",
 	"golang.org/x/sys":                  "ipc: the system calls that the standard library lacks",
 	"golang.org/x/net":                  "tests: what a net.Conn must do",
 	"golang.org/x/term":                 "cmd: is the output a terminal, and how wide",

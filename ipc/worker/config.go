@@ -1,0 +1,178 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/bits"
+	"os/exec"
+	"slices"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc"
+)
+
+// Defaults and limits of Config.
+const (
+	DefaultConcurrency    = 4
+	DefaultMaxMessage     = 1 << 20
+	MaxMaxMessage         = ipc.MaxRingSize / 2
+	DefaultMaxAttempts    = 3
+	DefaultGrace          = 2 * time.Second
+	DefaultStartTimeout   = 10 * time.Second
+	DefaultStopTimeout    = 5 * time.Second
+	DefaultHangTimeout    = 10 * time.Second
+	DefaultMinUptime      = 8 * time.Second
+	DefaultMaxQuickDeaths = 5
+	DefaultMinPause       = 20 * time.Millisecond
+	DefaultMaxPause       = 5 * time.Second
+)
+
+// Config configures a pool. Only Command is needed; a zero means the default.
+type Config struct {
+	// Command makes the command of a worker; it is called for each start. The pool
+	// adds to its environment, puts it into a process group of its own, has the
+	// kernel kill it when the service dies, and reads its standard output and
+	// standard error unless they are set.
+	Command func() *exec.Cmd
+
+	// Size is how many workers run; 1 if 0.
+	Size int
+
+	// Concurrency is how many calls a worker has at a time.
+	Concurrency int
+
+	// MaxMessage is the largest request and the largest answer, in bytes. Each
+	// worker has two rings, each of the next power of two.
+	MaxMessage int
+
+	// MaxAttempts is how many workers may die of a call, alone, before it is
+	// ErrPoison.
+	MaxAttempts int
+
+	// AtMostOnce lists methods that are never started twice: if their worker dies
+	// meanwhile, the call ends with ErrOutcomeUnknown.
+	AtMostOnce []string
+
+	// Grace is how long a handler may go on after the end of its call's context,
+	// before its worker is killed. Negative: for ever.
+	Grace time.Duration
+
+	// StartTimeout is how long a process may take until it serves.
+	StartTimeout time.Duration
+
+	// StopTimeout is how long a worker that is told to leave may take for what it
+	// has begun. Then comes SIGTERM, and after half of it again SIGKILL.
+	StopTimeout time.Duration
+
+	// HangTimeout is how long a process may show no life at all before it is killed:
+	// one that was stopped, say. It is not about handlers, see Grace.
+	HangTimeout time.Duration
+
+	// MinUptime is the age at which a worker has proven itself. One that ends
+	// earlier, with nothing answered and no call to blame, has died quickly: the
+	// pool waits between MinPause and MaxPause before it starts the next, each
+	// time about twice as long. From MaxQuickDeaths in a row on, calls fail with
+	// ErrWorkerDown instead of waiting for it.
+	MinUptime          time.Duration
+	MaxQuickDeaths     int
+	MinPause, MaxPause time.Duration
+
+	// MaxCalls is after how many calls a worker is replaced by a fresh process;
+	// never if 0. MaxMemory is how many bytes of resident memory it may have: one with
+	// more gets no new calls, and is replaced when it has answered those it has;
+	// with half as much again it is killed. No limit if 0.
+	MaxCalls  int
+	MaxMemory int64
+
+	// Dir is the directory of the sockets. If it is empty the pool makes a private
+	// one, and removes it at its end.
+	Dir string
+
+	// Output gets what the workers write to their standard output and standard error, line by line
+	// with a prefix; the standard error of this process if nil. With a Logger the lines go there instead.
+	Output io.Writer
+	Logger *slog.Logger
+
+	// OnEvent is called with each event, by one goroutine for each worker. The worker
+	// is not attended to until it returns.
+	OnEvent func(Event)
+}
+
+// withDefaults returns the configuration in force.
+func (c Config) withDefaults() (Config, error) {
+	if c.Command == nil {
+		return c, errors.New("worker: Config.Command is missing")
+	}
+	for _, field := range []struct {
+		name     string
+		value    *int
+		normally int
+	}{
+		{"Size", &c.Size, 1},
+		{"Concurrency", &c.Concurrency, DefaultConcurrency},
+		{"MaxMessage", &c.MaxMessage, DefaultMaxMessage},
+		{"MaxAttempts", &c.MaxAttempts, DefaultMaxAttempts},
+		{"MaxQuickDeaths", &c.MaxQuickDeaths, DefaultMaxQuickDeaths},
+	} {
+		if *field.value == 0 {
+			*field.value = field.normally
+		}
+		if *field.value < 0 {
+			return c, fmt.Errorf("worker: Config.%s is %d", field.name, *field.value)
+		}
+	}
+	for _, field := range []struct {
+		name     string
+		value    *time.Duration
+		normally time.Duration
+	}{
+		{"StartTimeout", &c.StartTimeout, DefaultStartTimeout},
+		{"StopTimeout", &c.StopTimeout, DefaultStopTimeout},
+		{"HangTimeout", &c.HangTimeout, DefaultHangTimeout},
+		{"MinUptime", &c.MinUptime, DefaultMinUptime},
+		{"MinPause", &c.MinPause, DefaultMinPause},
+		{"MaxPause", &c.MaxPause, max(DefaultMaxPause, c.MinPause)},
+	} {
+		if *field.value == 0 {
+			*field.value = field.normally
+		}
+		if *field.value < 0 {
+			return c, fmt.Errorf("worker: Config.%s is %v", field.name, *field.value)
+		}
+	}
+	if c.Grace == 0 {
+		c.Grace = DefaultGrace
+	}
+	switch {
+	case c.MaxMessage > MaxMaxMessage:
+		return c, fmt.Errorf("worker: Config.MaxMessage is %d, more than %d", c.MaxMessage, MaxMaxMessage)
+	case c.MaxPause < c.MinPause:
+		return c, fmt.Errorf("worker: Config.MaxPause is %v, less than MinPause, %v", c.MaxPause, c.MinPause)
+	case c.MaxCalls < 0 || c.MaxMemory < 0:
+		return c, fmt.Errorf("worker: Config.MaxCalls is %d and MaxMemory %d: none may be negative", c.MaxCalls, c.MaxMemory)
+	}
+	c.AtMostOnce = slices.Clone(c.AtMostOnce)
+	return c, nil
+}
+
+// ringSize is the smallest ring that holds the largest frame.
+func (c Config) ringSize() int {
+	const recordHeader = 16
+	largest := c.MaxMessage + headerSize + maxMethodSize + recordHeader
+	return max(1<<16, 1<<bits.Len(uint(largest-1))) // #nosec G115 -- largest is positive
+}
+
+func (c Config) options() *ipc.Options {
+	return &ipc.Options{ToServerSize: c.ringSize(), ToClientSize: c.ringSize(), HangTimeout: c.HangTimeout}
+}
+
+// A CallOption changes one call.
+type CallOption func(*call)
+
+// AtMostOnce makes a call that is never started twice.
+func AtMostOnce() CallOption { return func(c *call) { c.atMostOnce = true } }
+
+// MaxAttempts is Config.MaxAttempts for one call.
+func MaxAttempts(n int) CallOption { return func(c *call) { c.maxAttempts = max(n, 1) } }

@@ -1,0 +1,126 @@
+package worker
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/tandem-ipc/tandem/ipc"
+)
+
+// A Pool runs workers and gives them calls. All its methods may be called from any
+// goroutine.
+type Pool struct {
+	config  Config
+	dir     string
+	private bool // dir is the pool's own
+	starter starter
+
+	stopping    chan struct{} // closed when the workers are to leave
+	supervisors sync.WaitGroup
+	receivers   sync.WaitGroup
+	closing     sync.Once
+	closed      chan struct{} // closed when Close is done, with closeErr
+	closeErr    error
+
+	mu       sync.Mutex
+	slots    []*slot
+	ordinary *list.List // of *call: they wait for a place
+	suspects *list.List // of *call: they wait for a worker of their own
+	running  int        // flights
+	shut     bool       // no more calls
+	ids      uint64     // of flights: unique over all starts of all workers
+	starts   uint64
+	stats    Stats
+}
+
+// Start starts a pool of workers. It does not wait for them to serve: calls do. ctx is for
+// the life of the pool, its end closes the pool.
+func Start(ctx context.Context, config Config) (*Pool, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	p := &Pool{
+		config: config, dir: config.Dir, stopping: make(chan struct{}), closed: make(chan struct{}),
+		ordinary: list.New(), suspects: list.New(),
+	}
+	if p.dir == "" {
+		if p.dir, err = os.MkdirTemp("", "tandem-"); err != nil {
+			return nil, err
+		}
+		p.private = true
+	}
+	for i := range config.Size {
+		endpoint, err := ipc.Listen(ctx, filepath.Join(p.dir, fmt.Sprintf("w%d", i)), config.options())
+		if err != nil {
+			return nil, errors.Join(err, p.dismantle())
+		}
+		p.slots = append(p.slots, newSlot(p, i, endpoint))
+	}
+	p.starter = newStarter()
+	for _, s := range p.slots {
+		p.receivers.Add(1)
+		p.supervisors.Add(1)
+		go func() {
+			defer p.receivers.Done()
+			s.receive()
+		}()
+		go func() {
+			defer p.supervisors.Done()
+			s.supervise()
+		}()
+	}
+	stop := context.AfterFunc(ctx, func() { _ = p.Close() })
+	go func() {
+		<-p.stopping
+		stop() // ctx may live longer than the pool
+	}()
+	return p, nil
+}
+
+// Close ends the pool. Calls that wait for a place end with ErrClosed. Workers
+// finish what they have begun, for up to StopTimeout, and leave; those that do
+// not are killed. Calling it again waits for the first, and returns the same.
+func (p *Pool) Close() error {
+	p.closing.Do(func() {
+		p.mu.Lock()
+		p.shut = true
+		p.failWaiting(func(c *call) error { return c.qualify(ErrClosed) })
+		p.mu.Unlock()
+		close(p.stopping)
+		p.supervisors.Wait()
+		p.closeErr = p.dismantle()
+		p.receivers.Wait()
+		p.starter.stop()
+		close(p.closed)
+	})
+	<-p.closed
+	return p.closeErr
+}
+
+// dismantle closes the channels and removes the directory.
+func (p *Pool) dismantle() error {
+	var errs []error
+	for _, s := range p.slots {
+		errs = append(errs, s.endpoint.Close())
+	}
+	if p.private {
+		errs = append(errs, os.RemoveAll(p.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// Stats returns the counts.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stats := p.stats
+	stats.Starts, stats.Running = p.starts, p.running
+	stats.Waiting = p.ordinary.Len() + p.suspects.Len()
+	return stats
+}

@@ -1,0 +1,161 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// variable tells a worker what it is: the number of its start, MaxMessage, and the path of
+// its channel.
+const variable = "TANDEM_WORKER"
+
+// outputTimeout is how long the last lines of an ended process are waited for: a
+// process that it left behind may hold the pipe open.
+const outputTimeout = time.Second
+
+// A starter starts processes on one thread, which lives as long as the pool: the
+// kernel sends the parent's death signal when the thread ends that started the
+// child, and Go ends threads.
+type starter chan<- func()
+
+func newStarter() starter {
+	jobs := make(chan func())
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		for job := range jobs {
+			job()
+		}
+	}()
+	return jobs
+}
+
+func (s starter) stop() { close(s) }
+
+func (s starter) start(cmd *exec.Cmd) error {
+	done := make(chan error)
+	s <- func() { done <- cmd.Start() }
+	return <-done
+}
+
+// A process is a worker's process. The nil process takes every call and does nothing.
+type process struct {
+	cmd    *exec.Cmd
+	output *output
+	begun  time.Time
+	ended  chan struct{} // closed when the process was waited for
+}
+
+// launch starts a worker's process.
+func (s *slot) launch(y *stay) (*process, error) {
+	p := s.pool
+	cmd := p.config.Command()
+	if cmd == nil {
+		return nil, errors.New("worker: Config.Command returned nil")
+	}
+	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%d:%d:%s", variable, y.start, p.config.MaxMessage, s.endpoint.Path()))
+	confine(cmd)
+	if cmd.WaitDelay == 0 {
+		cmd.WaitDelay = outputTimeout // for readers and writers that the caller has set
+	}
+	var pipes pipes
+	defer pipes.closeTheirs()
+	err := errors.Join(pipes.connect(&cmd.Stdout, "stdout"), pipes.connect(&cmd.Stderr, "stderr"))
+	if err == nil {
+		err = p.starter.start(cmd)
+	}
+	if err != nil {
+		pipes.closeOurs()
+		return nil, err
+	}
+	o := &output{config: &p.config, worker: s.index, pid: cmd.Process.Pid}
+	for _, pipe := range pipes {
+		o.follow(pipe.stream, pipe.ours, pipe.stream == "stderr")
+	}
+	process := &process{cmd: cmd, output: o, begun: time.Now(), ended: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait() // ProcessState says how it ended
+		pipes.setDeadline(time.Now().Add(outputTimeout))
+		close(process.ended)
+	}()
+	return process, nil
+}
+
+// pipes are the streams of a process that the pool reads.
+type pipes []struct {
+	stream       string
+	ours, theirs *os.File
+}
+
+// connect makes a pipe for a stream that the caller has not set.
+func (p *pipes) connect(to *io.Writer, stream string) error {
+	if *to != nil {
+		return nil
+	}
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	*to = theirs
+	*p = append(*p, struct {
+		stream       string
+		ours, theirs *os.File
+	}{stream, ours, theirs})
+	return nil
+}
+
+func (p *pipes) closeTheirs() {
+	for _, pipe := range *p {
+		_ = pipe.theirs.Close()
+	}
+}
+
+func (p *pipes) closeOurs() {
+	for _, pipe := range *p {
+		_ = pipe.ours.Close()
+	}
+}
+
+func (p *pipes) setDeadline(at time.Time) {
+	for _, pipe := range *p {
+		_ = pipe.ours.SetReadDeadline(at)
+	}
+}
+
+// kill sends SIGKILL, through the handle that the process was started with.
+func (p *process) kill() {
+	if p != nil {
+		_ = p.cmd.Process.Kill()
+	}
+}
+
+func (p *process) terminate() {
+	if p != nil {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	}
+}
+
+// pidOf is the process's number, 0 for none.
+func (p *process) pidOf() int {
+	if p == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// describe adds to a death how the process ended.
+//
+// Preconditions: ended is closed.
+func (p *process) describe(d *Death) {
+	p.output.await()
+	d.PID, d.Uptime, d.Stderr = p.cmd.Process.Pid, time.Since(p.begun), p.output.lastLines()
+	d.ExitCode = p.cmd.ProcessState.ExitCode()
+	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		d.Signal = status.Signal()
+	}
+}

@@ -1,0 +1,17 @@
+package worker
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// confine puts a command into a process group of its own, so that what a terminal
+// sends to the service does not hit it, and has the kernel kill it when the
+// service dies.
+func confine(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+}

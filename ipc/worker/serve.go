@@ -1,0 +1,218 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/tandem-ipc/tandem/ipc"
+)
+
+// A Handler does the work of one method. Its context ends with the call's deadline,
+// when the caller gives up, and when the service dies. It may run beside
+// others. A panic in it ends the process, as it does anywhere in Go: the pool
+// starts another one.
+type Handler func(ctx context.Context, r *Request) ([]byte, error)
+
+// Handlers are a worker's handlers, by the name of their method.
+type Handlers map[string]Handler
+
+// A Request is a call as its handler sees it.
+type Request struct {
+	Method string
+	Data   []byte // the handler's own
+
+	// Attempt counts from 1 how often a handler was started for this call: from 2 on, an earlier worker
+	// has ended meanwhile, and may have done part of the work.
+	Attempt int
+}
+
+// Serve is for the main function of a worker: it answers calls until the service
+// tells it to leave, and then returns nil. It returns an error that is
+// ipc.ErrPeerDied, at once, if the service dies. If ctx ends, it takes no more calls, waits for its
+// handlers, whose contexts end with it, and returns the context's error.
+//
+// The process should end when Serve returns.
+func Serve(ctx context.Context, handlers Handlers) error {
+	start, maxMessage, path, err := task()
+	if err != nil {
+		return err
+	}
+	endpoint, err := ipc.Dial(ctx, path, &ipc.Options{Wait: true})
+	if err != nil {
+		return err
+	}
+	defer endpoint.Close()
+	w := &server{endpoint: endpoint, start: start, maxMessage: maxMessage, handlers: maps.Clone(handlers), cancels: map[uint64]context.CancelFunc{}}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	defer w.cancel()
+	if err := transmit(ctx, endpoint, kindHello, header{start: start, id: wireVersion}, "", nil); err != nil {
+		return err
+	}
+	err = w.receive(ctx)
+	if err == nil || ctx.Err() != nil {
+		w.running.Wait()
+	}
+	return err
+}
+
+// task reads what the pool has told this process, and keeps it from its children.
+func task() (start uint64, maxMessage int, path string, err error) {
+	text, found := os.LookupEnv(variable)
+	if !found {
+		return 0, 0, "", ErrNotAWorker
+	}
+	fields := strings.SplitN(text, ":", 3)
+	if len(fields) != 3 {
+		return 0, 0, "", fmt.Errorf("%w: %s is %q", ErrNotAWorker, variable, text)
+	}
+	start, err1 := strconv.ParseUint(fields[0], 10, 64)
+	maxMessage, err2 := strconv.Atoi(fields[1])
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, 0, "", fmt.Errorf("%w: %s is %q: %w", ErrNotAWorker, variable, text, err)
+	}
+	return start, maxMessage, fields[2], os.Unsetenv(variable)
+}
+
+// A server is the worker's side of the channel.
+type server struct {
+	endpoint   *ipc.Endpoint
+	start      uint64
+	maxMessage int
+	handlers   Handlers
+	ctx        context.Context // of all handlers
+	cancel     context.CancelFunc
+	running    sync.WaitGroup
+
+	mu      sync.Mutex
+	cancels map[uint64]context.CancelFunc
+}
+
+// receive takes what the service sends. It releases each message at once: what
+// happens to a call is the pool's to know, and not the channel's.
+func (w *server) receive(ctx context.Context) error {
+	for m, err := range w.endpoint.Messages(ctx) {
+		if err != nil {
+			return err
+		}
+		h, err := parseHeader(m.Kind, m.Data)
+		var method string
+		var data []byte
+		if err == nil && h.start == w.start && m.Kind == kindRequest {
+			method = string(m.Data[headerSize : headerSize+h.methodSize])
+			data = bytes.Clone(m.Data[headerSize+h.methodSize:])
+		}
+		if err := errors.Join(err, m.Release()); err != nil {
+			return err
+		}
+		if h.start != w.start {
+			continue // for a predecessor
+		}
+		switch m.Kind {
+		case kindRequest:
+			w.begin(h, &Request{Method: method, Data: data, Attempt: int(h.number)})
+		case kindCancel:
+			w.mu.Lock()
+			cancel := w.cancels[h.id]
+			w.mu.Unlock()
+			if cancel != nil {
+				cancel()
+			}
+		case kindStop:
+			return nil
+		default:
+			return &malformedError{fmt.Sprintf("kind %d from a service", m.Kind)}
+		}
+	}
+	return ipc.ErrClosed
+}
+
+// begin runs a handler. The pool sends no more calls at a time than it wants to run.
+func (w *server) begin(h header, r *Request) {
+	var ctx context.Context
+	var cancel context.CancelFunc
+	if h.remaining > 0 {
+		ctx, cancel = context.WithTimeout(w.ctx, h.remaining)
+	} else {
+		ctx, cancel = context.WithCancel(w.ctx)
+	}
+	w.mu.Lock()
+	w.cancels[h.id] = cancel
+	w.mu.Unlock()
+	w.running.Add(1)
+	go func() {
+		crashed := false
+		defer func() {
+			w.mu.Lock()
+			delete(w.cancels, h.id)
+			w.mu.Unlock()
+			cancel()
+			if !crashed { // else Serve could return, and the process leave in good order
+				w.running.Done()
+			}
+		}()
+		w.handle(ctx, h, r, &crashed)
+	}()
+}
+
+// handle calls the handler, after it has told the service so, and answers.
+func (w *server) handle(ctx context.Context, h header, r *Request, crashed *bool) {
+	handler := w.handlers[r.Method]
+	if handler == nil {
+		w.answer(h, statusUnknownMethod, nil)
+		return
+	}
+	if transmit(w.ctx, w.endpoint, kindStarted, header{start: w.start, id: h.id}, "", nil) != nil {
+		return // untold, it must not start; the service has gone, or this process is leaving
+	}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if v := recover(); v != nil {
+			*crashed = true
+			panic(v)
+		}
+		w.answer(h, statusFailed, w.text(errors.New("the handler has ended its goroutine")))
+	}()
+	answer, err := handler(ctx, r)
+	returned = true
+	switch {
+	case err != nil:
+		w.answer(h, statusOf(ctx, err), w.text(err))
+	case len(answer) > w.maxMessage:
+		w.answer(h, statusTooLarge, nil)
+	default:
+		w.answer(h, statusOK, answer)
+	}
+}
+
+// statusOf tells a handler's own error from that of its context.
+func statusOf(ctx context.Context, err error) uint32 {
+	switch ended := ctx.Err(); {
+	case ended == nil || !errors.Is(err, ended):
+		return statusFailed
+	case ended == context.DeadlineExceeded:
+		return statusDeadline
+	}
+	return statusCanceled
+}
+
+// answer commits a call's result. It waits for space, which the service makes; if
+// it fails the service has gone, and nobody waits for the answer.
+func (w *server) answer(h header, status uint32, payload []byte) {
+	_ = transmit(context.Background(), w.endpoint, kindAnswer, header{start: w.start, id: h.id, number: status}, "", payload)
+}
+
+// text is an error's text, as much of it as an answer holds.
+func (w *server) text(err error) []byte {
+	text := err.Error()
+	return []byte(text[:min(len(text), w.maxMessage)])
+}

@@ -1,0 +1,180 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/tandem-ipc/tandem/ipc"
+)
+
+// A slot is a place for one worker after the other, with the channel that they
+// share.
+type slot struct {
+	pool     *Pool
+	index    int
+	endpoint *ipc.Endpoint
+	pauses   backoff.BackOff // the supervisor alone uses it
+
+	// Guarded by the pool's mu.
+	current *stay
+	quick   int    // quick deaths in a row
+	down    bool   // there were too many of them
+	last    *Death // nil before the first
+}
+
+func newSlot(p *Pool, index int, endpoint *ipc.Endpoint) *slot {
+	return &slot{pool: p, index: index, endpoint: endpoint, pauses: &backoff.ExponentialBackOff{
+		InitialInterval: p.config.MinPause, MaxInterval: p.config.MaxPause,
+		RandomizationFactor: backoff.DefaultRandomizationFactor, Multiplier: 2,
+	}}
+}
+
+// supervise runs one process after the other, until the pool is closed.
+func (s *slot) supervise() {
+	for {
+		select {
+		case <-s.pool.stopping:
+			return
+		default:
+		}
+		y := s.begin()
+		death := s.attend(y)
+		pause, fell := s.settle(y, &death)
+		s.tell(Event{Kind: EventEnded, Death: &death, Start: y.start, PID: death.PID, Pause: pause})
+		if fell {
+			s.tell(Event{Kind: EventDown, Death: &death, Start: y.start, PID: death.PID})
+		}
+		select {
+		case <-s.pool.stopping:
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (s *slot) begin() *stay {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.pool.starts++
+	s.current = newStay(s, s.pool.starts)
+	return s.current
+}
+
+// attend starts the process of a stay, sees it through its life, and returns when
+// it has ended and all that it had committed was received.
+func (s *slot) attend(y *stay) Death {
+	death := Death{Worker: s.index, Start: y.start, ExitCode: -1}
+	process, err := s.launch(y)
+	if err != nil {
+		s.pool.mu.Lock()
+		y.over, y.reason, y.cause = true, ReasonNotStarted, err
+		s.pool.mu.Unlock()
+		y.cancel()
+		return death
+	}
+	s.pool.mu.Lock()
+	y.process = process
+	s.pool.mu.Unlock()
+	s.tell(Event{Kind: EventStarted, Start: y.start, PID: process.pidOf()})
+
+	s.watch(y, process)
+	s.pool.mu.Lock()
+	y.over = true // from here on no hello counts
+	served := y.serving
+	y.serving = false
+	s.pool.mu.Unlock()
+	y.cancel()
+	if served {
+		<-y.drained
+	}
+	process.describe(&death)
+	return death
+}
+
+// watch returns when the process has ended, and sees to it that it does.
+func (s *slot) watch(y *stay, process *process) {
+	c, ready, drained := &s.pool.config, y.ready, y.drained
+	starting := time.NewTimer(c.StartTimeout)
+	defer starting.Stop()
+	memory := time.NewTicker(memoryInterval)
+	defer memory.Stop()
+	var leaving <-chan time.Time
+	for {
+		select {
+		case <-process.ended:
+			return
+		case <-ready:
+			ready = nil
+			starting.Stop()
+			s.tell(Event{Kind: EventReady, Start: y.start, PID: process.pidOf()})
+		case <-starting.C:
+			y.kill(ReasonNotReady, nil)
+		case event, ok := <-s.endpoint.Events():
+			if ok && event.Kind == ipc.EventHung && ready == nil && event.PID == process.pidOf() {
+				y.kill(ReasonHung, nil)
+			}
+		case <-memory.C:
+			y.checkMemory()
+		case <-drained: // its channel has ended; so will it, if all is well
+			drained = nil
+			leaving = time.After(c.StopTimeout)
+		case <-leaving:
+			y.kill(ReasonLeft, nil)
+		case <-y.retire:
+			y.dismiss(ReasonRetired, process)
+			return
+		case <-s.pool.stopping:
+			y.dismiss(ReasonStopped, process)
+			return
+		}
+	}
+}
+
+// dismiss has a worker leave, and returns when it has: it ends the calls that it
+// has, then it is told to leave, then it is sent SIGTERM, then it is killed. It gets
+// StopTimeout for the first two together.
+func (y *stay) dismiss(reason Reason, process *process) {
+	p := y.slot.pool
+	p.mu.Lock()
+	y.doom(reason, nil)
+	y.retireIfEmpty()
+	serving := y.serving
+	p.mu.Unlock()
+	patience := p.config.StopTimeout
+	if serving {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		select {
+		case <-process.ended:
+			return
+		case <-ctx.Done():
+		case <-y.retire:
+			if y.send(ctx, kindStop, header{start: y.start}, "", nil) == nil {
+				select {
+				case <-process.ended:
+					return
+				case <-ctx.Done():
+				}
+			}
+		}
+	}
+	process.terminate()
+	select {
+	case <-process.ended:
+	case <-time.After(patience / 2):
+		process.kill()
+		<-process.ended
+	}
+}
+
+// tell hands an event on.
+//
+// Preconditions: mu is not held; the supervisor calls it.
+func (s *slot) tell(event Event) {
+	if tell := s.pool.config.OnEvent; tell != nil {
+		event.Worker, event.Time = s.index, time.Now()
+		tell(event)
+	}
+}

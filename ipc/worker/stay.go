@@ -1,0 +1,128 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tandem-ipc/tandem/ipc"
+)
+
+// A stay is one process in a slot, from its start to its end, with the calls that
+// it has.
+type stay struct {
+	slot    *slot
+	start   uint64          // its number
+	ctx     context.Context // ends with the process
+	cancel  context.CancelFunc
+	ready   chan struct{} // closed at its hello
+	drained chan struct{} // closed when all that it had committed was received, after its end
+	retire  chan struct{} // closed when it is to leave and has no calls
+
+	// Guarded by the pool's mu.
+	process  *process
+	flights  map[uint64]*flight
+	serving  bool // it has said hello, and its process has not ended
+	over     bool // its process has ended
+	solitary bool // it has a suspect
+	retiring bool // it gets no more calls
+	retired  bool // retire is closed
+	boarded  int
+	answered uint64
+	reason   Reason // why it was killed or sent away; the first one counts
+	cause    error
+	stuck    *flight // what it was killed for
+}
+
+func newStay(s *slot, start uint64) *stay {
+	y := &stay{
+		slot: s, start: start, flights: map[uint64]*flight{},
+		ready: make(chan struct{}), drained: make(chan struct{}), retire: make(chan struct{}),
+	}
+	y.ctx, y.cancel = context.WithCancel(context.Background())
+	return y
+}
+
+// takesCalls reports whether it may be given one more call.
+//
+// Preconditions: mu is held.
+func (y *stay) takesCalls() bool { return y.serving && !y.solitary && !y.retiring }
+
+// retireIfEmpty tells the supervisor that a worker that gets no more calls has none.
+//
+// Preconditions: mu is held.
+func (y *stay) retireIfEmpty() {
+	if y.retiring && !y.retired && len(y.flights) == 0 {
+		y.retired = true
+		close(y.retire)
+	}
+}
+
+// send commits a frame to the channel. It waits for space as long as both ctx and
+// the process last.
+func (y *stay) send(ctx context.Context, kind uint32, h header, method string, payload []byte) error {
+	err := transmit(nil, y.slot.endpoint, kind, h, method, payload)
+	if !errors.Is(err, ipc.ErrFull) {
+		return err
+	}
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(y.ctx, cancel)()
+	return transmit(both, y.slot.endpoint, kind, h, method, payload)
+}
+
+// transmit commits a frame. Without a context it does not wait, and fails with
+// ipc.ErrFull.
+func transmit(ctx context.Context, e *ipc.Endpoint, kind uint32, h header, method string, payload []byte) error {
+	size := headerSize + len(method) + len(payload)
+	var r ipc.Reservation
+	var err error
+	if ctx == nil {
+		r, err = e.TryReserve(size)
+	} else {
+		r, err = e.Reserve(ctx, size)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Abort() }() // nothing, once it is committed
+	h.put(r.Data)
+	n := headerSize + copy(r.Data[headerSize:], method)
+	copy(r.Data[n:], payload)
+	return r.Commit(kind, size)
+}
+
+// kill ends the process, and records why, unless there is a reason already.
+func (y *stay) kill(reason Reason, cause error) {
+	p := y.slot.pool
+	p.mu.Lock()
+	process := y.doom(reason, cause)
+	p.mu.Unlock()
+	process.kill()
+}
+
+// killStuck ends the process because of a call that does not end.
+func (y *stay) killStuck(f *flight) {
+	p := y.slot.pool
+	p.mu.Lock()
+	var process *process
+	if y.flights[f.id] == f && !y.over {
+		if y.reason == 0 {
+			y.stuck = f
+		}
+		process = y.doom(ReasonStuck, fmt.Errorf("%s goes on %v after its call's end", f.call.method, p.config.Grace))
+	}
+	p.mu.Unlock()
+	process.kill()
+}
+
+// doom records why the process is to end, and gives it no more calls.
+//
+// Preconditions: mu is held.
+func (y *stay) doom(reason Reason, cause error) *process {
+	if y.reason == 0 {
+		y.reason, y.cause = reason, cause
+	}
+	y.retiring = true
+	return y.process
+}

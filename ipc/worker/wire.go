@@ -1,0 +1,105 @@
+package worker
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+)
+
+// A frame is one message of the channel. Its kind is the message's kind; its
+// header is the same for all kinds:
+//
+//	offset  size  field
+//	0       8     start: the number of the process's start, in both directions
+//	8       8     id of the call; the protocol version in a hello
+//	16      8     nanoseconds that the call has left; 0 if it has no deadline
+//	24      4     attempt in a request, status in an answer
+//	28      2     size of the method's name
+//	30      2     zero
+//	32            method, then payload
+//
+// All integers are little endian. A worker takes only frames with the number of
+// its own start: others wait in the channel from its predecessor, and the service
+// has sent those calls elsewhere.
+const headerSize = 32
+
+const wireVersion = 1
+
+const maxMethodSize = 255
+
+const (
+	kindHello   uint32 = iota + 1 // worker: I serve
+	kindRequest                   // service: a call
+	kindStarted                   // worker: a handler starts for this call
+	kindAnswer                    // worker: the call's result
+	kindCancel                    // service: nobody waits for this call any more
+	kindStop                      // service: finish what was started, then leave
+)
+
+// The statuses of an answer. The payload is the answer, or the error's text.
+const (
+	statusOK uint32 = iota
+	statusFailed
+	statusUnknownMethod
+	statusTooLarge
+	statusDeadline // the handler gave up at its deadline
+	statusCanceled // or because nobody waits
+	statusCount
+)
+
+// A header is the fixed part of a frame, as checked.
+type header struct {
+	start, id  uint64
+	remaining  time.Duration
+	number     uint32
+	methodSize int
+}
+
+func (h header) put(b []byte) {
+	binary.LittleEndian.PutUint64(b[0:], h.start)
+	binary.LittleEndian.PutUint64(b[8:], h.id)
+	binary.LittleEndian.PutUint64(b[16:], uint64(h.remaining)) // #nosec G115 -- never negative
+	binary.LittleEndian.PutUint32(b[24:], h.number)
+	binary.LittleEndian.PutUint16(b[28:], uint16(h.methodSize)) // #nosec G115 -- at most maxMethodSize
+	binary.LittleEndian.PutUint16(b[30:], 0)
+}
+
+// A malformedError is a frame that no peer of this version sends.
+type malformedError struct{ what string }
+
+func (e *malformedError) Error() string { return "malformed frame: " + e.what }
+
+// parseHeader reads and checks a frame's header. The peer can change shared bytes
+// at any time: they are copied once, and only the copy is looked at.
+func parseHeader(kind uint32, data []byte) (header, error) {
+	if kind < kindHello || kind > kindStop {
+		return header{}, &malformedError{fmt.Sprintf("kind %d", kind)}
+	}
+	var fixed [headerSize]byte
+	if copy(fixed[:], data) < headerSize {
+		return header{}, &malformedError{fmt.Sprintf("%d bytes", len(data))}
+	}
+	nanos := binary.LittleEndian.Uint64(fixed[16:])
+	h := header{
+		start:      binary.LittleEndian.Uint64(fixed[0:]),
+		id:         binary.LittleEndian.Uint64(fixed[8:]),
+		remaining:  time.Duration(nanos), // #nosec G115 -- checked below
+		number:     binary.LittleEndian.Uint32(fixed[24:]),
+		methodSize: int(binary.LittleEndian.Uint16(fixed[28:])),
+	}
+	hasMethod, hasPayload := kind == kindRequest, kind == kindRequest || kind == kindAnswer
+	switch rest := len(data) - headerSize; {
+	case nanos > math.MaxInt64 || kind != kindRequest && nanos != 0:
+		return header{}, &malformedError{fmt.Sprintf("kind %d with %d ns", kind, nanos)}
+	case h.methodSize > maxMethodSize || h.methodSize > rest || !hasMethod && h.methodSize != 0:
+		return header{}, &malformedError{fmt.Sprintf("kind %d with a method of %d bytes", kind, h.methodSize)}
+	case !hasPayload && rest != 0:
+		return header{}, &malformedError{fmt.Sprintf("kind %d with %d bytes behind its header", kind, rest)}
+	case kind == kindAnswer && h.number >= statusCount:
+		return header{}, &malformedError{fmt.Sprintf("status %d", h.number)}
+	case fixed[30] != 0 || fixed[31] != 0:
+		return header{}, &malformedError{"reserved bytes are set"}
+	}
+	return h, nil
+}
