@@ -15,6 +15,22 @@ import (
 // its channel.
 const variable = "TANDEM_WORKER"
 
+// IsWorker reports whether a pool has started this process: then its main function
+// calls Serve. So one program can be both service and worker.
+func IsWorker() bool { return os.Getenv(variable) != "" }
+
+// Self is a Config.Command that starts this program again, with the same environment and
+// the given arguments.
+func Self(arguments ...string) func() *exec.Cmd {
+	return func() *exec.Cmd {
+		program, err := os.Executable()
+		if err != nil {
+			program = os.Args[0]
+		}
+		return exec.Command(program, arguments...) // #nosec G204 -- this very program
+	}
+}
+
 // outputTimeout is how long the last lines of an ended process are waited for: a
 // process that it left behind may hold the pipe open.
 const outputTimeout = time.Second

@@ -1,0 +1,119 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"encoding/json"
+	"fmt"
+)
+
+// A Method is a method with types, which service and worker share:
+//
+//	var Thumbnail = worker.Method[Picture, Picture]{Name: "thumbnail"}
+//
+//	small, err := Thumbnail.Call(ctx, pool, large)                       // in the service
+//	worker.Handlers{Thumbnail.Name: Thumbnail.Handler(thumbnail)}        // in the worker
+type Method[Req, Resp any] struct {
+	Name  string
+	Codec Codec // JSON if nil
+}
+
+// A Codec turns values into bytes and back.
+type Codec interface {
+	Encode(value any) ([]byte, error)
+	Decode(data []byte, into any) error
+}
+
+// JSON and Gob are the codecs of the standard library's packages. Raw is for
+// []byte, and copies nothing.
+var (
+	JSON Codec = jsonCodec{}
+	Gob  Codec = gobCodec{}
+	Raw  Codec = rawCodec{}
+)
+
+// Call is Pool.Call with types. A request that cannot be encoded is ErrNotSent; with an
+// answer that cannot be decoded the handler has done its work.
+func (m Method[Req, Resp]) Call(ctx context.Context, p *Pool, request Req, options ...CallOption) (Resp, error) {
+	var response Resp
+	data, err := m.codec().Encode(request)
+	if err != nil {
+		return response, notSent(fmt.Errorf("worker: the request of %s cannot be encoded: %w", m.Name, err))
+	}
+	answer, err := p.Call(ctx, m.Name, data, options...)
+	if err != nil {
+		return response, err
+	}
+	if err := m.codec().Decode(answer, &response); err != nil {
+		return response, fmt.Errorf("worker: the answer of %s cannot be decoded: %w", m.Name, err)
+	}
+	return response, nil
+}
+
+// Handler is a handler of this method. Attempt tells from its context what
+// Request.Attempt does.
+func (m Method[Req, Resp]) Handler(handle func(context.Context, Req) (Resp, error)) Handler {
+	return func(ctx context.Context, r *Request) ([]byte, error) {
+		var request Req
+		if err := m.codec().Decode(r.Data, &request); err != nil {
+			return nil, fmt.Errorf("the request cannot be decoded: %w", err)
+		}
+		response, err := handle(context.WithValue(ctx, attemptKey{}, r.Attempt), request)
+		if err != nil {
+			return nil, err
+		}
+		return m.codec().Encode(response)
+	}
+}
+
+func (m Method[Req, Resp]) codec() Codec {
+	if m.Codec == nil {
+		return JSON
+	}
+	return m.Codec
+}
+
+type attemptKey struct{}
+
+// Attempt is Request.Attempt in a handler of a Method; 0 elsewhere.
+func Attempt(ctx context.Context) int {
+	n, _ := ctx.Value(attemptKey{}).(int)
+	return n
+}
+
+type jsonCodec struct{}
+
+func (jsonCodec) Encode(value any) ([]byte, error)   { return json.Marshal(value) }
+func (jsonCodec) Decode(data []byte, into any) error { return json.Unmarshal(data, into) }
+
+type gobCodec struct{}
+
+func (gobCodec) Encode(value any) ([]byte, error) {
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(value)
+	return b.Bytes(), err
+}
+
+func (gobCodec) Decode(data []byte, into any) error {
+	return gob.NewDecoder(bytes.NewReader(data)).Decode(into)
+}
+
+type rawCodec struct{}
+
+func (rawCodec) Encode(value any) ([]byte, error) {
+	data, ok := value.([]byte)
+	if !ok {
+		return nil, fmt.Errorf("%T is not []byte", value)
+	}
+	return data, nil
+}
+
+func (rawCodec) Decode(data []byte, into any) error {
+	to, ok := into.(*[]byte)
+	if !ok {
+		return fmt.Errorf("%T is not *[]byte", into)
+	}
+	*to = data
+	return nil
+}
