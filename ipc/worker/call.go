@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -15,6 +17,7 @@ type call struct {
 	request     []byte
 	atMostOnce  bool
 	maxAttempts int
+	timeout     time.Duration
 
 	kick chan struct{} // holds one: a flight was given
 	done chan outcome  // holds one
@@ -50,7 +53,7 @@ type flight struct {
 // says. request must not be changed before Call returns.
 func (p *Pool) Call(ctx context.Context, method string, request []byte, options ...CallOption) ([]byte, error) {
 	c := &call{
-		method: method, request: request, maxAttempts: p.config.MaxAttempts,
+		method: method, request: request, maxAttempts: p.config.MaxAttempts, timeout: p.config.Timeout,
 		atMostOnce: slices.Contains(p.config.AtMostOnce, method),
 		kick:       make(chan struct{}, 1), done: make(chan outcome, 1),
 	}
@@ -60,14 +63,23 @@ func (p *Pool) Call(ctx context.Context, method string, request []byte, options 
 	if err := p.admit(ctx, c); err != nil {
 		return nil, err
 	}
+	var timed *flight // what the timer is for
+	timer := time.NewTimer(math.MaxInt64)
+	defer timer.Stop()
 	for {
 		select {
 		case o := <-c.done:
 			return o.answer, o.err
 		case <-c.kick:
-			p.transmit(ctx, c)
+			if timed = p.transmit(ctx, c); timed != nil && c.timeout > 0 {
+				timer.Reset(c.timeout)
+			}
+		case <-timer.C:
+			if o, ended := p.leave(c, timed, context.DeadlineExceeded); ended {
+				return o.answer, o.err
+			}
 		case <-ctx.Done():
-			o := p.leave(c, ctx.Err())
+			o, _ := p.leave(c, nil, ctx.Err())
 			return o.answer, o.err
 		}
 	}
@@ -93,38 +105,43 @@ func (p *Pool) admit(ctx context.Context, c *call) error {
 	return nil
 }
 
-// transmit sends a call to the worker that it was given. An error needs no answer
-// here: either ctx has ended, which Call sees, or the worker has, whose end settles
-// the call.
-func (p *Pool) transmit(ctx context.Context, c *call) {
+// transmit sends a call to the worker that it was given, and returns that flight. An
+// error needs no answer here: either ctx has ended, which Call sees, or the worker has, whose
+// end settles the call.
+func (p *Pool) transmit(ctx context.Context, c *call) *flight {
 	p.mu.Lock()
 	f, attempt := c.flight, c.starts+1
 	p.mu.Unlock()
 	if f == nil || f.committed {
-		return // that worker has ended again; another kick will come
+		return f // nil: that worker has ended again, and another kick will come
 	}
-	h := header{start: f.stay.start, id: f.id, number: uint32(attempt), methodSize: len(c.method)} // #nosec G115 -- a small count
+	h := header{start: f.stay.start, id: f.id, number: uint32(attempt), methodSize: len(c.method), remaining: c.timeout} // #nosec G115 -- a small count
 	if deadline, ok := ctx.Deadline(); ok {
-		h.remaining = max(time.Until(deadline), 1)
+		left := max(time.Until(deadline), 1)
+		h.remaining = min(left, cmp.Or(c.timeout, left))
 	}
 	f.committed = f.stay.send(ctx, kindRequest, h, c.method, c.request) == nil
+	return f
 }
 
-// leave takes a call whose context has ended out of the pool. A handler that has
-// begun is told, and gets Grace to end.
-func (p *Pool) leave(c *call, cause error) outcome {
+// leave takes a call whose time is over out of the pool; with a flight, only if it
+// still has that one. A handler that has begun is told, and gets Grace to end.
+func (p *Pool) leave(c *call, only *flight, cause error) (o outcome, ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
 	case o := <-c.done:
-		return o
+		return o, true
 	default:
 	}
 	f := c.flight
+	if only != nil && f != only {
+		return outcome{}, false // the worker has died since, and the call waits for another
+	}
 	if f == nil || !f.committed {
 		p.withdraw(c)
 		p.schedule()
-		return outcome{err: c.qualify(cause)}
+		return outcome{err: c.qualify(cause)}, true
 	}
 	f.abandoned = true
 	if p.config.Grace >= 0 {
@@ -133,7 +150,7 @@ func (p *Pool) leave(c *call, cause error) outcome {
 	go func() {
 		_ = f.stay.send(context.Background(), kindCancel, header{start: f.stay.start, id: f.id}, "", nil)
 	}()
-	return outcome{err: unknown(cause)}
+	return outcome{err: unknown(cause)}, true
 }
 
 // withdraw takes a call out of its queue, or away from a worker that it was not sent

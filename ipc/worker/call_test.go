@@ -128,6 +128,34 @@ func TestDeadlineAndCancellationReachTheHandler(t *testing.T) {
 	wantErrors(t, err, []error{ErrNotSent, context.DeadlineExceeded}, ErrOutcomeUnknown)
 }
 
+func TestATimeoutCountsOnlyTheTimeWithAWorker(t *testing.T) {
+	p, _ := startPool(t, Config{Concurrency: 1, Timeout: 50 * time.Millisecond})
+	gate := filepath.Join(t.TempDir(), "gate")
+	first, second := make(chan error), make(chan error)
+	go func() {
+		_, err := p.Call(testContext(t), "open", []byte(gate), Timeout(0))
+		first <- err
+	}()
+	eventually(t, "the only place is taken", func() bool { return p.Stats().Running == 1 })
+	go func() {
+		_, err := p.Call(testContext(t), "wait", nil)
+		second <- err
+	}()
+	eventually(t, "the other call waits", func() bool { return p.Stats().Waiting == 1 })
+	select {
+	case err := <-second:
+		t.Fatalf("it has not waited: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	wantErrors(t, <-second, []error{context.DeadlineExceeded}, ErrNotSent)
+}
+
 func TestACallThatWaitsForAPlaceWasNotSent(t *testing.T) {
 	p, _ := startPool(t, Config{Concurrency: 1})
 	gate := filepath.Join(t.TempDir(), "gate")

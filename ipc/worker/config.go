@@ -55,6 +55,11 @@ type Config struct {
 	// meanwhile, the call ends with ErrOutcomeUnknown.
 	AtMostOnce []string
 
+	// Timeout is how long a call may be with a worker, each time; not counted is how
+	// long it waits for one. After it the call ends with an error that is
+	// context.DeadlineExceeded. No limit if 0; the deadline of a call's context holds anyway.
+	Timeout time.Duration
+
 	// Grace is how long a handler may go on after the end of its call's context,
 	// before its worker is killed. Negative: for ever.
 	Grace time.Duration
@@ -150,6 +155,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("worker: Config.MaxMessage is %d, more than %d", c.MaxMessage, MaxMaxMessage)
 	case c.MaxPause < c.MinPause:
 		return c, fmt.Errorf("worker: Config.MaxPause is %v, less than MinPause, %v", c.MaxPause, c.MinPause)
+	case c.Timeout < 0:
+		return c, fmt.Errorf("worker: Config.Timeout is %v", c.Timeout)
 	case c.MaxCalls < 0 || c.MaxMemory < 0:
 		return c, fmt.Errorf("worker: Config.MaxCalls is %d and MaxMemory %d: none may be negative", c.MaxCalls, c.MaxMemory)
 	}
@@ -176,3 +183,6 @@ func AtMostOnce() CallOption { return func(c *call) { c.atMostOnce = true } }
 
 // MaxAttempts is Config.MaxAttempts for one call.
 func MaxAttempts(n int) CallOption { return func(c *call) { c.maxAttempts = max(n, 1) } }
+
+// Timeout is Config.Timeout for one call.
+func Timeout(d time.Duration) CallOption { return func(c *call) { c.timeout = max(d, 0) } }
