@@ -7,16 +7,15 @@ import (
 	"time"
 )
 
-// settle decides what becomes of the calls of a process that has ended, and how
-// long to wait before the next one. All its answers were received before. fell says
-// that this death was one too many.
-func (s *slot) settle(y *stay, death *Death) (pause time.Duration, fell bool) {
+// examine says of a process that has ended why it has, and which calls are to
+// blame, and how long to wait before the next process. All its answers were received
+// before. fell says that this death was one too many.
+func (s *slot) examine(y *stay, death *Death) (pause time.Duration, fell bool) {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	death.Reason, death.Err, death.Answered = cmp.Or(y.reason, ReasonExited), y.cause, y.answered
-	flights := slices.SortedFunc(maps.Values(y.flights), func(a, b *flight) int { return cmp.Compare(a.id, b.id) })
-	suspects := 0
+	flights, suspects := y.flightsInOrder(), 0
 	for _, f := range flights {
 		if f.started {
 			suspects++
@@ -31,15 +30,31 @@ func (s *slot) settle(y *stay, death *Death) (pause time.Duration, fell bool) {
 			death.Suspects = append(death.Suspects, Suspect{f.call.method, f.call.starts, blamed})
 		}
 	}
-	s.current, s.last = nil, death
 	p.stats.Deaths++
 	wasDown := s.down
 	pause = s.judge(y, death)
+	s.last = death
+	return pause, s.down && !wasDown
+}
+
+// settle decides what becomes of the calls of a process that has ended.
+func (s *slot) settle(y *stay, death *Death) {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.current = nil
+	flights := y.flightsInOrder()
 	for i := len(flights) - 1; i >= 0; i-- { // the oldest comes to the front last
 		p.decide(flights[i], y, *death)
 	}
 	p.schedule()
-	return pause, s.down && !wasDown
+}
+
+// flightsInOrder returns the calls that the process has, the oldest first.
+//
+// Preconditions: mu is held.
+func (y *stay) flightsInOrder() []*flight {
+	return slices.SortedFunc(maps.Values(y.flights), func(a, b *flight) int { return cmp.Compare(a.id, b.id) })
 }
 
 // isToBlame reports whether a death is counted against a call that was started and

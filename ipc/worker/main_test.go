@@ -30,6 +30,9 @@ var parts = map[string]func(){
 	"serve": func() { leave(Serve(context.Background(), testHandlers)) },
 }
 
+// ServeExamples is the main function of the examples' workers.
+var ServeExamples func() error
+
 func part(name string, play func()) bool {
 	parts[name] = play
 	return true
@@ -43,6 +46,10 @@ func TestMain(m *testing.M) {
 			os.Exit(3)
 		}
 		play()
+		os.Exit(0)
+	}
+	if IsWorker() { // of an example
+		leave(ServeExamples())
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

@@ -41,11 +41,12 @@ func (s *slot) supervise() {
 		}
 		y := s.begin()
 		death := s.attend(y)
-		pause, fell := s.settle(y, &death)
+		pause, fell := s.examine(y, &death)
 		s.tell(Event{Kind: EventEnded, Death: &death, Start: y.start, PID: death.PID, Pause: pause})
 		if fell {
 			s.tell(Event{Kind: EventDown, Death: &death, Start: y.start, PID: death.PID})
 		}
+		s.settle(y, &death) // after the events: who learns of a death by a call has been told
 		select {
 		case <-s.pool.stopping:
 			return

@@ -1,0 +1,129 @@
+//go:build linux && (amd64 || arm64)
+
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/tandem-ipc/tandem/ipc/worker"
+)
+
+// Length is a method with types, which service and worker share.
+var Length = worker.Method[string, int]{Name: "length"}
+
+func init() { worker.ServeExamples = serve }
+
+// serve is the main function of a worker.
+func serve() error {
+	return worker.Serve(context.Background(), worker.Handlers{
+		"shout": func(_ context.Context, r *worker.Request) ([]byte, error) {
+			return bytes.ToUpper(r.Data), nil
+		},
+		"crash": func(context.Context, *worker.Request) ([]byte, error) {
+			panic("a bug")
+		},
+		"flaky": func(_ context.Context, r *worker.Request) ([]byte, error) {
+			if r.Attempt == 1 {
+				os.Exit(1)
+			}
+			return fmt.Appendf(nil, "done at attempt %d", r.Attempt), nil
+		},
+		"slow": func(ctx context.Context, _ *worker.Request) ([]byte, error) {
+			<-ctx.Done() // the caller's deadline
+			return nil, ctx.Err()
+		},
+		Length.Name: Length.Handler(func(_ context.Context, text string) (int, error) {
+			if text == "" {
+				return 0, errors.New("there is no text")
+			}
+			return len(text), nil
+		}),
+	})
+}
+
+// quiet is a configuration that shows nothing of what the workers write.
+var quiet = worker.Config{Command: worker.Self(), Output: io.Discard}
+
+// A program that is both: the pool starts it again as a worker, whose main function
+// calls Serve where worker.IsWorker reports so.
+func Example() {
+	ctx := context.Background()
+	pool, err := worker.Start(ctx, worker.Config{Command: worker.Self(), Size: 2})
+	if err != nil {
+		panic(err)
+	}
+	answer, err := pool.Call(ctx, "shout", []byte("hello"))
+	fmt.Println(string(answer), err)
+	fmt.Println(pool.Close())
+	// Output:
+	// HELLO <nil>
+	// <nil>
+}
+
+// A call that its workers die of is named. Others do not notice.
+func ExamplePool_Call_poison() {
+	ctx := context.Background()
+	pool, err := worker.Start(ctx, quiet)
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Close()
+	_, err = pool.Call(ctx, "crash", nil)
+	var death *worker.DeathError
+	if errors.As(err, &death) {
+		fmt.Println(errors.Is(err, worker.ErrPoison), death.Attempts, death.Death.ExitCode)
+		fmt.Println(strings.HasPrefix(death.Death.Stderr[0], "panic: a bug"))
+	}
+	answer, err := pool.Call(ctx, "flaky", nil)
+	fmt.Println(string(answer), err)
+	// Output:
+	// true 3 2
+	// true
+	// done at attempt 2 <nil>
+}
+
+// Work that must not be done twice is started at most once.
+func ExampleAtMostOnce() {
+	ctx := context.Background()
+	pool, err := worker.Start(ctx, quiet)
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Close()
+	_, err = pool.Call(ctx, "flaky", nil, worker.AtMostOnce())
+	fmt.Println(errors.Is(err, worker.ErrOutcomeUnknown))
+	// Output: true
+}
+
+func ExampleTimeout() {
+	ctx := context.Background()
+	pool, err := worker.Start(ctx, quiet)
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Close()
+	_, err = pool.Call(ctx, "slow", nil, worker.Timeout(time.Millisecond))
+	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+	// Output: true
+}
+
+func ExampleMethod() {
+	ctx := context.Background()
+	pool, err := worker.Start(ctx, quiet)
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Close()
+	fmt.Println(Length.Call(ctx, pool, "four"))
+	fmt.Println(Length.Call(ctx, pool, ""))
+	// Output:
+	// 4 <nil>
+	// 0 length: there is no text
+}
