@@ -3,8 +3,10 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -126,3 +128,151 @@ func TestAFrozenWorkerIsKilled(t *testing.T) {
 		t.Errorf("death %v", death)
 	}
 }
+
+// A call that waits in the channel of a dead worker is not started by its successor, which
+// would run it twice.
+func TestTheNextWorkerDoesNotStartWhatWasSentToItsPredecessor(t *testing.T) {
+	p, _ := startPool(t, Config{Command: command(t, "serve once it is told"), Concurrency: 8, StartTimeout: watchdog})
+	counted := t.TempDir()
+	t.Setenv("TANDEM_TEST_DIR", counted)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if _, err := p.Call(testContext(t), "count", nil, AtMostOnce()); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	wg.Wait()
+	if runs, err := os.ReadDir(counted); err != nil || len(runs) != 8 {
+		t.Errorf("%d runs of 8 calls, %v", len(runs), err)
+	}
+	if stats := p.Stats(); stats.Starts != 2 || stats.Unasked != 0 {
+		t.Errorf("counts %+v", stats)
+	}
+}
+
+// The first worker says hello, takes nothing, and dies when eight calls wait in its
+// channel. The second one serves.
+var _ = roguePart("serve once it is told", func(r *rogue) {
+	if r.start == 1 {
+		r.hello()
+		for r.endpoint.Stats().Received == 0 {
+			m, err := r.endpoint.Receive(context.Background())
+			leave(err)
+			_ = m
+		}
+		<-time.After(50 * time.Millisecond) // for more calls to come; it is no matter how many do
+		os.Exit(0)
+	}
+	leave(r.endpoint.Close())
+	leave(os.Setenv(variable, fmt.Sprintf("%d:%d:%s", r.start, DefaultMaxMessage, r.endpoint.Path())))
+	leave(Serve(context.Background(), Handlers{"count": func(context.Context, *Request) ([]byte, error) {
+		f, err := os.CreateTemp(os.Getenv("TANDEM_TEST_DIR"), "run")
+		if err != nil {
+			return nil, err
+		}
+		return nil, f.Close()
+	}}))
+	os.Exit(0)
+})
+
+// A worker answers many calls and is gone in the same moment: none of these calls is
+// a suspect, and none is made again.
+func TestAnswersOfADeadWorkerAreReceivedFirst(t *testing.T) {
+	const calls = 64
+	p, j := startPool(t, Config{Command: command(t, "answer all and die"), Concurrency: calls})
+	var wg sync.WaitGroup
+	for range calls {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			answer, err := p.Call(testContext(t), "echo", nil, AtMostOnce())
+			if err != nil || len(answer) != 10000 {
+				t.Errorf("%d bytes, %v", len(answer), err)
+			}
+		}()
+	}
+	wg.Wait()
+	death := j.await(t, "a death", func(e Event) bool { return e.Kind == EventEnded }).Death
+	if death.Answered != calls || len(death.Suspects) != 0 {
+		t.Errorf("death %+v", death)
+	}
+}
+
+var _ = roguePart("answer all and die", func(r *rogue) {
+	r.hello()
+	var ids []uint64
+	for len(ids) < 64 {
+		ids = append(ids, r.request())
+	}
+	for _, id := range ids {
+		r.send(kindStarted, header{id: id}, nil)
+	}
+	for _, id := range ids {
+		r.send(kindAnswer, header{id: id}, make([]byte, 10000))
+	}
+	os.Exit(0)
+})
+
+// While calls keep a pool busy, a suspect still gets a worker of its own.
+func TestASuspectIsNotStarved(t *testing.T) {
+	p, _ := startPool(t, Config{Concurrency: 2})
+	over := make(chan struct{})
+	var busy sync.WaitGroup
+	for range 4 {
+		busy.Add(1)
+		go func() {
+			defer busy.Done()
+			for {
+				select {
+				case <-over:
+					return
+				default:
+					if _, err := p.Call(testContext(t), "linger", nil); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		}()
+	}
+	_, err := p.Call(testContext(t), "exit", nil)
+	close(over)
+	busy.Wait()
+	wantErrors(t, err, []error{ErrPoison})
+}
+
+func TestCallsThatHadNotStartedGoElsewhereWithoutBlame(t *testing.T) {
+	p, j := startPool(t, Config{Command: command(t, "dies with calls that it has not started"), Concurrency: 4})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if got, err := p.Call(testContext(t), "attempt", nil, AtMostOnce(), MaxAttempts(1)); err != nil || string(got) != "1" {
+				t.Errorf("%q, %v", got, err)
+			}
+		}()
+	}
+	wg.Wait()
+	if deaths := j.deaths(); len(deaths) != 1 || len(deaths[0].Suspects) != 0 {
+		t.Errorf("deaths %+v", deaths)
+	}
+}
+
+var _ = roguePart("dies with calls that it has not started", func(r *rogue) {
+	if r.start == 1 {
+		r.hello()
+		for range 4 {
+			r.request()
+		}
+		os.Exit(0)
+	}
+	leave(r.endpoint.Close())
+	leave(os.Setenv(variable, fmt.Sprintf("%d:%d:%s", r.start, DefaultMaxMessage, r.endpoint.Path())))
+	leave(Serve(context.Background(), testHandlers))
+	os.Exit(0)
+})

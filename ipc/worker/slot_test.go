@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -248,11 +249,13 @@ func TestServeElsewhereIsAnError(t *testing.T) {
 	}
 }
 
-// The service of this test is a process of its own, which is killed.
+// The service of these tests is a process of its own, which is killed. The pool
+// writes what its workers say to the pipe that the test reads.
 var _ = part("service", func() {
-	p, err := Start(context.Background(), Config{Output: io.Discard, Command: func() *exec.Cmd {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), partVariable+"=serve until death")
+	part := os.Getenv("TANDEM_TEST_WORKER")
+	p, err := Start(context.Background(), Config{Command: func() *exec.Cmd {
+		cmd := Self()()
+		cmd.Env = append(os.Environ(), partVariable+"="+part)
 		cmd.Stdout = os.Stdout
 		return cmd
 	}})
@@ -261,36 +264,69 @@ var _ = part("service", func() {
 	leave(err)
 })
 
-var _ = part("serve until death", func() {
-	fmt.Println("serving")
-	err := Serve(context.Background(), testHandlers)
-	fmt.Println("left", errors.Is(err, ipc.ErrPeerDied))
-})
+var (
+	_ = part("serve until death", func() {
+		fmt.Println("serving")
+		err := Serve(context.Background(), testHandlers)
+		fmt.Println("left", errors.Is(err, ipc.ErrPeerDied))
+	})
+	_ = part("never look", func() {
+		fmt.Println("serving")
+		<-time.After(time.Hour)
+	})
+)
 
 func TestWorkersLeaveWhenTheServiceIsKilled(t *testing.T) {
-	cmd := command(t, "service")()
-	cmd.Env = append(cmd.Env, "TMPDIR="+t.TempDir())
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
+	for _, part := range []string{"serve until death", "never look"} {
+		t.Run(part, func(t *testing.T) {
+			cmd := command(t, "service")()
+			cmd.Env = append(cmd.Env, "TANDEM_TEST_WORKER="+part, "TMPDIR="+t.TempDir())
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer reader.Close()
+			cmd.Stdout = writer
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_ = writer.Close()
+			defer func() { _ = cmd.Process.Kill() }()
+			buffer := make([]byte, 64)
+			n, err := reader.Read(buffer)
+			if err != nil || !strings.HasPrefix(string(buffer[:n]), "serving") {
+				t.Fatalf("%q, %v", buffer[:n], err)
+			}
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			// The worker alone holds the other end of the pipe now: it ends with the worker.
+			_ = reader.SetReadDeadline(time.Now().Add(watchdog))
+			if rest, err := io.ReadAll(reader); err != nil {
+				t.Errorf("the worker lives: %q, %v", rest, err)
+			}
+		})
 	}
-	defer reader.Close()
-	cmd.Stdout = writer
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+}
+
+// The kernel kills a child when the thread ends that has started it. Goroutines that
+// end while they are locked to their thread end it.
+func TestWorkersAreStartedOnAThreadThatStays(t *testing.T) {
+	p, j := startPool(t, Config{MaxCalls: 1})
+	for range 10 {
+		mustCall(t, p, "echo", "")
+		var ended sync.WaitGroup
+		for range 20 {
+			ended.Add(1)
+			go func() {
+				defer ended.Done()
+				runtime.LockOSThread()
+			}()
+		}
+		ended.Wait()
 	}
-	_ = writer.Close()
-	defer func() { _ = cmd.Process.Kill() }()
-	buffer := make([]byte, 64)
-	n, err := reader.Read(buffer)
-	if err != nil || !strings.HasPrefix(string(buffer[:n]), "serving") {
-		t.Fatalf("%q, %v", buffer[:n], err)
-	}
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	// The worker alone holds the other end of the pipe now: it ends with the worker.
-	_ = reader.SetReadDeadline(time.Now().Add(watchdog))
-	if rest, err := io.ReadAll(reader); err != nil {
-		t.Errorf("the worker lives: %q, %v", rest, err)
+	for _, death := range j.deaths() {
+		if death.Signal != 0 {
+			t.Errorf("death %v", death)
+		}
 	}
 }

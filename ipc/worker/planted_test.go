@@ -1,0 +1,91 @@
+//go:build linux && (amd64 || arm64)
+
+package worker
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var huntPlanted = flag.Bool("planted", false, "plant each bug, and see that its tests fail")
+
+// A planted bug is an edit of a text that stands once in a file of this package.
+// Some of its tests must fail.
+type planted struct{ name, tests, file, old, new string }
+
+var plantedBugs = []planted{
+	{"all suspects are blamed", "EveryInnocent", "blame.go", "return suspects == 1", "return suspects >= 1"},
+	{"nobody is blamed", "ASuspectRunsAlone", "blame.go", "return suspects == 1", "return suspects == 0"},
+	{"suspects run together", "EveryInnocent|Machine", "schedule.go", "free.solitary = true", "free.solitary = false"},
+	{"a suspect does not wait for an empty worker", "EveryInnocent|Machine", "schedule.go", "if free == nil || len(free.flights) > 0 {", "if free == nil {"},
+	{"a suspect is ordinary", "EveryInnocent|Machine", "blame.go", "p.enqueue(c, p.suspects)", "p.enqueue(c, p.ordinary)"},
+	{"no place is kept for suspects", "ASuspectIsNotStarved", "schedule.go", "reserved = p.leastLoaded(nil)", "reserved = nil"},
+	{"at most once is not looked at", "AtMostOnce", "blame.go", "f.started && c.atMostOnce", "f.started && c.atMostOnce && c.blame > 1"},
+	{"at most once also where nothing has started", "Machine|CallsThatHadNotStarted", "blame.go", "f.started && c.atMostOnce", "c.atMostOnce"},
+	{"started is not told", "ASuspectRunsAlone", "serve.go", "if transmit(w.ctx, w.endpoint, kindStarted,", "if false && transmit(w.ctx, w.endpoint, kindStarted,"},
+	{"the end is not drained", "AnswersOfADeadWorker", "slot.go", "	if served {\n		<-y.drained\n	}\n", "	_ = served\n"},
+	{"frames for a predecessor are taken", "TheNextWorkerDoesNot", "serve.go", "if h.start != w.start {\n			continue", "if h.start > w.start {\n			continue"},
+	{"the stuck one is not the one to blame", "AStuckHandler", "blame.go", "return y.stuck == f", "return y.stuck != f"},
+	{"a stuck handler stays", "AStuckHandler", "call.go", "f.watch = time.AfterFunc(p.config.Grace, func() { f.stay.killStuck(f) })", "_ = f"},
+	{"cancellation is not carried", "DeadlineAndCancellation", "serve.go", "			if cancel != nil {\n				cancel()\n			}", "			_ = cancel"},
+	{"the deadline is not carried", "DeadlineAndCancellation", "serve.go", "if h.remaining > 0 {", "if false {"},
+	{"a frozen process stays", "AFrozenWorker", "slot.go", "y.kill(ReasonHung, nil)", "_ = event"},
+	{"no breaker", "WorkersThatDieAtOnce", "blame.go", "s.down = s.quick >= c.MaxQuickDeaths", "s.down = false"},
+	{"the breaker stays", "APoolThatWasDown", "schedule.go", "if !s.down || s.current != nil && s.current.serving {", "if !s.down {"},
+	{"no kernel's kill when the service dies", "WorkersLeaveWhen", "process_linux.go", "cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL", "_ = cmd"},
+	{"workers are started on any thread", "WorkersAreStartedOnAThread", "process.go", "runtime.LockOSThread() // never", "runtime.Gosched() // never"},
+	{"a second answer counts", "AnswersThatNobody|CallsOfMany", "schedule.go", "delete(y.flights, f.id)", "_ = y.flights"},
+	{"a malformed frame is passed over", "BreaksTheRules", "receive.go", "		return speaker, err\n	case h.start", "		return speaker, nil\n	case h.start"},
+	{"an answer above the limit is taken", "BreaksTheRules", "receive.go", "if len(payload) > p.config.MaxMessage {", "if false {"},
+	{"a hello counts from anybody", "ScribblesFails|OldHello|AnotherVersion", "receive.go", "if h.id != wireVersion {", "if false {"},
+	{"Close does not wait for calls", "CloseLetsCallsEnd", "slot.go", "		case <-y.retire:\n			if y.send(ctx, kindStop", "		default:\n			if y.send(ctx, kindStop"},
+	{"SIGTERM is enough", "DeafToSIGTERM", "slot.go", "		process.kill()\n		<-process.ended", "		<-process.ended"},
+	{"a timeout counts the waiting", "ATimeoutCounts", "call.go", "	timer := time.NewTimer(math.MaxInt64)\n", "	timer := time.NewTimer(cmp.Or(c.timeout, math.MaxInt64))\n"},
+	{"the directory stays", "ACallIsAnswered", "pool.go", "errs = append(errs, os.RemoveAll(p.dir))", "_ = p.dir"},
+}
+
+func TestEachPlantedBugIsFound(t *testing.T) {
+	for _, bug := range plantedBugs {
+		text, err := os.ReadFile(bug.file)
+		if err != nil || strings.Count(string(text), bug.old) != 1 {
+			t.Errorf("%s: its text stands %d times in %s, %v", bug.name, strings.Count(string(text), bug.old), bug.file, err)
+		}
+	}
+	if !*huntPlanted || t.Failed() {
+		t.Skip("-planted hunts them; their texts are there")
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bug := range plantedBugs {
+		t.Run(bug.name, func(t *testing.T) {
+			text, err := os.ReadFile(bug.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			edited := filepath.Join(t.TempDir(), bug.file)
+			overlay := filepath.Join(t.TempDir(), "overlay.json")
+			replace, _ := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(here, bug.file): edited}})
+			err1 := os.WriteFile(edited, []byte(strings.Replace(string(text), bug.old, bug.new, 1)), 0o600)
+			err2 := os.WriteFile(overlay, replace, 0o600)
+			if err1 != nil || err2 != nil {
+				t.Fatal(err1, err2)
+			}
+			cmd := exec.Command("go", "test", "-count=1", "-overlay="+overlay, "-run", bug.tests, ".")
+			cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=5s")
+			out, err := cmd.CombinedOutput()
+			switch {
+			case strings.Contains(string(out), "[build failed]"):
+				t.Errorf("it does not build:\n%s", out)
+			case err == nil:
+				t.Errorf("nobody finds it: %s passes", bug.tests)
+			}
+		})
+	}
+}
