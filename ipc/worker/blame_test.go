@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,9 @@ func TestEveryInnocentCallIsAnsweredAndEveryDeadlyOneNamed(t *testing.T) {
 		}
 		blamed := 0
 		for _, suspect := range death.Suspects {
+			if suspect.Attempt > 1 && len(death.Suspects) > 1 {
+				t.Errorf("a suspect does not run alone: %+v", death)
+			}
 			if suspect.Blamed {
 				blamed++
 			}
@@ -179,8 +183,8 @@ var _ = roguePart("serve once it is told", func(r *rogue) {
 	os.Exit(0)
 })
 
-// A worker answers many calls and is gone in the same moment: none of these calls is
-// a suspect, and none is made again.
+// A worker answers and is gone in the same moment, while much of what it has sent is still
+// to be received: none of these calls is a suspect, and none is made again.
 func TestAnswersOfADeadWorkerAreReceivedFirst(t *testing.T) {
 	const calls = 64
 	p, j := startPool(t, Config{Command: command(t, "answer all and die"), Concurrency: calls})
@@ -211,38 +215,48 @@ var _ = roguePart("answer all and die", func(r *rogue) {
 	for _, id := range ids {
 		r.send(kindStarted, header{id: id}, nil)
 	}
+	for range 20000 {
+		r.send(kindStarted, header{}, nil)
+	}
 	for _, id := range ids {
 		r.send(kindAnswer, header{id: id}, make([]byte, 10000))
 	}
 	os.Exit(0)
 })
 
-// While calls keep a pool busy, a suspect still gets a worker of its own.
+// While other calls keep all workers busy, one worker gets no new ones until it is
+// empty and takes the suspect.
 func TestASuspectIsNotStarved(t *testing.T) {
-	p, _ := startPool(t, Config{Concurrency: 2})
-	over := make(chan struct{})
-	var busy sync.WaitGroup
-	for range 4 {
-		busy.Add(1)
-		go func() {
-			defer busy.Done()
-			for {
-				select {
-				case <-over:
-					return
-				default:
-					if _, err := p.Call(testContext(t), "linger", nil); err != nil {
-						t.Error(err)
-						return
-					}
-				}
-			}
-		}()
+	p := &Pool{config: Config{Concurrency: 4}, ordinary: list.New(), suspects: list.New()}
+	newCall := func(queue *list.List) *call {
+		c := &call{kick: make(chan struct{}, 1), done: make(chan outcome, 1)}
+		p.enqueue(c, queue)
+		return c
 	}
-	_, err := p.Call(testContext(t), "exit", nil)
-	close(over)
-	busy.Wait()
-	wantErrors(t, err, []error{ErrPoison})
+	for i := range 2 {
+		s := newSlot(p, i, nil)
+		s.current = newStay(s, uint64(i))
+		s.current.serving = true
+		p.slots = append(p.slots, s)
+		newCall(p.ordinary)
+		p.schedule()
+	}
+	suspect := newCall(p.suspects)
+	for range 8 {
+		newCall(p.ordinary)
+	}
+	p.schedule()
+	kept := p.leastLoaded(nil)
+	if suspect.flight != nil || len(kept.flights) != 1 || p.ordinary.Len() != 5 {
+		t.Fatalf("the worker that was kept has %d calls, %d wait", len(kept.flights), p.ordinary.Len())
+	}
+	for _, f := range kept.flights {
+		p.land(f)
+	}
+	p.schedule()
+	if suspect.flight == nil || suspect.flight.stay != kept || len(kept.flights) != 1 {
+		t.Errorf("the suspect has no worker of its own, which has %d calls", len(kept.flights))
+	}
 }
 
 func TestCallsThatHadNotStartedGoElsewhereWithoutBlame(t *testing.T) {

@@ -87,7 +87,7 @@ func TestACommandThatCannotBeStartedIsAnError(t *testing.T) {
 func TestAPoolThatWasDownServesAgain(t *testing.T) {
 	repaired := filepath.Join(t.TempDir(), "repaired")
 	bad, good := command(t, "exit at once"), command(t, "serve")
-	p, j := startPool(t, quick(Config{MaxQuickDeaths: 2, Command: func() *exec.Cmd {
+	p, j := startPool(t, quick(Config{MaxQuickDeaths: 2, Concurrency: 1, Command: func() *exec.Cmd {
 		if _, err := os.Stat(repaired); err != nil {
 			return bad()
 		}
@@ -98,8 +98,23 @@ func TestAPoolThatWasDownServesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.await(t, "ready", func(e Event) bool { return e.Kind == EventReady })
-	if got := mustCall(t, p, "echo", "again"); got != "again" {
-		t.Errorf("answer %q", got)
+	// It has not proven itself yet; but it serves, so that calls may wait for it.
+	gate := filepath.Join(t.TempDir(), "gate")
+	ended := make(chan error)
+	for range 2 {
+		go func() {
+			_, err := p.Call(testContext(t), "open", []byte(gate))
+			ended <- err
+		}()
+	}
+	eventually(t, "one runs and one waits", func() bool { s := p.Stats(); return s.Running == 1 && s.Waiting == 1 })
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
