@@ -181,10 +181,11 @@ stage_race() {
 # Each fuzz target goes on from its corpus for a few seconds, one after the other.
 # A failing input is written beside the corpus, and shown.
 stage_fuzz() {
-	local target out count=0
-	for target in $(grep -ho '^func Fuzz[A-Za-z]*' ipc/*_test.go | cut -d' ' -f2); do
+	local file target out count=0
+	for target in $(grep -o '^func Fuzz[A-Za-z]*' ipc/*_test.go ipc/worker/*_test.go | sed 's/:func /:/'); do
+		file=${target%%:*} target=${target#*:}
 		echo "$target"
-		if ! out=$(go test ./ipc -run '^$' -fuzz "^$target\$" -fuzztime 5s -fuzzminimizetime 100x); then
+		if ! out=$(go test "./$(dirname "$file")" -run '^$' -fuzz "^$target\$" -fuzztime 5s -fuzzminimizetime 100x); then
 			echo "$out"
 			return 1
 		fi
@@ -301,6 +302,7 @@ under_emulation() {
 # together have none.
 stage_mutants() {
 	go test -count=1 -timeout 0 -parallel 4 ./chaos -run EachPlantedBug -mutants -v
+	go test -count=1 -timeout 0 ./ipc/worker -run EachPlantedBug -planted -v
 }
 
 stage_tla() {

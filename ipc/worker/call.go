@@ -115,7 +115,7 @@ func (p *Pool) transmit(ctx context.Context, c *call) *flight {
 	if f == nil || f.committed {
 		return f // nil: that worker has ended again, and another kick will come
 	}
-	h := header{start: f.stay.start, id: f.id, number: uint32(attempt), methodSize: len(c.method), remaining: c.timeout} // #nosec G115 -- a small count
+	h := header{start: f.stay.start, id: f.id, number: uint32(attempt), methodSize: len(c.method), remaining: c.timeout}
 	if deadline, ok := ctx.Deadline(); ok {
 		left := max(time.Until(deadline), 1)
 		h.remaining = min(left, cmp.Or(c.timeout, left))

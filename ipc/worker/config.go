@@ -168,7 +168,7 @@ func (c Config) withDefaults() (Config, error) {
 func (c Config) ringSize() int {
 	const recordHeader = 16
 	largest := c.MaxMessage + headerSize + maxMethodSize + recordHeader
-	return max(1<<16, 1<<bits.Len(uint(largest-1))) // #nosec G115 -- largest is positive
+	return max(1<<16, 1<<bits.Len(uint(largest-1)))
 }
 
 func (c Config) options() *ipc.Options {

@@ -57,7 +57,7 @@ func roguePart(name string, play func(*rogue)) bool {
 		endpoint, err := ipc.Dial(context.Background(), path, &ipc.Options{Wait: true})
 		leave(err)
 		play(&rogue{endpoint, start})
-		<-time.After(time.Hour)
+		<-time.After(10 * watchdog)
 	})
 }
 

@@ -27,7 +27,7 @@ func Self(arguments ...string) func() *exec.Cmd {
 		if err != nil {
 			program = os.Args[0]
 		}
-		return exec.Command(program, arguments...) // #nosec G204 -- this very program
+		return exec.Command(program, arguments...)
 	}
 }
 

@@ -23,17 +23,17 @@ import (
 var (
 	_ = part("exit at once", func() { fmt.Fprintln(os.Stderr, "cannot begin"); os.Exit(9) })
 	_ = part("exit in good order", func() {})
-	_ = part("never ready", func() { <-time.After(time.Hour) })
+	_ = part("never ready", func() { <-time.After(10 * watchdog) })
 	_ = part("leave the channel", func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancelled := Handlers{"cancel": func(context.Context, *Request) ([]byte, error) { cancel(); return nil, nil }}
 		_ = Serve(ctx, cancelled)
-		<-time.After(time.Hour)
+		<-time.After(10 * watchdog)
 	})
 	_ = part("deaf to SIGTERM", func() {
 		ignoreTerm()
 		leave(Serve(context.Background(), testHandlers))
-		<-time.After(time.Hour)
+		<-time.After(10 * watchdog)
 	})
 	_ = part("fork and serve", func() {
 		child := exec.Command("sleep", "60")
@@ -287,7 +287,7 @@ var (
 	})
 	_ = part("never look", func() {
 		fmt.Println("serving")
-		<-time.After(time.Hour)
+		<-time.After(10 * watchdog)
 	})
 )
 

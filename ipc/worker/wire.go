@@ -59,9 +59,9 @@ type header struct {
 func (h header) put(b []byte) {
 	binary.LittleEndian.PutUint64(b[0:], h.start)
 	binary.LittleEndian.PutUint64(b[8:], h.id)
-	binary.LittleEndian.PutUint64(b[16:], uint64(h.remaining)) // #nosec G115 -- never negative
+	binary.LittleEndian.PutUint64(b[16:], uint64(h.remaining))
 	binary.LittleEndian.PutUint32(b[24:], h.number)
-	binary.LittleEndian.PutUint16(b[28:], uint16(h.methodSize)) // #nosec G115 -- at most maxMethodSize
+	binary.LittleEndian.PutUint16(b[28:], uint16(h.methodSize))
 	binary.LittleEndian.PutUint16(b[30:], 0)
 }
 
@@ -84,7 +84,7 @@ func parseHeader(kind uint32, data []byte) (header, error) {
 	h := header{
 		start:      binary.LittleEndian.Uint64(fixed[0:]),
 		id:         binary.LittleEndian.Uint64(fixed[8:]),
-		remaining:  time.Duration(nanos), // #nosec G115 -- checked below
+		remaining:  time.Duration(nanos),
 		number:     binary.LittleEndian.Uint32(fixed[24:]),
 		methodSize: int(binary.LittleEndian.Uint16(fixed[28:])),
 	}
