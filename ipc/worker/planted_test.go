@@ -22,7 +22,7 @@ var plantedBugs = []planted{
 	{"all suspects are blamed", "EveryInnocent", "blame.go", "return suspects == 1", "return suspects >= 1"},
 	{"nobody is blamed", "ASuspectRunsAlone", "blame.go", "return suspects == 1", "return suspects == 0"},
 	{"suspects run together", "EveryInnocent", "schedule.go", "free.solitary = true", "free.solitary = false"},
-	{"a suspect does not wait for an empty worker", "EveryInnocent", "schedule.go", "if free == nil || len(free.flights) > 0 {", "if free == nil {"},
+	{"a suspect does not wait for an empty worker", "ASuspectIsNotStarved", "schedule.go", "if free == nil || len(free.flights) > 0 {", "if free == nil {"},
 	{"a suspect is ordinary", "EveryInnocent", "blame.go", "p.enqueue(c, p.suspects)", "p.enqueue(c, p.ordinary)"},
 	{"no place is kept for suspects", "ASuspectIsNotStarved", "schedule.go", "reserved = p.leastLoaded(nil)", "reserved = nil"},
 	{"at most once is not looked at", "AtMostOnce", "blame.go", "f.started && c.atMostOnce", "f.started && c.atMostOnce && c.blame > 1"},

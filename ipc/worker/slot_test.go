@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -326,21 +327,31 @@ func TestWorkersLeaveWhenTheServiceIsKilled(t *testing.T) {
 // The kernel kills a child when the thread ends that has started it. Goroutines that
 // end while they are locked to their thread end it.
 func TestWorkersAreStartedOnAThreadThatStays(t *testing.T) {
-	p, j := startPool(t, Config{MaxCalls: 1})
-	for range 10 {
-		mustCall(t, p, "echo", "")
-		var ended sync.WaitGroup
-		for range 20 {
-			ended.Add(1)
-			go func() {
-				defer ended.Done()
-				runtime.LockOSThread()
-			}()
-		}
-		ended.Wait()
+	p, j := startPool(t, Config{Size: 4})
+	eventually(t, "all serve", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return !slices.ContainsFunc(p.slots, func(s *slot) bool { return s.current == nil || !s.current.serving })
+	})
+	// At once, so that they take all threads that are free.
+	var locked, ended sync.WaitGroup
+	for range 64 {
+		locked.Add(1)
+		ended.Add(1)
+		go func() {
+			defer ended.Done()
+			runtime.LockOSThread()
+			locked.Done()
+			locked.Wait()
+		}()
+	}
+	ended.Wait()
+	mustCall(t, p, "echo", "")
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 	for _, death := range j.deaths() {
-		if death.Signal != 0 {
+		if death.Signal != 0 || death.Reason != ReasonStopped {
 			t.Errorf("death %v", death)
 		}
 	}
