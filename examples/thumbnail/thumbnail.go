@@ -59,5 +59,5 @@ func average(of image.Image, area image.Rectangle) color.Color {
 			r, g, b, a, n = r+uint64(pr), g+uint64(pg), b+uint64(pb), a+uint64(pa), n+1
 		}
 	}
-	return color.RGBA64{uint16(r / n), uint16(g / n), uint16(b / n), uint16(a / n)} // #nosec G115 -- averages of 16 bits
+	return color.RGBA64{uint16(r / n), uint16(g / n), uint16(b / n), uint16(a / n)}
 }

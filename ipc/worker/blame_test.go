@@ -228,6 +228,9 @@ var _ = roguePart("answer all and die", func(r *rogue) {
 	dir := os.Getenv("TANDEM_TEST_DIR")
 	leave(os.WriteFile(filepath.Join(dir, "all there"), nil, 0o600))
 	leave(untilFile(context.Background(), filepath.Join(dir, "go")))
+	for range 20000 { // so that there is much to be received first
+		r.send(kindStarted, header{}, nil)
+	}
 	for _, id := range ids {
 		r.send(kindStarted, header{id: id}, nil)
 	}

@@ -101,7 +101,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	// OnEvent is called with each event, by one goroutine for each worker. The worker
-	// is not attended to until it returns.
+	// is not attended to until it returns, so it must not call Close.
 	OnEvent func(Event)
 }
 

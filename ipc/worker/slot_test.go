@@ -12,11 +12,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -327,32 +328,31 @@ func TestWorkersLeaveWhenTheServiceIsKilled(t *testing.T) {
 // The kernel kills a child when the thread ends that has started it. Goroutines that
 // end while they are locked to their thread end it.
 func TestWorkersAreStartedOnAThreadThatStays(t *testing.T) {
-	p, j := startPool(t, Config{Size: 4})
-	eventually(t, "all serve", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return !slices.ContainsFunc(p.slots, func(s *slot) bool { return s.current == nil || !s.current.serving })
-	})
-	// At once, so that they take all threads that are free.
-	var locked, ended sync.WaitGroup
-	for range 64 {
-		locked.Add(1)
-		ended.Add(1)
-		go func() {
-			defer ended.Done()
-			runtime.LockOSThread()
-			locked.Done()
-			locked.Wait()
-		}()
-	}
-	ended.Wait()
-	mustCall(t, p, "echo", "")
-	if err := p.Close(); err != nil {
-		t.Error(err)
-	}
-	for _, death := range j.deaths() {
-		if death.Signal != 0 || death.Reason != ReasonStopped {
-			t.Errorf("death %v", death)
+	starter := newStarter()
+	defer starter.stop()
+	threads := map[int]bool{}
+	for range 20 {
+		done := make(chan struct{})
+		starter <- func() {
+			threads[unix.Gettid()] = true
+			close(done)
 		}
+		<-done
+		// At once, so that they take all threads that are free.
+		var locked, ended sync.WaitGroup
+		for range 16 {
+			locked.Add(1)
+			ended.Add(1)
+			go func() {
+				defer ended.Done()
+				runtime.LockOSThread()
+				locked.Done()
+				locked.Wait()
+			}()
+		}
+		ended.Wait()
+	}
+	if len(threads) != 1 {
+		t.Errorf("%d threads", len(threads))
 	}
 }

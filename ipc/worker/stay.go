@@ -61,7 +61,10 @@ func (y *stay) retireIfEmpty() {
 // send commits a frame to the channel. It waits for space as long as both ctx and
 // the process last.
 func (y *stay) send(ctx context.Context, kind uint32, h header, method string, payload []byte) error {
-	err := transmit(nil, y.slot.endpoint, kind, h, method, payload)
+	r, err := y.slot.endpoint.TryReserve(frameSize(method, payload))
+	if err == nil {
+		return commit(r, kind, h, method, payload)
+	}
 	if !errors.Is(err, ipc.ErrFull) {
 		return err
 	}
@@ -69,27 +72,6 @@ func (y *stay) send(ctx context.Context, kind uint32, h header, method string, p
 	defer cancel()
 	defer context.AfterFunc(y.ctx, cancel)()
 	return transmit(both, y.slot.endpoint, kind, h, method, payload)
-}
-
-// transmit commits a frame. Without a context it does not wait, and fails with
-// ipc.ErrFull.
-func transmit(ctx context.Context, e *ipc.Endpoint, kind uint32, h header, method string, payload []byte) error {
-	size := headerSize + len(method) + len(payload)
-	var r ipc.Reservation
-	var err error
-	if ctx == nil {
-		r, err = e.TryReserve(size)
-	} else {
-		r, err = e.Reserve(ctx, size)
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.Abort() }() // nothing, once it is committed
-	h.put(r.Data)
-	n := headerSize + copy(r.Data[headerSize:], method)
-	copy(r.Data[n:], payload)
-	return r.Commit(kind, size)
 }
 
 // kill ends the process, and records why, unless there is a reason already.

@@ -1,10 +1,13 @@
 package worker
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/tandem-ipc/tandem/ipc"
 )
 
 // A frame is one message of the channel. Its kind is the message's kind; its
@@ -102,4 +105,24 @@ func parseHeader(kind uint32, data []byte) (header, error) {
 		return header{}, &malformedError{"reserved bytes are set"}
 	}
 	return h, nil
+}
+
+func frameSize(method string, payload []byte) int { return headerSize + len(method) + len(payload) }
+
+// transmit commits a frame. It waits for space until ctx ends.
+func transmit(ctx context.Context, e *ipc.Endpoint, kind uint32, h header, method string, payload []byte) error {
+	r, err := e.Reserve(ctx, frameSize(method, payload))
+	if err != nil {
+		return err
+	}
+	return commit(r, kind, h, method, payload)
+}
+
+// commit fills a reservation of a frame's size.
+func commit(r ipc.Reservation, kind uint32, h header, method string, payload []byte) error {
+	defer func() { _ = r.Abort() }() // nothing, once it is committed
+	h.put(r.Data)
+	n := headerSize + copy(r.Data[headerSize:], method)
+	n += copy(r.Data[n:], payload)
+	return r.Commit(kind, n)
 }
