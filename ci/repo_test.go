@@ -25,7 +25,6 @@ func TestImportsPointOneWay(t *testing.T) {
 		plant{"ipc imports what is built on it", "ipc/net.go", imports("ipc", modulePath+"/ipc/conn"), "built on nothing of ours"},
 		plant{"ipc imports more of x/sys", "ipc/cpu.go", imports("ipc", "golang.org/x/sys/cpu"), "standard library"},
 		plant{"ipc imports what worker may", "ipc/pause.go", imports("ipc", "github.com/cenkalti/backoff/v5"), "each in its place"},
-		plant{"ipc imports what is built on it", "ipc/restart.go", imports("ipc", modulePath+"/ipc/worker"), "builds nothing else"},
 		plant{"ipc needs cgo", "ipc/c.go", imports("ipc", "C"), "standard library"},
 		plant{"a tree that nobody planned", "util/util.go", imports("util", "fmt"), "no row"},
 	)
