@@ -77,7 +77,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 			if err1 != nil || err2 != nil {
 				t.Fatal(err1, err2)
 			}
-			cmd := exec.Command("go", "test", "-count=1", "-overlay="+overlay, "-run", bug.tests, ".")
+			cmd := exec.Command("go", "test", "-count=1", "-timeout=2m", "-overlay="+overlay, "-run", bug.tests, ".")
 			cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=5s")
 			out, err := cmd.CombinedOutput()
 			switch {
