@@ -47,10 +47,6 @@ var outside = map[string]struct{ under, why string }{
 	"github.com/cenkalti/backoff/v5": {"ipc/worker/", "the pauses between the starts of a worker that dies at once"},
 }
 
-// below is what package ipc and the packages that it consists of may import of ipc:
-// what is built on ipc is not in the build of those who import ipc alone.
-var below = []string{modulePath + "/ipc/step"}
-
 func importsPointOneWay(files tree) (broken []string, looked int) {
 	parsed, broken := goFiles(files, anywhere)
 	for _, file := range parsed {
@@ -68,8 +64,6 @@ func importsPointOneWay(files tree) (broken []string, looked int) {
 					broken = append(broken, where+", but package ipc is built on nothing of ours: what is built on it can bring along what it needs")
 				} else if to := top(ours); to != top(file.path) && !slices.Contains(from.imports, to) {
 					broken = append(broken, fmt.Sprintf("%s, but %s may import %v: %s", where, top(file.path), from.imports, from.why))
-				} else if inCore(file.path) && !slices.Contains(below, imported) {
-					broken = append(broken, fmt.Sprintf("%s, but package ipc may import %v: who imports ipc builds nothing else", where, below))
 				}
 				continue
 			}
