@@ -232,14 +232,17 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	}
 	s.e.hookApart(step.ClientRecorded, uint64(who.pid))
 	s.awaitCount()
+	err := s.handOn(c.peer.uid)
 
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	if s.e.closing.Load() {
+	switch {
+	case s.e.closing.Load():
 		return nil, reasonClosing, 0
-	}
-	if err := s.handOn(c.peer.uid); err != nil {
+	case err != nil:
 		return nil, s.cannotAdmit(err), 0
+	case s.e.corrupt != nil: // Unreleased has found what a former client wrote meanwhile
+		return nil, reasonFailed, 0
 	}
 	a = &attachment{number: s.granted + 1, conn: c, token: own, who: who}
 	grant := newPacket(packetGrant)

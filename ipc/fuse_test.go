@@ -173,7 +173,7 @@ var _ = sceneOf("a server whose token does not close", func(s *scene) {
 
 // serve grants the memories and the token to each client that comes.
 func (k slowToken) serve(s *scene, mode string, listener int, files []int) {
-	page, held := uint64(os.Getpagesize()), []*conn{}
+	page := uint64(os.Getpagesize())
 	for {
 		fd, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
 		if err != nil {
@@ -195,8 +195,6 @@ func (k slowToken) serve(s *scene, mode string, listener int, files []int) {
 		}
 		if mode == "hang up" {
 			_ = unix.Close(fd)
-		} else {
-			held = append(held, c)
 		}
 	}
 }

@@ -213,12 +213,10 @@ func TestT1MemoriesThatNobodyReceivesAreBounded(t *testing.T) {
 		if err != nil || m.Kind != 1 || m.Release() != nil {
 			t.Fatalf("the message of round %d: %+v, %v", round, m, err)
 		}
-		if _, err := server.Receive(ctx); !ended(err) {
-			t.Fatalf("behind it: %v, want an end", err)
-		}
+		_, err = server.Receive(ctx) // also of the last one, for which there was no memory
+		checkEndOfHostile(t, err, "I1")
 	}
 	client := dialHere(t, path, hostileOptions())
-	checkEndOfHostile(t, receiveUntilEnd(t, server), "I1") // of the last one, which had to wait
 	for _, d := range [][2]*Endpoint{{client, server}, {server, client}} {
 		sendAll(t, d[0], 7)
 		if m, err := d[1].Receive(ctx); err != nil || checkPattern(m) != nil || m.Release() != nil {
@@ -477,4 +475,22 @@ func TestL8CloseBesideAnAdmissionLeavesNoConnection(t *testing.T) {
 		both.Wait()
 	}
 	around.check(t)
+}
+
+// The end of a corrupt client is told at once. It does not wait for the memory that the
+// next client gets, which may not be had.
+func TestM7TheEndOfACorruptClientIsToldThoughThereIsNoMemory(t *testing.T) {
+	server := listenHere(t, testPath(t), hostileOptions())
+	client := rawAttach(t, server.Path())
+	nextEvent(t, server, EventAttached)
+	client.own.control.readPos.Store(4) // found at its end
+	client.leave()
+	event := nextEvent(t, server, EventDied)
+	checkEndOfHostile(t, event.Err, "I1")
+	_, err := server.TryReceive()
+	checkEndOfHostile(t, err, "I1")
+	if _, err := server.TryReceive(); !errors.Is(err, ErrEmpty) {
+		t.Errorf("behind the end: %v, want %v", err, ErrEmpty)
+	}
+	checkSuccessor(t, server, 0, 10)
 }

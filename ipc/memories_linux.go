@@ -22,10 +22,36 @@ const maxMemories = maxReplaced + 1
 // errOtherUser says why sound memory is replaced.
 var errOtherUser = errors.New("another user's client has had it") // nobody is told
 
-// handOn sees that the memory of now can be handed to a client of a user, or replaces it.
+// handOn sees that the memory of now can be handed to a client of a user, or replaces
+// it. Other memory is made without e.mu, which senders and whoever asks need: that
+// takes as long as there is much of it.
 //
-// Preconditions: e.mu is held, and no client lives.
+// Preconditions: s.admission is held, and no client lives.
 func (s *server) handOn(uid uint32) error {
+	at, other, err := s.mustReplace(uid)
+	if err != nil || !other {
+		return err
+	}
+	fresh, err := s.memoryFor(uid, at)
+	if err != nil {
+		return err
+	}
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if s.e.closing.Load() {
+		fresh.release()
+		return ErrClosed
+	}
+	s.renew(uid, fresh, at)
+	s.e.bell.interrupt() // who waits for the former memory goes over to this one
+	return nil
+}
+
+// mustReplace reports whether a client of a user needs other memory, and where that
+// continues.
+func (s *server) mustReplace(uid uint32) (at positions, other bool, err error) {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
 	if s.memories == nil { // nobody had it before
 		s.user, s.memories = uid, map[uint32][]*segment{uid: {s.e.peer}}
 		s.e.peer.refs.Add(1) // of s.memories
@@ -37,19 +63,16 @@ func (s *server) handOn(uid uint32) error {
 		s.e.distrust(errOtherUser)
 	}
 	if s.e.corrupt == nil {
-		return nil
+		return at, false, nil
 	}
-	if err := s.renew(uid); err != nil {
-		return err
-	}
-	s.e.bell.interrupt() // who waits for the former memory goes over to this one
-	return nil
+	at, err = s.renewal()
+	return at, true, err
 }
 
 // memoryFor returns memory for a client of a user, with the reference of its caller. It
 // continues at the given positions.
 //
-// Preconditions: e.mu is held, and no client lives.
+// Preconditions: s.admission is held, and no client lives.
 func (s *server) memoryFor(uid uint32, at positions) (*segment, error) {
 	have := s.memories[uid]
 	n := len(have)

@@ -87,7 +87,10 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 	case e.corrupt != nil:
 		end.Err = e.corrupt
 		e.tally.corruptions++
-		_ = s.renew(s.user) // if there is no memory now, the next admission tries again
+		if !e.told {
+			e.markEnd(endMark{pos: e.newestWritePos(), err: e.corrupt})
+			e.told = true // to Receive, which finds it there; other memory comes with the next client
+		}
 	case a.ready:
 		e.markEnd(endMark{pos: writePos, err: end.Err})
 	default:
@@ -118,17 +121,16 @@ const maxReplaced = 4
 
 var errNotReceived = errors.New("ipc: what corrupt clients have sent must be received first: nobody was admitted: call Receive")
 
-// renew replaces the memory of a corrupt client, or of another user's, by memory for
-// a user's clients, which continues at the last positions that were believed. Receive
-// goes over to it when it has taken what was checked before. Of a corrupt client
-// everything sent counts as perhaps seen.
+// renewal returns where memory would continue that replaces the memory of a corrupt
+// client, or of another user's: at the last positions that were believed. Of a corrupt
+// client everything sent counts as perhaps seen.
 //
 // It fails while Receive has too many memories to go through: each holds messages
 // that nobody has received yet, and no client is admitted before one is done with,
 // so that hostile clients cannot make a server allocate without bound (T1).
 //
 // Preconditions: e.mu is held, e.corrupt is set, and no client lives.
-func (s *server) renew(uid uint32) error {
+func (s *server) renewal() (at positions, err error) {
 	e := s.e
 	replaced := 0
 	for _, mark := range e.ends {
@@ -137,22 +139,27 @@ func (s *server) renew(uid uint32) error {
 		}
 	}
 	if replaced >= maxReplaced {
-		return errNotReceived
+		return at, errNotReceived
 	}
-	at := positions{deliveredPos: e.out.writePos.settled(), writePos: e.newestWritePos()}
+	at = positions{deliveredPos: e.out.writePos.settled(), writePos: e.newestWritePos()}
 	at.readPos, _ = e.out.readPos.get()
 	if err := e.own.ring.checkDeliveredPos(at.deliveredPos, at.readPos, at.deliveredPos); err != nil {
-		return err
+		return at, err
 	}
 	sound := e.corrupt == errOtherUser
 	if sound {
 		at.deliveredPos = e.deliveredSeen // what it was handed is known
 	}
 	e.peer.spoilt = e.peer.spoilt || !sound
-	fresh, err := s.memoryFor(uid, at)
-	if err != nil {
-		return err
-	}
+	return at, nil
+}
+
+// renew replaces the memory. Receive goes over to the other when it has taken what was
+// checked before.
+//
+// Preconditions: as for renewal, which has returned where fresh begins.
+func (s *server) renew(uid uint32, fresh *segment, at positions) {
+	e := s.e
 	s.user = uid
 	fresh.refs.Add(2) // heartbeat, producer, consumer
 	if e.fresh != nil {
@@ -169,5 +176,4 @@ func (s *server) renew(uid uint32) error {
 	e.peer = fresh
 	e.corrupt, e.told = nil, false
 	e.out.attention.Store(true)
-	return nil
 }
