@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
@@ -95,7 +96,7 @@ const recordSizeOfNumber = 16
 // go on when the account has it, though nothing else wakes it.
 func TestM6M7WhatIsBeingCopiedIsNotWrittenOver(t *testing.T) {
 	options := hostileOptions()
-	options.HeartbeatInterval = watchdog // which ends no sleep
+	options.HeartbeatInterval, options.HangTimeout = time.Hour, 3*time.Hour // which end no sleep
 	asleep := make(chan struct{}, 100)
 	options.Hook = func(at step.ID, _ uint64) {
 		if at == step.Sleeping {
@@ -127,15 +128,20 @@ func TestM6M7WhatIsBeingCopiedIsNotWrittenOver(t *testing.T) {
 		t.Fatalf("TrySend gave %v, want ErrFull: the room is being copied", err)
 	}
 	sent := make(chan error, 1)
-	go func() { sent <- server.Send(testContext(t), 2, half) }()
+	go func() { sent <- server.Send(t.Context(), 2, half) }()
 	<-asleep
 	list, err := server.list(a)
 	if err != nil || len(list) != 2 || list[0].Kind != 0 || list[1].Kind != 1 {
 		t.Fatalf("%d messages in the account, %v; want both", len(list), err)
 	}
 	server.out.unkeep(a.readPos)
-	if err := <-sent; err != nil {
-		t.Fatalf("the sender that was held up: %v", err)
+	select {
+	case err := <-sent:
+		if err != nil {
+			t.Fatalf("the sender that was held up: %v", err)
+		}
+	case <-time.After(watchdog):
+		t.Fatalf("M7: the sender that was held up sleeps on\n%s", stacks())
 	}
 	if list, err = server.Unreleased(); err != nil || len(list) != 1 || list[0].Kind != 2 {
 		t.Errorf("%d unreleased, %v; want the last one", len(list), err)
