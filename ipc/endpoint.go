@@ -221,8 +221,10 @@ func (e *Endpoint) join(own, peer *segment) error {
 //
 // The path is a Unix socket in a directory of the caller's choosing; beside it
 // lie path.lock and path.token, which must never be deleted while a server or client
-// lives. A relative path is looked up again later, by Close, Redial and the watch over the
-// path: a process that uses one must not change its working directory.
+// lives. A relative path is looked up again later, by Close, by Redial, for each client that
+// comes, and by the watch over the path. A process that uses one must not change its
+// working directory: what it puts there later would be beside another path, and L3 would
+// not hold.
 //
 // A process that has a server and forks without exec hands its child a copy of the
 // server lock and of the socket. If it is then killed, no server starts before the

@@ -24,7 +24,7 @@ func checkPath(path string) error {
 	case path == "":
 		return errors.New("ipc: the path is empty: name a file for the socket, in a directory that exists")
 	case len(path) > maxPathSize:
-		return fmt.Errorf("ipc: the path has %d bytes, and a socket address holds %d: use a shorter one, relative to the working directory if need be: %s",
+		return fmt.Errorf("ipc: the path has %d bytes, and a socket address holds %d: use a shorter one, or one relative to a working directory that does not change: %s",
 			len(path), maxPathSize, path)
 	case strings.IndexByte(path, 0) >= 0:
 		return fmt.Errorf("ipc: the path %q contains a zero byte: use another, no file can have that name", path)
