@@ -9,14 +9,13 @@ import (
 const inMemory = "/dev/shm"
 
 // newDirectory makes a fresh directory for a path of package ipc: in memory, where
-// a service has its sockets too, unless the environment says where temporary files
-// belong. A file system on a disk takes ever longer for files that are made and
-// removed by the thousand.
+// a service has its sockets too. A file system on a disk takes ever longer for files
+// that are made and removed by the thousand, and a client there goes by the end of a
+// process alone, which a simulated death is not. Where there is no memory the
+// environment says where temporary files belong.
 func newDirectory() (string, error) {
-	if os.Getenv("TMPDIR") == "" {
-		if directory, err := os.MkdirTemp(inMemory, "tandem"); err == nil {
-			return directory, nil
-		}
+	if directory, err := os.MkdirTemp(inMemory, "tandem"); err == nil {
+		return directory, nil
 	}
 	return os.MkdirTemp("", "tandem")
 }

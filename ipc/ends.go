@@ -192,6 +192,9 @@ func (e *Endpoint) expel(told bool, judge func() error) error {
 		return ErrClosed // the memory may be gone
 	}
 	if e.corrupt != nil {
+		if n := len(e.ends); told && n > 0 && e.ends[n-1].err == e.corrupt {
+			return nil // it has ended since, and its end stands there to be told, once
+		}
 		e.told = e.told || told
 		return e.corrupt
 	}
