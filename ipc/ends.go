@@ -193,7 +193,7 @@ func (e *Endpoint) expel(told bool, judge func() error) error {
 	}
 	if e.corrupt != nil {
 		if n := len(e.ends); told && n > 0 && e.ends[n-1].err == e.corrupt {
-			return nil // it has ended since, and its end stands there to be told, once
+			e.ends[n-1].err = nil // it has ended since, and this tells it, once
 		}
 		e.told = e.told || told
 		return e.corrupt
