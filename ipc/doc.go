@@ -47,8 +47,9 @@
 //
 // The package starts two goroutines for an endpoint: one blocks in the kernel
 // for the end of the peer, one beats and watches the peer's heartbeat. A server
-// has one more, which accepts connections. A look at the path, every now and then,
-// has one for as long as it takes. A waiting call blocks one thread.
+// has one more, which accepts connections, and one for each connection under way. A look
+// at the path, every now and then, has one for as long as it takes, and so has the close
+// of a descriptor that a peer has chosen. A waiting call blocks one thread.
 //
 // # Limits
 //

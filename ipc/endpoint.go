@@ -65,7 +65,8 @@ type Peer struct {
 // returns what that one committed (M5); then one call of Receive returns
 // ErrPeerDied, ErrPeerClosed or a *CorruptError, once; then it goes on with the
 // next client. Sending does not notice: the messages wait in the ring for the
-// next client, those that the former one may have seen being marked.
+// next client, those that the former one may have seen being marked. Only a call that
+// finds the client's memory corrupt itself returns that, once, and may be made again.
 //
 // The client's endpoint ends with its server: Receive returns what the server
 // committed, and then the error, for ever; sending returns the error at once.
@@ -223,8 +224,7 @@ func (e *Endpoint) join(own, peer *segment) error {
 // lie path.lock and path.token, which must never be deleted while a server or client
 // lives. A relative path is looked up again later, by Close, by Redial, for each client that
 // comes, and by the watch over the path. A process that uses one must not change its
-// working directory: what it puts there later would be beside another path, and L3 would
-// not hold.
+// working directory: what it puts there later would lie elsewhere, and L3 would not hold.
 //
 // A process that has a server and forks without exec hands its child a copy of the
 // server lock and of the socket. If it is then killed, no server starts before the

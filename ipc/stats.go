@@ -8,7 +8,7 @@ import (
 // Stats counts what an endpoint has done since Listen or Dial, up to Close.
 type Stats struct {
 	Sent, Received           uint64 // messages committed, messages taken
-	SentBytes, ReceivedBytes uint64 // with headers and padding
+	SentBytes, ReceivedBytes uint64 // committed, and released here, with headers and padding
 	UnreleasedBytes          uint64 // committed here and not released by the peer
 	HeldViews                int    // views taken here and not released
 
