@@ -65,8 +65,8 @@ type Peer struct {
 // returns what that one committed (M5); then one call of Receive returns
 // ErrPeerDied, ErrPeerClosed or a *CorruptError, once; then it goes on with the
 // next client. Sending does not notice: the messages wait in the ring for the
-// next client, those that the former one may have seen being marked. Only a call that
-// finds the client's memory corrupt itself returns that, once, and may be made again.
+// next client, marked if the former may have seen them. Only a call that finds the
+// client's memory corrupt itself returns that, once, and may be made again.
 //
 // The client's endpoint ends with its server: Receive returns what the server
 // committed, and then the error, for ever; sending returns the error at once.
@@ -216,9 +216,8 @@ func (e *Endpoint) join(own, peer *segment) error {
 // server or any client lives on the path, or waits for them with Options.Wait.
 // ctx bounds Listen only; one that has ended already fails it at once.
 //
-// It fails with ErrForeign, touching nothing, if the socket, the lock file or the token
-// file is something else's, and if others can write in the directory; see
-// Options.SharedDirectory.
+// It fails with ErrForeign if what is at the path, or a file beside it, is something
+// else's, and if others can write in the directory; see Options.SharedDirectory.
 //
 // The path is a Unix socket in a directory of the caller's choosing; beside it
 // lie path.lock and path.token, which must never be deleted while a server or client
