@@ -117,6 +117,7 @@ func (d *duel) begin() error {
 	if err := d.t.freezeOthers(d.thread); err != nil {
 		return err
 	}
+	d.t.helped = d.o.name == reattach
 	if d.memory == nil {
 		var err error
 		if d.memory, err = memoryOf(d.t.pid, d.role); err != nil {

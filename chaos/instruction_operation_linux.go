@@ -123,7 +123,7 @@ type victim struct {
 }
 
 // The victim's goroutine has a thread of its own, and needs no other while it is
-// stepped: there is no collection, and more processors than threads that run, so
+// stepped, but where it sleeps in the reattach (see tracee.await): there is no collection, and more processors than threads that run, so
 // that one is free when it comes back from a mark, whoever was stopped with one.
 var _ = register("instruction", func(p *player) {
 	runtime.LockOSThread()

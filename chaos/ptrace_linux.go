@@ -32,10 +32,11 @@ type tracee struct {
 	status  unix.WaitStatus // of its end
 	guard   *time.Timer     // kills it when it takes too long
 
-	stdin io.WriteCloser
-	leash io.Closer
-	lines chan string // what it says
-	log   *tail
+	stdin  io.WriteCloser
+	leash  io.Closer
+	lines  chan string // what it says
+	log    *tail
+	helped bool // its other threads run while the one that is stepped sleeps
 }
 
 // A tracedThread is one thread of a tracee.
@@ -341,14 +342,57 @@ func (t *tracee) step(thread *tracedThread) error {
 	}
 }
 
-// await waits until one thread stops, while the others stay as they are.
+// await waits until one thread stops, while the others stay as they are. Where it is
+// helped, and sleeps, the others run meanwhile: it waits for one of them, as Dial does
+// for the goroutine that connects.
 func (t *tracee) await(thread *tracedThread) (stop, error) {
+	if t.helped && t.fallsAsleep(thread) {
+		return t.awaitWoken(thread)
+	}
 	for {
 		stopped, why, err := t.next()
 		if err == nil {
 			err = t.gone(why)
 		}
 		if err != nil || stopped == thread {
+			return why, err
+		}
+	}
+}
+
+// fallsAsleep reports whether a thread that runs sleeps in a system call before it
+// stops.
+func (t *tracee) fallsAsleep(thread *tracedThread) bool {
+	for looks := 0; ; looks++ {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, thread.id, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT|unix.WNOHANG|unix.WALL, nil)
+		if err != nil && err != unix.EINTR || info.Signo != 0 {
+			return false
+		}
+		if looks > 100 && looks%20 == 0 && t.asleep(thread.id) {
+			return true
+		}
+		runtime.Gosched()
+	}
+}
+
+// awaitWoken is await for one that sleeps.
+func (t *tracee) awaitWoken(thread *tracedThread) (stop, error) {
+	if err := t.resumeAll(t.run); err != nil {
+		return 0, err
+	}
+	for {
+		stopped, why, err := t.next()
+		if err == nil {
+			err = t.gone(why)
+		}
+		if err != nil {
+			return why, err
+		}
+		if stopped == thread {
+			return why, t.freezeOthers(thread)
+		}
+		if err := t.run(stopped); err != nil {
 			return why, err
 		}
 	}
