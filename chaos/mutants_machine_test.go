@@ -141,7 +141,7 @@ func init() {
 			"	if unseen != nil && current == nil {\n"}}},
 		{"a server that cannot be tested called alive", "TestL5AClientThatCannot", []edit{{"client.go",
 			"	case unseen != nil: // L5\n",
-			"	case unseen != nil && c.slow: // L5\n"}}},
+			"	case unseen != nil && c.token == -2: // L5\n"}}},
 		{"names in the kernel are no room", "TestAMemoryCgroupWithout", []edit{{"cgroup_linux.go",
 			", \"slab_reclaimable\"}",
 			"}"}}},

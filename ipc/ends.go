@@ -192,7 +192,7 @@ func (e *Endpoint) expel(told bool, judge func() error) error {
 		return ErrClosed // the memory may be gone
 	}
 	if e.corrupt != nil {
-		if n := len(e.ends); told && n > 0 && e.ends[n-1].err == e.corrupt {
+		if n := len(e.ends); told && e.role == RoleServer && n > 0 && e.ends[n-1].err == e.corrupt {
 			e.ends[n-1].err = nil // it has ended since, and this tells it, once
 		}
 		e.told = e.told || told
