@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +109,7 @@ func dialOnce(ctx context.Context, path string, o *Options) (_ *Endpoint, err er
 	if late || err != nil && ctx.Err() != nil {
 		hint := ""
 		if err != nil {
-			hint = c.deserted()
+			hint = cmp.Or(c.deserted(), ": somebody listens there, and has not answered")
 		}
 		err = fmt.Errorf("ipc: dial %s: %w: nothing was attached%s", path, ctx.Err(), hint)
 	}
