@@ -79,7 +79,8 @@ func init() {
 	}...)
 }
 
-// Bugs in what is told of a lack, of a directory and of a process that cannot be seen.
+// Planted bugs: a server that lacks something does not say so, the wrong directory is
+// judged, and a process that cannot be seen is called ended.
 func init() {
 	mutants = append(mutants, []mutant{
 		{"a grant that fails told to nobody", "TestL7AServerThatIsDenied", []edit{{"admission.go",
