@@ -325,6 +325,8 @@ var mutants = []mutant{
 		"		if gravity(last.err) > gravity(mark.err) {\n", "		if mark.err == nil {\n"}}},
 	{"a killed peer is hung", "TestL5AKilledPeer", []edit{{"server.go",
 		"		s.e.hung.Store(false) // its end comes, and if it does not: see judge\n", ""}}},
+	{"all marked that is sent behind a corrupt end", "TestM3WhatIsSent", []edit{{"settle.go",
+		"		e.out.outlived, e.out.hasOutlived = e.out.writePos.settled(), true\n", ""}}},
 	{"an end that waits for memory", "TestM7TheEndOfACorruptClient", []edit{{"settle.go",
 		"			e.markEnd(endMark{pos: e.newestWritePos(), err: e.corrupt})\n			e.told = true //", "			//"}}},
 	{"the end of a server passed", "TestM5TheEnd", []edit{{"ends.go",

@@ -20,7 +20,7 @@ func (e *Endpoint) account() (account, error) {
 	a := account{writePos: e.out.writePos.settled()}
 	seen, _ := e.out.readPos.get() // also frozen: then fresh memory began there
 	if e.corrupt != nil {
-		a.readPos, a.deliveredPos = seen, a.writePos // nothing is known: all may have been seen
+		a.readPos, a.deliveredPos = seen, e.out.perhapsSeen()
 		return a, nil
 	}
 	peer := e.peer.control
@@ -39,6 +39,17 @@ func (e *Endpoint) account() (account, error) {
 	}
 	e.deliveredSeen = a.deliveredPos
 	return a, nil
+}
+
+// perhapsSeen is how far a corrupt peer may have seen what was sent: its own word is not
+// believed.
+//
+// Preconditions: e.mu is held.
+func (p *producer) perhapsSeen() uint64 {
+	if p.hasOutlived {
+		return p.outlived
+	}
+	return p.writePos.settled()
 }
 
 // list copies the messages of the account out of the ring. It reads beside a sender

@@ -477,6 +477,29 @@ func TestL8CloseBesideAnAdmissionLeavesNoConnection(t *testing.T) {
 	around.check(t)
 }
 
+// What was sent after a corrupt client has ended was seen by nobody, and is not marked.
+func TestM3WhatIsSentAfterACorruptClientHasEndedIsNotMarked(t *testing.T) {
+	ctx := testContext(t)
+	server := listenHere(t, testPath(t), hostileOptions())
+	client := rawAttach(t, server.Path())
+	nextEvent(t, server, EventAttached)
+	sendAll(t, server, 1)
+	client.own.control.readPos.Store(4)
+	client.leave()
+	nextEvent(t, server, EventDied)
+	sendAll(t, server, 2)
+	next := dialHere(t, server.Path(), hostileOptions())
+	for kind, again := range []bool{1: true, 2: false} {
+		if kind == 0 {
+			continue
+		}
+		m, err := next.Receive(ctx)
+		if err != nil || m.Kind != uint32(kind) || m.Redelivered != again || m.Release() != nil {
+			t.Errorf("message %d: %+v, %v; want it marked: %t", kind, m, err, again)
+		}
+	}
+}
+
 // The end of a corrupt client is told at once. It does not wait for the memory that the
 // next client gets, which may not be had.
 func TestM7TheEndOfACorruptClientIsToldThoughThereIsNoMemory(t *testing.T) {

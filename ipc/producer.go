@@ -14,6 +14,11 @@ import (
 // A producer is this process's end of the direction that it sends on. Its ring
 // lies in this process's own segment.
 type producer struct {
+	// outlived is where this side's writePos stood when a corrupt client ended: what was
+	// sent later it has not seen. Both are guarded by e.mu.
+	outlived    uint64
+	hasOutlived bool
+
 	e    *Endpoint
 	gate gate // guards all fields below but claim
 	ring ring

@@ -87,6 +87,7 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 	case e.corrupt != nil:
 		end.Err = e.corrupt
 		e.tally.corruptions++
+		e.out.outlived, e.out.hasOutlived = e.out.writePos.settled(), true
 		if !e.told {
 			e.markEnd(endMark{pos: e.newestWritePos(), err: e.corrupt})
 			e.told = true // to Receive, which finds it there; other memory comes with the next client
@@ -141,7 +142,7 @@ func (s *server) renewal() (at positions, err error) {
 	if replaced >= maxReplaced {
 		return at, errNotReceived
 	}
-	at = positions{deliveredPos: e.out.writePos.settled(), writePos: e.newestWritePos()}
+	at = positions{deliveredPos: e.out.perhapsSeen(), writePos: e.newestWritePos()}
 	at.readPos, _ = e.out.readPos.get()
 	if err := e.own.ring.checkDeliveredPos(at.deliveredPos, at.readPos, at.deliveredPos); err != nil {
 		return at, err
@@ -174,6 +175,6 @@ func (s *server) renew(uid uint32, fresh *segment, at positions) {
 	e.deliveredSeen = at.deliveredPos
 	e.peer.release()
 	e.peer = fresh
-	e.corrupt, e.told = nil, false
+	e.corrupt, e.told, e.out.hasOutlived = nil, false, false
 	e.out.attention.Store(true)
 }
