@@ -301,7 +301,7 @@ under_emulation() {
 # must notice. Each hunt has a watchdog, which stretches on a busy machine; all
 # together have none.
 stage_mutants() {
-	go test -count=1 -timeout 0 -parallel 4 ./chaos -run EachPlantedBug -mutants -v
+	go test -count=1 -timeout 0 -parallel 6 ./chaos -run EachPlantedBug -mutants -v
 	go test -count=1 -timeout 0 ./ipc/worker -run EachPlantedBug -planted -v
 }
 
