@@ -79,19 +79,17 @@ func openOurs(ctx context.Context, path string) (fd int, stat unix.Stat_t, err e
 		if errors.Is(err, unix.ENOENT) {
 			fd, err = makeOurs(path)
 		}
-		if errors.Is(err, unix.EEXIST) {
-			continue // another server has made it meanwhile
-		}
 		if errors.Is(err, unix.EACCES) && !repaired {
 			if repaired = repairOurs(path); repaired {
 				continue
 			}
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
+		why := passing(err)
+		if why == "" {
 			break
 		}
 		if ended := pause(ctx, time.Millisecond); ended != nil {
-			return -1, stat, fmt.Errorf("ipc: open %s: %w: some process has a lease of the file (%w): end it", path, ended, err)
+			return -1, stat, fmt.Errorf("ipc: open %s: %w: %s (%w): end it", path, ended, why, err)
 		}
 	}
 	if err != nil {
@@ -108,6 +106,17 @@ func openOurs(ctx context.Context, path string) (fd int, stat unix.Stat_t, err e
 		return -1, stat, err
 	}
 	return fd, stat, nil
+}
+
+// passing says what has kept a file from being opened that may be over in a moment.
+func passing(err error) string {
+	switch {
+	case errors.Is(err, unix.EEXIST): // another server has made it meanwhile
+		return "another process makes and deletes the file again and again"
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return "some process has a lease of the file"
+	}
+	return ""
 }
 
 // cannotOpen says what to do about it.
