@@ -152,7 +152,7 @@ func TestT3KillPeerAcrossNamespacesKillsOrSaysWhyNot(t *testing.T) {
 		if line := server.ask("received", "receive"); !strings.Contains(line, "died") {
 			t.Errorf("behind the kill the server received %q", line)
 		}
-	case strings.Contains(answer, "namespace"): // the kernel forbids it: say so
+	case strings.Contains(answer, "it is in another PID namespace: end it there"): // the kernel forbids it
 		client.ask("sent <nil>", "send")
 		server.ask("received <nil>", "receive")
 	default:

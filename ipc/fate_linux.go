@@ -152,6 +152,9 @@ func startTime(pid int) uint64 {
 // whyNotSeen says why the descriptors of a process may not be looked at, and by whom
 // they may.
 func whyNotSeen(pid int, err error) error {
+	if pid == 0 { // the kernel translates a number that does not exist here to this
+		return fmt.Errorf("%w: it has no number here, because it is in another PID namespace: end it there, or kill it from a server whose namespace contains that one", errNoEvidence)
+	}
 	if !errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: process %d has ended, is hidden from this user, or is in another PID namespace (%w)", errNoEvidence, pid, err)
 	}
