@@ -340,9 +340,9 @@ func TestWorkersAreStartedOnAThreadThatStays(t *testing.T) {
 		<-done
 		// At once, so that they take all threads that are free.
 		var locked, ended sync.WaitGroup
+		locked.Add(16)
+		ended.Add(16)
 		for range 16 {
-			locked.Add(1)
-			ended.Add(1)
 			go func() {
 				defer ended.Done()
 				runtime.LockOSThread()
