@@ -5,6 +5,9 @@ package ipc
 import (
 	"errors"
 	"os"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,10 +28,34 @@ var _ = sceneOf("hand on the token and drop it", func(s *scene) {
 	if err != nil {
 		s.fail("hand on the token: %v", err)
 	}
-	_ = unix.Close(e.life.(*client).token) // and keep the lock
+	token := e.life.(*client).token
+	var named unix.Stat_t
+	if err := unix.Fstat(token, &named); err != nil {
+		s.fail("stat the token: %v", err)
+	}
+	_ = unix.Close(token) // and keep the lock
+	// Dial has looked at a copy before it took the token, and closes that aside.
+	for ; hasOpen(s, &named); runtime.Gosched() {
+		if s.ctx.Err() != nil {
+			s.fail("a copy of the token stays open")
+		}
+	}
 	s.say("dropped")
 	s.untilStdinEnds()
 })
+
+// hasOpen reports whether this process has a descriptor of the file.
+func hasOpen(s *scene, file *unix.Stat_t) bool {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		s.fail("own descriptors: %v", err)
+	}
+	return slices.ContainsFunc(entries, func(entry os.DirEntry) bool {
+		fd, err := strconv.Atoi(entry.Name())
+		var stat unix.Stat_t
+		return err == nil && unix.Fstat(fd, &stat) == nil && stat.Dev == file.Dev && stat.Ino == file.Ino
+	})
+}
 
 // handsOn starts a client that hands its token to this process.
 func handsOn(t *testing.T, name, path string) (*process, int) {
