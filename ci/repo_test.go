@@ -194,6 +194,7 @@ func sound() tree {
 		answers:                       `{"exclude-rules": [{"path": "/(chaos|cmd)/", "rules": ["G404"], "why": "what is drawn is drawn again from its seed"}]}`,
 		"ci/repo_test.go":             "// Package ci has only tests.\npackage ci\n",
 		"docs/SECURITY.md":            "| attack | by | outcome | test |\n|---|---|---|---|\n| scribbles | client | dropped | `TestLaw` |\n",
+		failures:                      "| it dies | what | test |\n|---|---|---|\n| it dies | `ErrFull`, `*CorruptError`, `net.OpError` | `TestLaw` |\n",
 		"ci/law_test.go":              "package ci\n\nfunc TestLaw(t *testing.T) {}\n",
 		"docs/PROTOCOL.md":            "`ErrFull`: try again. `*CorruptError`: the peer is dropped.\n",
 		"ipc/doc.go":                  "// Package ipc is small.\npackage ipc\n",

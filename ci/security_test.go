@@ -2,7 +2,6 @@ package ci
 
 import (
 	"fmt"
-	"go/ast"
 	"regexp"
 	"strings"
 	"testing"
@@ -16,15 +15,7 @@ func attacksHaveTests(files tree) (broken []string, looked int) {
 	if !found {
 		return []string{document + " is missing: it says what an attack can cause, and which test shows it"}, 0
 	}
-	tests := map[string]bool{}
-	parsed, broken := goFiles(files, isTest)
-	for _, file := range parsed {
-		for _, declaration := range file.syntax.Decls {
-			if function, ok := declaration.(*ast.FuncDecl); ok && function.Recv == nil {
-				tests[function.Name.Name] = true
-			}
-		}
-	}
+	tests, broken := testNames(files)
 	_, table, _ := strings.Cut(string(security.Data), "| attack | by |")
 	table, _, _ = strings.Cut(table, "\n\n")
 	for line := range strings.Lines(table) {
