@@ -17,7 +17,7 @@ export CI=true # to some tests: fail where you would skip
 # checkout that belongs to another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
-stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws test race fuzz demo chaos mutants tla)
+stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide test race fuzz demo chaos mutants tla)
 
 # What runs only if it is asked for: emulated has not yet passed from its beginning to
 # its end in one run.
@@ -155,6 +155,11 @@ stage_vulnerabilities() {
 
 stage_laws() {
 	go test -short -count=1 -timeout "$test_timeout" ./ci
+}
+
+# What a stranger does: a fresh module follows the guide, or imports one package.
+stage_guide() {
+	go test -count=1 -timeout "$test_timeout" ./ci -run 'TheGuide|TheReadme|WhoImports'
 }
 
 # The rest of ci, and tla, have stages of their own, and no goroutines to race.

@@ -202,6 +202,7 @@ func sound() tree {
 		"ipc/layout.go": "package ipc\n\nimport (\n\t\"unsafe\"\n\n\t\"" + modulePath + "/ipc/step\"\n)\n\nvar p unsafe.Pointer\n\n" +
 			"func publish() {\n\tw.Store(1) // pairs: message-published\n}\n\nfunc peek() {\n\t// pairs: message-published, late (load)\n\tw.Load()\n\tset(1) // pairs: late (store)\n}\n",
 		"ipc/layout_test.go": "package ipc\n\nimport \"pgregory.net/rapid\"\n\nfunc f() {\n\ttime.Sleep(1) // sleep: longer than the timeout\n}\n",
+		"ipc/futex.go":       "package ipc\n\nimport _ \"golang.org/x/sys/unix\"\n",
 		"ipc/other.go":       "//go:build !linux\n\npackage ipc\n\nvar errSystem = errors.ErrUnsupported\n",
 		"ipc/step/step.go":   "// Package step names.\npackage step\n",
 		"model/model.go":     "// Package model is right.\npackage model\n\nimport \"fmt\"\n",

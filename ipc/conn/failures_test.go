@@ -52,7 +52,8 @@ var _ = part("second dialer", func(path string) {
 // A peer that is stopped ends no connection: what it has not said comes when it goes on.
 func TestAFrozenPeerEndsNoConnection(t *testing.T) {
 	path := testPath(t)
-	listener, err := Listen(testContext(t), path, &Options{IPC: &ipc.Options{HeartbeatInterval: 5 * time.Millisecond, HangTimeout: 50 * time.Millisecond, FailOnHang: true}})
+	soon := &ipc.Options{HeartbeatInterval: 5 * time.Millisecond, HangTimeout: 50 * time.Millisecond, FailOnHang: true}
+	listener, err := Listen(testContext(t), path, &Options{IPC: soon})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,5 +95,6 @@ func TestTheTimesOfADeathArePrinted(t *testing.T) {
 		client.kill()
 	}
 	slices.Sort(times)
-	t.Logf("SIGKILL of the client to Read's ErrPeerDied: least %v, median %v, most %v of %d", times[0], times[len(times)/2], times[len(times)-1], len(times))
+	t.Logf("SIGKILL of the client to Read's ErrPeerDied: least %v, median %v, most %v of %d",
+		times[0], times[len(times)/2], times[len(times)-1], len(times))
 }

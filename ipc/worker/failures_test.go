@@ -119,7 +119,10 @@ func TestTheTimesOfADeathArePrinted(t *testing.T) {
 		next := j.await(t, "the next one", func(e Event) bool { return e.Kind == EventReady && e.Start == start+1 })
 		ready = append(ready, next.Time.Sub(killed))
 	}
-	for what, times := range map[string][]time.Duration{"SIGKILL to EventReady of the next process": ready, "SIGKILL to the answer of a call made then": answered} {
+	for what, times := range map[string][]time.Duration{
+		"SIGKILL to EventReady of the next process": ready,
+		"SIGKILL to the answer of a call made then": answered,
+	} {
 		slices.Sort(times)
 		t.Logf("%s: least %v, median %v, most %v of %d", what, times[0], times[len(times)/2], times[len(times)-1], len(times))
 	}
