@@ -1,63 +1,157 @@
 package ci
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/importer"
 	"go/parser"
 	"go/token"
 	"go/types"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 )
 
-// around is what the README leaves out around its example: a function in a file.
+// around is what a page leaves out around a piece of Go: a function in a file, with
+// what the reader has.
 const around = `package main
 
 import (
 	"context"
+	"errors"
+	"log"
+	"net/http"
+	"time"
 
 	"` + modulePath + `/ipc"
+	"` + modulePath + `/ipc/conn"
+	"` + modulePath + `/ipc/worker"
 )
 
-func example(ctx context.Context, kind uint32, data []byte, answer func([]byte) []byte) error {
+func example(ctx context.Context, kind uint32, data []byte, answer func([]byte) []byte, pictures [][]byte, use func([]byte),
+	thumbnail worker.Handler, pool *worker.Pool, length func(context.Context, string) (int, error), handler http.Handler) error {
 %s
 	return err
 }
 `
 
-// checkExample reports what the compiler has against the Go code in a document.
-func checkExample(packages types.Importer, document string) error {
-	_, rest, found := strings.Cut(document, "```go\n")
-	code, _, closed := strings.Cut(rest, "```")
-	if !found || !closed {
-		return fmt.Errorf("there is no example in Go")
-	}
+// checkExample reports what the compiler has against a piece of Go, but that something
+// is not used: what follows it uses it.
+func checkExample(packages types.Importer, code string) error {
 	fset := token.NewFileSet()
 	file, err := parser.ParseFile(fset, "example.go", fmt.Sprintf(around, code), 0)
 	if err != nil {
 		return err
 	}
-	config := types.Config{Importer: packages}
-	_, err = config.Check("main", fset, []*ast.File{file}, nil)
-	return err
+	var wrong []error
+	config := types.Config{Importer: packages, Error: func(err error) {
+		if e := (types.Error{}); !errors.As(err, &e) || !e.Soft {
+			wrong = append(wrong, err)
+		}
+	}}
+	_, _ = config.Check("main", fset, []*ast.File{file}, nil)
+	return errors.Join(wrong...)
 }
 
-func TestTheExampleOfTheReadmeCompiles(t *testing.T) {
-	readme := string(readRepository(t)["README.md"].Data)
-	packages := importer.ForCompiler(token.NewFileSet(), "source", nil)
-	if err := checkExample(packages, readme); err != nil {
-		t.Error(err)
+// compiled imports packages as the go command has compiled them.
+func compiled(t *testing.T) types.Importer {
+	t.Helper()
+	list := exec.Command("go", "list", "-deps", "-export", "-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}", "./ipc/...", "log", "net/http")
+	list.Dir = ".."
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name, document := range map[string]string{
-		"no example":             "See the code.\n",
-		"another call":           strings.Replace(readme, "ipc.Dial(", "ipc.Connect(", 1),
-		"one argument less":      strings.Replace(readme, "Send(ctx, kind, data)", "Send(kind, data)", 1),
-		"a method that is gone":  strings.Replace(readme, "m.Release()", "m.Free()", 1),
-		"an error not looked at": strings.Replace(readme, "server, err :=", "server :=", 1),
+	files := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		name, file, _ := strings.Cut(strings.TrimSpace(line), "=")
+		files[name] = file
+	}
+	return importer.ForCompiler(token.NewFileSet(), "gc", func(name string) (io.ReadCloser, error) { return os.Open(files[name]) })
+}
+
+// examplesOf are the pieces of Go of a page.
+func examplesOf(page string) (examples []string) {
+	for _, part := range strings.Split(page, "```go\n")[1:] {
+		code, _, _ := strings.Cut(part, "```")
+		examples = append(examples, code)
+	}
+	return examples
+}
+
+func TestTheExamplesOfThePagesCompile(t *testing.T) {
+	repository := readRepository(t)
+	packages := compiled(t)
+	readme, guide := string(repository["README.md"].Data), string(repository["docs/GUIDE.md"].Data)
+	_, typed, _ := strings.Cut(guide, "\n## Calls with types\n")
+	typed, _, _ = strings.Cut(typed, "\n## ")
+	for page, least := range map[string]int{readme: 3, typed: 1} {
+		examples := examplesOf(page)
+		if len(examples) < least {
+			t.Errorf("%d pieces of Go, want %d: the check is blind", len(examples), least)
+		}
+		for _, code := range examples {
+			if err := checkExample(packages, code); err != nil {
+				t.Errorf("%s\n%v", code, err)
+			}
+		}
+	}
+	for name, edit := range map[string][2]string{
+		"another call":           {"ipc.Dial(", "ipc.Connect("},
+		"one argument less":      {"Send(ctx, kind, data)", "Send(kind, data)"},
+		"a method that is gone":  {"m.Release()", "m.Free()"},
+		"an error not looked at": {"server, err :=", "server :="},
+		"an option that is gone": {"Size: 4", "Workers: 4"},
+		"an error that is gone":  {"worker.ErrPoison", "worker.ErrToxic"},
+		"another type":           {"DialContext: dialer.DialContext", "DialContext: dialer.Dial"},
 	} {
-		if checkExample(packages, document) == nil {
+		found := false
+		for _, code := range examplesOf(strings.Replace(readme, edit[0], edit[1], 1)) {
+			found = found || checkExample(packages, code) != nil
+		}
+		if !found {
 			t.Errorf("%s: passes: the check is blind", name)
 		}
 	}
+}
+
+// promise matches a row of the README's table of promises.
+var promise = regexp.MustCompile(`^\| ([LMT]\d+)\b`)
+
+// promisesHaveTests holds that go test -run NAME runs something for each promise.
+func promisesHaveTests(files tree) (broken []string, looked int) {
+	readme, found := files["README.md"]
+	if !found {
+		return []string{"README.md is missing"}, 0
+	}
+	tests, broken := testNames(files)
+	for _, line := range linesOf(readme.Data) {
+		row := promise.FindStringSubmatch(line)
+		if row == nil {
+			continue
+		}
+		looked++
+		named := regexp.MustCompile(`^Test([A-Z]\d+)*` + row[1] + `(\D|$)`)
+		shown := false
+		for test := range tests {
+			shown = shown || named.MatchString(test)
+		}
+		if !shown {
+			broken = append(broken, fmt.Sprintf("README.md: no test is named for %s", row[1]))
+		}
+	}
+	return broken, looked
+}
+
+func TestEachPromiseHasTestsOfItsName(t *testing.T) {
+	readme := string(sound()["README.md"].Data)
+	enforce(t, promisesHaveTests,
+		plant{"a promise that nobody tests", "README.md", readme + "| L9 Other | it holds |\n", "L9"},
+		plant{"its test has another name", "ipc/promise_test.go", "package ipc\n\nfunc TestL12(t *testing.T) {}\n", "L1"},
+		plant{"no README", "README.md", "", "missing"},
+	)
 }

@@ -186,7 +186,7 @@ func sound() tree {
 	files := tree{}
 	for path, text := range map[string]string{
 		"go.mod":                      "module " + modulePath + "\n\ngo 1.26\n\nrequire (\n\tgolang.org/x/sys v0.1.0\n\texample.com/far v1.0.0 // indirect\n)\n",
-		"README.md":                   "Run `go run ./cmd/tandem demo`, then `ci/check.sh`.\n",
+		"README.md":                   "Run `go run ./cmd/tandem demo`, then `ci/check.sh`.\n\n| L1 SingleServer | at most one |\n",
 		"CONTRIBUTING.md":             "Run `ci/check.sh`; a path such as ${tmp}/home/x is yours.\n",
 		".ci/run":                     "#!/bin/sh\nexec ci/check.sh\n",
 		".github/workflows/check.yml": "run: ci/check.sh\n",
@@ -201,13 +201,14 @@ func sound() tree {
 		"ipc/errors.go":               "package ipc\n\nimport \"errors\"\n\nvar ErrFull = errors.New(\"full\")\n\ntype CorruptError struct{}\n",
 		"ipc/layout.go": "package ipc\n\nimport (\n\t\"unsafe\"\n\n\t\"" + modulePath + "/ipc/step\"\n)\n\nvar p unsafe.Pointer\n\n" +
 			"func publish() {\n\tw.Store(1) // pairs: message-published\n}\n\nfunc peek() {\n\t// pairs: message-published, late (load)\n\tw.Load()\n\tset(1) // pairs: late (store)\n}\n",
-		"ipc/layout_test.go": "package ipc\n\nimport \"pgregory.net/rapid\"\n\nfunc f() {\n\ttime.Sleep(1) // sleep: longer than the timeout\n}\n",
-		"ipc/futex.go":       "package ipc\n\nimport _ \"golang.org/x/sys/unix\"\n",
-		"ipc/other.go":       "//go:build !linux\n\npackage ipc\n\nvar errSystem = errors.ErrUnsupported\n",
-		"ipc/step/step.go":   "// Package step names.\npackage step\n",
-		"model/model.go":     "// Package model is right.\npackage model\n\nimport \"fmt\"\n",
-		"chaos/chaos.go":     "// Package chaos breaks.\npackage chaos\n\nimport (\n\t\"" + modulePath + "/ipc\"\n\t\"" + modulePath + "/model\"\n)\n",
-		"cmd/tandem/main.go": "// Tandem shows.\npackage main\n\nimport \"" + modulePath + "/chaos\"\n",
+		"ipc/layout_test.go":  "package ipc\n\nimport \"pgregory.net/rapid\"\n\nfunc f() {\n\ttime.Sleep(1) // sleep: longer than the timeout\n}\n",
+		"ipc/futex.go":        "package ipc\n\nimport _ \"golang.org/x/sys/unix\"\n",
+		"ipc/promise_test.go": "package ipc\n\nfunc TestL3L1BothHold(t *testing.T) {}\n",
+		"ipc/other.go":        "//go:build !linux\n\npackage ipc\n\nvar errSystem = errors.ErrUnsupported\n",
+		"ipc/step/step.go":    "// Package step names.\npackage step\n",
+		"model/model.go":      "// Package model is right.\npackage model\n\nimport \"fmt\"\n",
+		"chaos/chaos.go":      "// Package chaos breaks.\npackage chaos\n\nimport (\n\t\"" + modulePath + "/ipc\"\n\t\"" + modulePath + "/model\"\n)\n",
+		"cmd/tandem/main.go":  "// Tandem shows.\npackage main\n\nimport \"" + modulePath + "/chaos\"\n",
 	} {
 		mode := fs.FileMode(0o644)
 		if strings.HasPrefix(text, "#!") {
