@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -54,15 +53,9 @@ type chaosOptions struct {
 	json   bool
 }
 
-// parseChaos reads the command line. The error is flag.ErrHelp if help was asked
-// for, and was printed in any case.
-func parseChaos(args []string, stderr io.Writer) (o chaosOptions, err error) {
+// parseChaos reads the command line. If that is all there is to do, done is true.
+func parseChaos(args []string, stdout, stderr io.Writer) (o chaosOptions, status int, done bool) {
 	flags := flag.NewFlagSet("tandem chaos", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, chaosHelp, layerTable())
-		flags.PrintDefaults()
-	}
 	var names string
 	flags.StringVar(&o.out, "out", "", "save the run in `DIR`")
 	flags.Uint64Var(&o.seed, "seed", 0, "draw by this `number` (default: a random one, which is printed)")
@@ -70,14 +63,15 @@ func parseChaos(args []string, stderr io.Writer) (o chaosOptions, err error) {
 	flags.StringVar(&names, "layers", "", "run only the layers in this `LIST`, A,B,… (default: all)")
 	flags.IntVar(&o.kills, "kills", 0, "let the campaign go on until it has made `N` kills")
 	flags.BoolVar(&o.json, "json", false, "print the result as one JSON object")
-	if err := flags.Parse(args); err != nil {
-		return o, err
+	if status, done := parseFlags(flags, args, fmt.Sprintf(chaosHelp, layerTable()), stdout, stderr); done {
+		return o, status, true
 	}
 	given := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if !given["seed"] {
 		o.seed = uint64(rand.Uint32()) // short, to be typed again
 	}
+	var err error
 	o.layers = chaos.Layers()
 	if given["layers"] {
 		o.layers, err = layersNamed(names)
@@ -93,9 +87,9 @@ func parseChaos(args []string, stderr io.Writer) (o chaosOptions, err error) {
 		err = fmt.Errorf("-kills is for the layer %s, which -layers leaves out", chaos.CampaignName)
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "tandem chaos:", err)
+		return o, misused(flags.Name(), err, flags.Name()+" -help", stderr), true
 	}
-	return o, err
+	return o, exitOK, false
 }
 
 func layerTable() string {
@@ -150,11 +144,9 @@ func breakAndJudge(args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == "judge" {
 		return judgeAgain(args[1:], stdout, stderr)
 	}
-	o, err := parseChaos(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitUsage
+	o, status, done := parseChaos(args, stdout, stderr)
+	if done {
+		return status
 	}
 	signal.Ignore(syscall.SIGPIPE) // as in the demo
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)

@@ -14,24 +14,22 @@ import (
 	"github.com/tandem-ipc/tandem/chaos"
 )
 
+const judgeHelp = `usage: tandem chaos judge [-json] DIR
+
+Judges a run that tandem chaos -out DIR has saved: its reports, and the histories of
+its campaign. It changes nothing. The exit status is that of tandem chaos.
+
+`
+
 // judgeAgain is the command "tandem chaos judge".
 func judgeAgain(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("tandem chaos judge", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, "usage: tandem chaos judge [-json] DIR\n\nJudges a run that tandem chaos -out DIR has saved: its reports, and the histories of\n"+
-			"its campaign. It changes nothing. The exit status is that of tandem chaos.\n\n")
-		flags.PrintDefaults()
-	}
 	asJSON := flags.Bool("json", false, "print the result as one JSON object")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitUsage
+	if status, done := parseFlags(flags, args, judgeHelp, stdout, stderr); done {
+		return status
 	}
 	if flags.NArg() != 1 {
-		fmt.Fprintf(stderr, "tandem chaos judge: want one directory, have %d\n", flags.NArg())
-		return exitUsage
+		return misused(flags.Name(), fmt.Errorf("want one directory, have %d", flags.NArg()), flags.Name()+" -help", stderr)
 	}
 	dir := resolved(flags.Arg(0))
 	r, err := readRun(dir)

@@ -34,37 +34,33 @@ func TestTheChaosCommandLineIsExplained(t *testing.T) {
 	write(t, filepath.Join(full, "notes"), "")
 	foreign := t.TempDir()
 	write(t, filepath.Join(foreign, savedReport), `{"layer":"campaign","verdict":"pass"}`)
-	for _, test := range []struct {
-		args   []string
-		status int
-		stderr string // contains
-	}{
-		{[]string{"-help"}, exitOK, "enumerator"},
-		{[]string{"-bogus"}, exitUsage, "-bogus"},
-		{[]string{"dir"}, exitUsage, `"dir"`},
-		{[]string{"-time", "0"}, exitUsage, "-time is 0s"},
-		{[]string{"-kills", "-1"}, exitUsage, "-kills is -1"},
-		{[]string{"-kills", "5", "-layers", "enumerator,forked"}, exitUsage, "-kills is for the layer campaign, which -layers leaves out"},
-		{[]string{"-kills", "5", "-layers", "campain"}, exitUsage, `no layer "campain"`},
-		{[]string{"-layers", ","}, exitUsage, `no layer ""; there are: enumerator`},
-		{[]string{"-layers", ""}, exitUsage, `no layer ""`},
-		{[]string{"-layers", "campaign, ,forked"}, exitUsage, `no layer ""`},
-		{[]string{"-layers", "campain"}, exitUsage, `no layer "campain"; there are: enumerator`},
-		{[]string{"-out", full}, exitFailed, "is not empty: there is notes"},
-		{[]string{"judge"}, exitUsage, "want one directory, have 0"},
-		{[]string{"judge", "a", "b"}, exitUsage, "have 2"},
-		{[]string{"judge", "-help"}, exitOK, "changes nothing"},
-		{[]string{"judge", filepath.Join(empty, "missing")}, exitFailed, "no such file"},
-		{[]string{"judge", empty}, exitFailed, "is no saved run: it has no report.json"},
-		{[]string{"judge", foreign}, exitFailed, "is not of the format"},
+	for _, c := range []usageCase{
+		{[]string{"-help"}, exitOK, "enumerator", ""},
+		{[]string{"-bogus"}, exitUsage, "", "-bogus"},
+		{[]string{"dir"}, exitUsage, "", `"dir"`},
+		{[]string{"-time", "0"}, exitUsage, "", "-time is 0s"},
+		{[]string{"-kills", "-1"}, exitUsage, "", "-kills is -1"},
+		{[]string{"-kills", "5", "-layers", "enumerator,forked"}, exitUsage, "", "-kills is for the layer campaign, which -layers leaves out"},
+		{[]string{"-kills", "5", "-layers", "campain"}, exitUsage, "", `no layer "campain"`},
+		{[]string{"-layers", ","}, exitUsage, "", `no layer ""; there are: enumerator`},
+		{[]string{"-layers", ""}, exitUsage, "", `no layer ""`},
+		{[]string{"-layers", "campaign, ,forked"}, exitUsage, "", `no layer ""`},
+		{[]string{"-layers", "campain"}, exitUsage, "", `no layer "campain"; there are: enumerator`},
+		{[]string{"-out", full}, exitFailed, "", "is not empty: there is notes"},
+		{[]string{"judge"}, exitUsage, "", "want one directory, have 0"},
+		{[]string{"judge", "a", "b"}, exitUsage, "", "have 2"},
+		{[]string{"judge", "-help"}, exitOK, "changes nothing", ""},
+		{[]string{"judge", filepath.Join(empty, "missing")}, exitFailed, "", "no such file"},
+		{[]string{"judge", empty}, exitFailed, "", "is no saved run: it has no report.json"},
+		{[]string{"judge", foreign}, exitFailed, "", "is not of the format"},
+		{[]string{"-time", "soon"}, exitUsage, "", "soon"},
+		{[]string{"-seed", "x"}, exitUsage, "", "-seed"},
+		{[]string{"judge", "-bogus"}, exitUsage, "", "-bogus"},
+		{[]string{"-out", "/dev/null/run"}, exitFailed, "", "/dev/null"},
+		{[]string{"-out", filepath.Join(full, "notes")}, exitFailed, "", "not a directory"},
 	} {
-		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			status := tandem(append([]string{"chaos"}, test.args...), &stdout, &stderr)
-			if status != test.status || !strings.Contains(stderr.String(), test.stderr) || stdout.Len() > 0 {
-				t.Errorf("exit status %d, want %d; stderr %q, want %q; stdout %q", status, test.status, &stderr, test.stderr, &stdout)
-			}
-		})
+		c.args = append([]string{"chaos"}, c.args...)
+		c.check(t)
 	}
 }
 

@@ -47,27 +47,22 @@ type demoOptions struct {
 	json  bool
 }
 
-// parseDemo reads the command line. The error is flag.ErrHelp if help was asked
-// for, and was printed in any case.
-func parseDemo(args []string, stderr io.Writer) (o demoOptions, err error) {
+// parseDemo reads the command line. If that is all there is to do, done is true.
+func parseDemo(args []string, stdout, stderr io.Writer) (o demoOptions, status int, done bool) {
 	flags := flag.NewFlagSet("tandem demo", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, demoHelp, messagesPerKill)
-		flags.PrintDefaults()
-	}
 	flags.StringVar(&o.dir, "dir", "", "send the files under `DIR` (default: the source of the standard library in GOROOT, else the current directory)")
 	flags.IntVar(&o.kills, "kills", 5, "kill the client `N` times")
 	flags.Uint64Var(&o.seed, "seed", 0, "choose the places of the deaths by this `number` (default: a random one, which is printed)")
 	flags.BoolVar(&o.json, "json", false, "print the result as one JSON object")
-	if err := flags.Parse(args); err != nil {
-		return o, err
+	if status, done := parseFlags(flags, args, fmt.Sprintf(demoHelp, messagesPerKill), stdout, stderr); done {
+		return o, status, true
 	}
 	seeded := false
 	flags.Visit(func(f *flag.Flag) { seeded = seeded || f.Name == "seed" })
 	if !seeded {
 		o.seed = uint64(rand.Uint32()) // short, to be typed again
 	}
+	var err error
 	switch {
 	case flags.NArg() > 0:
 		err = fmt.Errorf("there is no argument %q", flags.Arg(0))
@@ -75,18 +70,16 @@ func parseDemo(args []string, stderr io.Writer) (o demoOptions, err error) {
 		err = fmt.Errorf("-kills is %d: want 0 to %d", o.kills, maxKills)
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "tandem demo:", err)
+		return o, misused(flags.Name(), err, flags.Name()+" -help", stderr), true
 	}
-	return o, err
+	return o, exitOK, false
 }
 
 // demo is the command: the orchestrating process.
 func demo(args []string, stdout, stderr io.Writer) int {
-	o, err := parseDemo(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitUsage
+	o, status, done := parseDemo(args, stdout, stderr)
+	if done {
+		return status
 	}
 	// Whoever reads the output may leave early. Then it is lost, but nothing
 	// else is: the processes and the files are still cleaned up.

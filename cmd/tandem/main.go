@@ -12,11 +12,14 @@
 package main
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -58,31 +61,65 @@ func main() {
 // tandem runs the command that args name.
 func tandem(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
-		usage(stderr)
+		_ = usage(stderr)
 		return exitUsage
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
 		if len(args) == 1 {
-			usage(stdout)
-			return exitOK
+			return said(usage(stdout), "tandem help", stderr)
 		}
-		args = []string{args[1], "-help"}
+		args = append(slices.Clone(args[1:]), "-help")
 	}
 	for _, c := range commands {
 		if c.name == args[0] && (c.summary != "" || args[len(args)-1] != "-help") {
 			return c.run(args[1:], stdout, stderr)
 		}
 	}
-	fmt.Fprintf(stderr, "tandem: there is no command %q\n\n", args[0])
-	usage(stderr)
+	return misused("tandem", fmt.Errorf("there is no command %q", args[0]), "tandem help", stderr)
+}
+
+// misused says in one line what is wrong with a command line, and where the help is.
+func misused(command string, err error, help string, stderr io.Writer) int {
+	fmt.Fprintf(stderr, "%s: %v; see %s\n", command, err, help)
 	return exitUsage
 }
 
-func usage(w io.Writer) {
-	fmt.Fprint(w, "Tandem shows two processes that talk through shared memory and survive each other's death.\n\n"+
+// said is the exit status of a command that only had to print something.
+func said(err error, command string, stderr io.Writer) int {
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", command, err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// parseFlags reads the command line of a command. If that is all there is to do, done is
+// true, and status the exit status: its help was asked for, and was printed, or what is
+// wrong was said in one line.
+func parseFlags(flags *flag.FlagSet, args []string, help string, stdout, stderr io.Writer) (status int, done bool) {
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		text := &strings.Builder{}
+		text.WriteString(help)
+		flags.SetOutput(text)
+		flags.PrintDefaults()
+		_, err := io.WriteString(stdout, text.String())
+		return said(err, flags.Name(), stderr), true
+	case err != nil:
+		return misused(flags.Name(), err, flags.Name()+" -help", stderr), true
+	}
+	return exitOK, false
+}
+
+func usage(w io.Writer) error {
+	text := &strings.Builder{}
+	text.WriteString("Tandem shows two processes that talk through shared memory and survive each other's death.\n\n" +
 		"usage: tandem COMMAND [arguments]\n\n")
-	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	table := tabwriter.NewWriter(text, 0, 8, 2, ' ', 0)
 	for _, c := range commands {
 		if c.summary != "" {
 			fmt.Fprintf(table, "  %s\t%s\n", c.name, c.summary)
@@ -90,24 +127,29 @@ func usage(w io.Writer) {
 	}
 	fmt.Fprint(table, "  help\tthis summary; help COMMAND explains one of them\n")
 	_ = table.Flush()
-	fmt.Fprint(w, "\ntandem COMMAND -help explains one of them.\n")
+	text.WriteString("\ntandem COMMAND -help explains one of them.\n")
+	_, err := io.WriteString(w, text.String())
+	return err
 }
+
+const versionHelp = `usage: tandem version
+
+Prints the version of this command, and of the Go that built it.
+`
 
 // version prints what the Go toolchain recorded about this binary.
 func version(args []string, stdout, stderr io.Writer) int {
-	if len(args) == 1 && strings.TrimLeft(args[0], "-") == "help" {
-		fmt.Fprintln(stderr, "usage: tandem version\n\nPrints the version of this command, and of the Go that built it.")
-		return exitOK
+	flags := flag.NewFlagSet("tandem version", flag.ContinueOnError)
+	if status, done := parseFlags(flags, args, versionHelp, stdout, stderr); done {
+		return status
 	}
-	if len(args) > 0 {
-		fmt.Fprintln(stderr, "tandem version: takes no arguments")
-		return exitUsage
+	if flags.NArg() > 0 {
+		return misused(flags.Name(), fmt.Errorf("there is no argument %q", flags.Arg(0)), flags.Name()+" -help", stderr)
 	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		fmt.Fprintln(stdout, "tandem: built without a version")
-		return exitOK
+	text := "tandem: built without a version"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		text = fmt.Sprintf("tandem %s, built with %s", info.Main.Version, info.GoVersion)
 	}
-	fmt.Fprintf(stdout, "tandem %s, built with %s\n", info.Main.Version, info.GoVersion)
-	return exitOK
+	_, err := fmt.Fprintln(stdout, text)
+	return said(err, flags.Name(), stderr)
 }

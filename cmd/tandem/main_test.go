@@ -130,40 +130,109 @@ func (r *tandemRun) expectNothingLeft() {
 	}
 }
 
+// A usageCase is a command line, its exit status, and what it prints: a text that must be
+// there, or nothing.
+type usageCase struct {
+	args           []string
+	status         int
+	stdout, stderr string // contain
+}
+
+func (c usageCase) check(t *testing.T) {
+	t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+		var stdout, stderr bytes.Buffer
+		status := tandem(c.args, &stdout, &stderr)
+		if status != c.status {
+			t.Errorf("exit status %d, want %d", status, c.status)
+		}
+		for _, out := range []struct {
+			name, have, want string
+		}{{"stdout", stdout.String(), c.stdout}, {"stderr", stderr.String(), c.stderr}} {
+			if !strings.Contains(out.have, out.want) || out.want == "" && out.have != "" {
+				t.Errorf("%s is %q, want %q", out.name, out.have, out.want)
+			}
+		}
+		// What is wrong is one line, which says where the help is.
+		if text := stderr.String(); status == exitUsage && len(c.args) > 0 && c.args[0] != serverPart && c.args[0] != clientPart &&
+			(strings.Count(text, "\n") != 1 || !strings.HasPrefix(text, "tandem") || !strings.Contains(text, "; see tandem ")) {
+			t.Errorf("what is wrong is not one line that says where the help is: %q", text)
+		}
+	})
+}
+
 func TestTheCommandLineIsExplained(t *testing.T) {
-	for _, test := range []struct {
-		args           []string
-		status         int
-		stdout, stderr string // contain
-	}{
+	for _, c := range []usageCase{
 		{nil, exitUsage, "", "usage: tandem"},
 		{[]string{"help"}, exitOK, "demo", ""},
 		{[]string{"--help"}, exitOK, "demo", ""},
+		{[]string{"help", "demo"}, exitOK, "-seed", ""},
+		{[]string{"help", "version"}, exitOK, "usage: tandem version", ""},
+		{[]string{"help", "chaos", "judge"}, exitOK, "usage: tandem chaos judge", ""},
+		{[]string{"help", "dmeo"}, exitUsage, "", `no command "dmeo"`},
+		{[]string{"help", "demo", "dir"}, exitUsage, "", `no argument "dir"`},
 		{[]string{"version"}, exitOK, "tandem", ""},
-		{[]string{"version", "x"}, exitUsage, "", "no arguments"},
+		{[]string{"version", "-h"}, exitOK, "usage: tandem version", ""},
+		{[]string{"version", "x"}, exitUsage, "", `no argument "x"`},
+		{[]string{"version", "-bogus"}, exitUsage, "", "-bogus"},
 		{[]string{"dmeo"}, exitUsage, "", `"dmeo"`},
-		{[]string{"demo", "-help"}, exitOK, "", "-seed"},
+		{[]string{"-bogus"}, exitUsage, "", `"-bogus"`},
+		{[]string{"demo", "-help"}, exitOK, "-seed", ""},
 		{[]string{"demo", "-bogus"}, exitUsage, "", "-bogus"},
 		{[]string{"demo", "dir"}, exitUsage, "", `"dir"`},
 		{[]string{"demo", "-kills", "-1"}, exitUsage, "", "-kills is -1"},
 		{[]string{"demo", "-kills", "many"}, exitUsage, "", "many"},
+		{[]string{"demo", "-kills"}, exitUsage, "", "needs an argument"},
+		{[]string{"demo", "-seed", "-1"}, exitUsage, "", "-seed"},
+		{[]string{"demo", "-json=perhaps"}, exitUsage, "", "perhaps"},
 		{[]string{serverPart}, exitUsage, "", "started by it"},
 		{[]string{clientPart}, exitUsage, "", "started by it"},
 	} {
-		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			status := tandem(test.args, &stdout, &stderr)
-			if status != test.status {
-				t.Errorf("exit status %d, want %d", status, test.status)
-			}
-			for _, out := range []struct {
-				name, have, want string
-			}{{"stdout", stdout.String(), test.stdout}, {"stderr", stderr.String(), test.stderr}} {
-				if !strings.Contains(out.have, out.want) || out.want == "" && out.have != "" {
-					t.Errorf("%s is %q, want %q", out.name, out.have, out.want)
-				}
-			}
-		})
+		c.check(t)
+	}
+}
+
+// A full disk behind the standard output is a failure of every command that has to
+// print something.
+func TestAFullDiskBehindTheOutputIsAFailure(t *testing.T) {
+	dir, _ := makeInput(t, 2)
+	for _, args := range [][]string{
+		{"help"}, {"version"}, {"demo", "-help"}, {"chaos", "-help"},
+		{"demo", "-dir", dir, "-kills", "1"}, {"demo", "-dir", dir, "-kills", "1", "-json"},
+		{"chaos", "-time", "100ms", "-layers", "enumerator"},
+	} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip(err)
+		}
+		r := newTandem(t, args...)
+		r.cmd.Stdout = full
+		if status := r.run(); status != exitFailed || !strings.Contains(r.stderr.String(), syscall.ENOSPC.Error()) {
+			t.Errorf("%q: exit status %d, stderr %q", args, status, &r.stderr)
+		}
+		r.expectNothingLeft()
+		_ = full.Close()
+	}
+}
+
+// Whoever reads the output has gone. Nothing is left behind all the same.
+func TestAReaderThatHasGoneLeavesNothing(t *testing.T) {
+	dir, _ := makeInput(t, 2)
+	for _, args := range [][]string{
+		{"demo", "-dir", dir, "-kills", "1"},
+		{"chaos", "-time", "100ms", "-layers", "enumerator"},
+	} {
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newTandem(t, args...)
+		r.cmd.Stdout, r.cmd.Stderr = writer, writer
+		r.start()
+		_, _ = reader.Close(), writer.Close()
+		if status := r.wait(); status != exitFailed {
+			t.Errorf("%q: exit status %d, want %d", args, status, exitFailed)
+		}
+		r.expectNothingLeft()
 	}
 }
 
