@@ -183,24 +183,24 @@ stage_race() {
 	CGO_ENABLED=1 go test -race -short -count=1 -p 1 -timeout "$test_timeout" ./chaos ./model
 }
 
-# Each fuzz target goes on from its corpus for a few seconds, one after the other.
-# A failing input is written beside the corpus, and shown.
+# Each fuzz target of each package goes on from its corpus for a few seconds, one after
+# the other. A failing input is written beside the corpus, and shown.
 stage_fuzz() {
-	local file target out count=0
-	for target in $(grep -o '^func Fuzz[A-Za-z]*' ipc/*_test.go ipc/worker/*_test.go | sed 's/:func /:/'); do
-		file=${target%%:*} target=${target#*:}
-		echo "$target"
-		if ! out=$(go test "./$(dirname "$file")" -run '^$' -fuzz "^$target\$" -fuzztime 5s -fuzzminimizetime 100x); then
+	local directory target out count=0
+	while IFS=: read -r directory target; do
+		echo "$directory: $target"
+		if ! out=$(cd "$directory" && go test . -run '^$' -fuzz "^$target\$" -fuzztime 5s -fuzzminimizetime 100x); then
 			echo "$out"
 			return 1
 		fi
 		tail -n 3 <<<"$out"
 		count=$((count + 1))
-	done
+	done < <(grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's|/[^/]*:func |:|' | sort)
 	if [ "$count" = 0 ]; then
 		echo "there is no fuzz target, so nothing was fuzzed" >&2
 		return 1
 	fi
+	echo "$count fuzz targets"
 }
 
 stage_demo() {
