@@ -79,6 +79,9 @@ func TestTheGuideDoesWhatItSays(t *testing.T) {
 	if n := strings.Count(varies.ReplaceAllString(stderr, "worker N"), "worker N: that was too much\n"); n != 3 {
 		t.Errorf("the workers' lines come %d times, and the guide says three:\n%s", n, stderr)
 	}
+	if _, err := newStranger(t).follow(guide, "## Without a pool"); err != nil {
+		t.Error(err)
+	}
 	for name, edit := range map[string]struct{ old, new, want string }{
 		"other output":         {"GOODBYE", "Goodbye", "it prints"},
 		"no output":            {"On its standard output", "\n\n## Output\n\nIt", "nothing was compared"},
