@@ -196,7 +196,7 @@ func sound() tree {
 		"docs/SECURITY.md":            "| attack | by | outcome | test |\n|---|---|---|---|\n| scribbles | client | dropped | `TestLaw` |\n",
 		failures:                      "| it dies | what | test |\n|---|---|---|\n| it dies | `ErrFull`, `*CorruptError`, `net.OpError` | `TestLaw` |\n",
 		"ci/law_test.go":              "package ci\n\nfunc TestLaw(t *testing.T) {}\n",
-		"docs/PROTOCOL.md":            "`ErrFull`: try again. `*CorruptError`: the peer is dropped.\n",
+		"docs/PROTOCOL.md":            "# What can fail?\n\nSee [here](#what-can-fail), [there](../ipc/doc.go) and [far](https://example.com/gone).\n\n`ErrFull`: try again. `*CorruptError`: the peer is dropped.\n",
 		"ipc/doc.go":                  "// Package ipc is small.\npackage ipc\n",
 		"ipc/errors.go":               "package ipc\n\nimport \"errors\"\n\nvar ErrFull = errors.New(\"full\")\n\ntype CorruptError struct{}\n",
 		"ipc/layout.go": "package ipc\n\nimport (\n\t\"unsafe\"\n\n\t\"" + modulePath + "/ipc/step\"\n)\n\nvar p unsafe.Pointer\n\n" +
