@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -103,6 +104,28 @@ func TestAPoolWhoseDirectoryIsRemovedSaysSo(t *testing.T) {
 	if !errors.As(err, &death) || !strings.Contains(strings.Join(death.Death.Stderr, "\n"), "there is no such directory") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// The service's writer takes nothing. A handler that prints more than a pipe holds waits
+// for it; others do not.
+func TestAnOutputThatTakesNothingHoldsUpOnlyHandlersThatPrint(t *testing.T) {
+	gate := make(gatedOutput)
+	p, _ := startPool(t, Config{Output: gate, Concurrency: 2, Grace: 10 * watchdog})
+	_, err := p.Call(testContext(t), "stdout", bytes.Repeat([]byte("line\n"), 1<<17), Timeout(50*time.Millisecond))
+	wantErrors(t, err, []error{context.DeadlineExceeded, ErrOutcomeUnknown})
+	if got := mustCall(t, p, "echo", "beside it"); got != "beside it" {
+		t.Errorf("answer %q", got)
+	}
+	close(gate)
+	eventually(t, "the handler has printed", func() bool { return p.Stats().Late == 1 })
+}
+
+// A gatedOutput takes nothing until it is closed.
+type gatedOutput chan struct{}
+
+func (g gatedOutput) Write(b []byte) (int, error) {
+	<-g
+	return len(b), nil
 }
 
 // What docs/FAILURES.md says of times is printed here; none of it is asserted.
