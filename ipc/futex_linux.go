@@ -30,11 +30,19 @@ type futexWaiter struct {
 
 // What the kernel, or a sandbox, has been found to deny. None of it is tried again:
 // a wait that is denied comes back at once, and would turn in a circle.
+//
+// A peer can make one call on a shared word fail too: it takes the page away while the
+// kernel looks at it (EFAULT), or waits there in a way that no wake goes with (EINVAL).
+// That says nothing of the next call, so that a denial counts only if the same call
+// fails on a word of this process's own (T1).
 var (
 	noWaitv atomic.Bool // futex_waitv (before 5.16)
 	noWait  atomic.Bool // FUTEX_WAIT on memory that is shared
 	noWake  atomic.Bool // FUTEX_WAKE on memory that is shared
 )
+
+// idle are such words. They stay 0.
+var idle [2]atomic.Uint32
 
 // needsRepeatedWake reports whether an interrupt must wake the shared word, again
 // and again until the sleeper has come out, because it sleeps on that alone.
@@ -54,16 +62,15 @@ func unexpected(errno unix.Errno) bool {
 func futexSleep(shared *atomic.Uint32, sharedValue uint32, private *atomic.Uint32, privateValue uint32, limit time.Duration) {
 	switch {
 	case !noWaitv.Load():
-		if unexpected(waitOnBoth(shared, sharedValue, private, privateValue, limit)) {
+		errno := waitOnBoth(shared, sharedValue, private, privateValue, limit)
+		if unexpected(errno) && unexpected(waitOnBoth(&idle[0], 1, &idle[1], 1, limit)) {
 			noWaitv.Store(true)
 		}
 	case noWait.Load() || noWake.Load(): // what can wake nobody cannot end one's own sleep either
 		doze(shared, sharedValue, private, privateValue, limit)
 	case private.Load() == privateValue:
-		timeout := unix.NsecToTimespec(limit.Nanoseconds())
-		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(shared)), futexWait, uintptr(sharedValue),
-			uintptr(unsafe.Pointer(&timeout)), 0, 0)
-		if unexpected(errno) {
+		errno := waitOnOne(shared, sharedValue, limit)
+		if unexpected(errno) && unexpected(waitOnOne(&idle[0], 1, limit)) {
 			noWait.Store(true)
 		}
 	}
@@ -87,6 +94,14 @@ func waitOnBoth(shared *atomic.Uint32, sharedValue uint32, private *atomic.Uint3
 	return errno
 }
 
+// waitOnOne is FUTEX_WAIT on the shared word.
+func waitOnOne(shared *atomic.Uint32, value uint32, limit time.Duration) unix.Errno {
+	timeout := unix.NsecToTimespec(limit.Nanoseconds())
+	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(shared)), futexWait, uintptr(value),
+		uintptr(unsafe.Pointer(&timeout)), 0, 0)
+	return errno
+}
+
 // longestDoze is how long a sleeper that nobody can wake does not look.
 const longestDoze = 5 * time.Millisecond
 
@@ -107,10 +122,15 @@ func doze(shared *atomic.Uint32, sharedValue uint32, private *atomic.Uint32, pri
 // futexWakeShared wakes whoever sleeps on a word of shared memory. Where it is denied,
 // they find out when their sleep is over, which a heartbeat bounds (W5).
 func futexWakeShared(word *atomic.Uint32) {
-	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1<<30, 0, 0, 0)
-	if errno != 0 && isDenial(errno) {
+	if errno := wakeAll(word); errno != 0 && isDenial(errno) && wakeAll(&idle[0]) != 0 {
 		noWake.Store(true)
 	}
+}
+
+// wakeAll is FUTEX_WAKE on a shared word.
+func wakeAll(word *atomic.Uint32) unix.Errno {
+	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1<<30, 0, 0, 0)
+	return errno
 }
 
 // futexWakePrivate wakes whoever in this process sleeps on the word.
