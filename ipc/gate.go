@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"sync/atomic"
@@ -107,13 +108,17 @@ func (g *gate) queue(ctx context.Context, closed <-chan struct{}) error {
 			return nil
 		case <-done:
 			g.forgo(hungry)
-			return ctx.Err()
+			return whyEnded(ctx)
 		case <-closed:
 			g.forgo(hungry)
 			return ErrClosed
 		}
 	}
 }
+
+// whyEnded is the error of a context whose Done is closed. A context may have none all
+// the same, against its own rules: nobody takes that for the gate (T4).
+func whyEnded(ctx context.Context) error { return cmp.Or(ctx.Err(), context.Canceled) }
 
 func (g *gate) leaveQueue(hungry bool) {
 	if hungry {

@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"strings"
@@ -254,4 +255,54 @@ func TestCloseLetsAWaiterGoThatNeedsItsProcessor(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A silentContext has ended and does not say why.
+type silentContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c silentContext) Done() <-chan struct{} { return c.done }
+func (c silentContext) Err() error            { return nil }
+
+// Who waits in a gate with such a context must not take its end for the gate: two would
+// write at one place.
+func TestT4AContextThatEndsWithoutAnErrorIsGivenNoGate(t *testing.T) {
+	server, client := pair(t, nil, nil)
+	silent := silentContext{context.Background(), make(chan struct{})}
+	close(silent.done)
+	r, err := client.Reserve(testContext(t), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, send := range map[string]func() error{
+		"Send":      func() error { return client.Send(silent, 1, []byte("mine")) },
+		"SendBatch": func() error { _, err := client.SendBatch(silent, []Message{{Data: []byte("mine")}}); return err },
+		"Reserve":   func() error { _, err := client.Reserve(silent, 4); return err },
+	} {
+		if err := send(); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s beside a reservation: %v", name, err)
+		}
+	}
+	copy(r.Data, "what was reserved")
+	if err := r.Commit(2, 17); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := server.Receive(testContext(t)); err != nil || m.Kind != 2 || string(m.Data) != "what was reserved" || m.Release() != nil {
+		t.Errorf("received %d %q, %v", m.Kind, m.Data, err)
+	}
+	if !server.in.gate.tryLock() { // as a goroutine that receives
+		t.Fatal("somebody receives")
+	}
+	if _, err := server.Receive(silent); !errors.Is(err, context.Canceled) {
+		t.Errorf("Receive beside another: %v", err)
+	}
+	server.in.gate.unlock()
+	waiting := quickOptions()
+	waiting.Wait = true
+	if e, err := Listen(silent, server.Path(), waiting); !errors.Is(err, context.Canceled) {
+		t.Errorf("Listen beside a server: %v, %v", e, err)
+	}
+	checkUsable(t, client, server)
 }

@@ -62,6 +62,6 @@ func pause(ctx context.Context, wait time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return whyEnded(ctx)
 	}
 }

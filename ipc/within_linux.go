@@ -98,7 +98,7 @@ func (s *server) startWithin(ctx context.Context) error {
 	})
 	if !back {
 		s.parted.Store(true)
-		return fmt.Errorf("ipc: listen on %s: %w: a call to its file system does not come back: what it began is undone when it does", s.e.path, ctx.Err())
+		return fmt.Errorf("ipc: listen on %s: %w: a call to its file system does not come back: what it began is undone when it does", s.e.path, whyEnded(ctx))
 	}
 	return err
 }
@@ -133,7 +133,7 @@ func connectWithin(ctx context.Context, path string) (*conn, error) {
 		}
 	})
 	if !back {
-		return nil, fmt.Errorf("ipc: dial %s: %w: a call to its file system does not come back: nothing was attached", path, ctx.Err())
+		return nil, fmt.Errorf("ipc: dial %s: %w: a call to its file system does not come back: nothing was attached", path, whyEnded(ctx))
 	}
 	return made.conn, made.err
 }
