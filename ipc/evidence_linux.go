@@ -248,7 +248,7 @@ func holdsToken(pid int, token *tokenFile) (bool, error) {
 // the server lock.
 func holdsLock(ctx context.Context, pid int, file string) (bool, error) {
 	return eachDescriptor(ctx, pid, "fdinfo", func(path string) (bool, error) {
-		content, err := os.ReadFile(path)
+		content, err := readInfo(path)
 		return err == nil && slices.Contains(locksIn(content), heldLock{file, tokenByte}), err
 	})
 }

@@ -3,7 +3,9 @@
 package ipc
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -230,4 +232,41 @@ func TestACopyOfTheTokenIsToldApartFromTheClient(t *testing.T) {
 		t.Errorf("of the first client: %q, then %v", got, end)
 	}
 	checkNextClient(t, server, path)
+}
+
+// Each descriptor may take long to look at, for the kernel lists all locks of its file. So
+// the time is looked at before each of them, and of the list only the beginning is read.
+func TestT1ALookAtDescriptorsWithManyLocksIsBounded(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	looks := 0
+	_, err := eachDescriptor(ctx, os.Getpid(), "fdinfo", func(string) (bool, error) {
+		looks++
+		cancel()
+		return false, nil
+	})
+	if looks != 1 || !errors.Is(err, errNoEvidence) {
+		t.Errorf("%d looks behind the end of the time, %v", looks-1, err)
+	}
+	file, err := unix.MemfdCreate("locks", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(file)
+	for i := int64(2000); i >= 0; i-- {
+		if ok, err := setLock(file, 2*i, unix.F_RDLCK); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+	}
+	path := fmt.Sprintf("/proc/self/fdinfo/%d", file)
+	all, err := os.ReadFile(path)
+	if err != nil || len(all) <= maxInfo {
+		t.Fatalf("%d bytes, %v: the test is blind", len(all), err)
+	}
+	begin, err := readInfo(path)
+	if err != nil || len(begin) > maxInfo {
+		t.Errorf("%d bytes were read, %v", len(begin), err)
+	}
+	if locks := locksIn(begin); len(locks) == 0 || locks[0].first != tokenByte {
+		t.Errorf("of the token nothing is seen among %d locks", len(locks))
+	}
 }

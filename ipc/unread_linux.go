@@ -130,7 +130,7 @@ func holdsQueue(ctx context.Context, pid int, inode uint32) (bool, error) {
 		if name, err := os.Readlink(path); err != nil || name != link {
 			return false, err
 		}
-		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, filepath.Base(path)))
+		content, err := readInfo(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, filepath.Base(path)))
 		return err == nil && descriptorsWait(string(content)), err
 	})
 }
@@ -162,6 +162,9 @@ func eachDescriptor(ctx context.Context, pid int, in string, found func(path str
 	var names []string
 	for names, err = directory.Readdirnames(256); err == nil; names, err = directory.Readdirnames(256) {
 		for _, name := range names {
+			if ctx.Err() != nil { // each may take long: the kernel lists all locks of a file for it
+				return false, fmt.Errorf("%w: process %d has too many descriptors or locks to look at: end it by hand", errNoEvidence, pid)
+			}
 			is, err := found(filepath.Join(directory.Name(), name))
 			if is {
 				return true, nil
@@ -169,9 +172,6 @@ func eachDescriptor(ctx context.Context, pid int, in string, found func(path str
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				unseen = err
 			}
-		}
-		if ctx.Err() != nil {
-			return false, fmt.Errorf("%w: process %d has too many descriptors to look at: end it by hand", errNoEvidence, pid)
 		}
 	}
 	if !errors.Is(err, io.EOF) {
@@ -181,6 +181,21 @@ func eachDescriptor(ctx context.Context, pid int, in string, found func(path str
 		return false, notSeen(pid, unseen)
 	}
 	return false, nil
+}
+
+// maxInfo is how much is read of what the kernel says of a descriptor: it has a line for
+// each lock, of which a hostile process may have a million (T1). The locks of the first
+// bytes come first.
+const maxInfo = 64 << 10
+
+// readInfo reads the beginning of a file below /proc.
+func readInfo(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxInfo))
 }
 
 // notSeen says why the descriptors of a process could not be looked at.
