@@ -289,6 +289,13 @@ var _ = sceneOf("a limit of the size of files", func(s *scene) {
 	s.closeBoth(s.pair(hostileOptions()))
 })
 
+// The limit stops the write of the lock file's text in its middle.
+var _ = sceneOf("a limit of the size of files below that of the lock file", func(s *scene) {
+	s.setLimit(unix.RLIMIT_FSIZE, uint64(textSize/2))
+	_, err := Listen(s.ctx, s.path, nil)
+	s.must("Listen", err, unix.EFBIG, ".lock", "RLIMIT_FSIZE")
+})
+
 var _ = sceneOf("a limit of locked memory", func(s *scene) {
 	s.setLimit(unix.RLIMIT_MEMLOCK, 0)
 	if err := os.Chdir(filepath.Dir(s.path)); err != nil {
@@ -304,6 +311,7 @@ var _ = sceneOf("a limit of locked memory", func(s *scene) {
 func TestLimitsOfFilesAndOfLockedMemory(t *testing.T) {
 	path := testPath(t)
 	playSceneIn(t, 0, "a limit of the size of files", path)
+	playSceneIn(t, 0, "a limit of the size of files below that of the lock file", testPath(t))
 	path = testPath(t)
 	if os.Geteuid() == 0 { // the scene becomes one whom the limit holds for
 		if err := os.Chown(filepath.Dir(path), nobody, nobody); err != nil {

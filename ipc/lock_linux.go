@@ -186,15 +186,29 @@ func (l *lockFile) holders() (server, client owner) {
 func (l *lockFile) write(r lockRecord) error {
 	text := fmt.Sprintf(recordFormat, r.generation, r.server.pid, r.server.start, r.client.pid, r.client.start,
 		r.server.in.pid, r.server.in.time, r.client.in.pid, r.client.in.time)
-	n := 0
-	err := retry(func() (err error) { n, err = unix.Pwrite(l.fd, []byte(text), 0); return err })
-	if err != nil {
-		return fmt.Errorf("ipc: write %s: %w: use a path on another file system", l.path, err)
-	}
-	if n != len(text) {
-		return fmt.Errorf("ipc: write %s: %w: free space there", l.path, unix.ENOSPC)
+	for at := 0; at < len(text); { // what stops a write in the middle is told by the next
+		n := 0
+		err := retry(func() (err error) { n, err = unix.Pwrite(l.fd, []byte(text[at:]), int64(at)); return err })
+		if err == nil && n == 0 {
+			err = unix.ENOSPC
+		}
+		if err != nil {
+			return fmt.Errorf("ipc: write %s: %w: %s", l.path, err, whyNotWritten(err))
+		}
+		at += n
 	}
 	return nil
+}
+
+// whyNotWritten is what to do about it.
+func whyNotWritten(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "free space there"
+	case errors.Is(err, unix.EFBIG):
+		return "raise RLIMIT_FSIZE"
+	}
+	return "use a path on another file system"
 }
 
 func (l *lockFile) close() {
