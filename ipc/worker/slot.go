@@ -87,12 +87,32 @@ func (s *slot) attend(y *stay) Death {
 	y.serving = false
 	s.pool.mu.Unlock()
 	y.cancel()
-	if served {
-		<-y.drained
-	}
+	s.expect(y, served)
 	process.describe(&death)
 	return death
 }
+
+// expect returns when all that a process has committed, which has ended, was received. A
+// process that it has started may have attached in its place, as behind a shell that
+// does not exec: that one is killed, as the process itself would be. One that cannot be
+// killed, because nothing proves that it is there, is not waited for for ever.
+func (s *slot) expect(y *stay, served bool) {
+	if !served {
+		_ = s.endpoint.KillPeer() // else it would keep the next process out
+		return
+	}
+	for range killAttempts {
+		select {
+		case <-y.drained:
+			return
+		case <-time.After(s.pool.config.StopTimeout):
+			_ = s.endpoint.KillPeer()
+		}
+	}
+}
+
+// killAttempts is how often: a look at what a process holds can be too slow.
+const killAttempts = 4
 
 // watch returns when the process has ended, and sees to it that it does.
 func (s *slot) watch(y *stay, process *process) {

@@ -37,6 +37,27 @@ var (
 		leave(Serve(context.Background(), testHandlers))
 		<-time.After(10 * watchdog)
 	})
+	_ = part("let a child serve", func() {
+		ours, theirs, err := os.Pipe()
+		leave(err)
+		binary, err := os.Executable()
+		leave(err)
+		child := exec.Command(binary)
+		child.Env = append(os.Environ(), partVariable+"=serve in the place of its parent")
+		child.ExtraFiles = []*os.File{theirs}
+		leave(child.Start())
+		leave(theirs.Close())
+		_, err = ours.Read(make([]byte, 1)) // until the child lets this one go
+		if err == io.EOF {
+			err = nil
+		}
+		leave(err)
+	})
+	_ = part("serve in the place of its parent", func() {
+		leave(Serve(context.Background(), Handlers{"let go": func(context.Context, *Request) ([]byte, error) {
+			return nil, os.NewFile(3, "pipe").Close()
+		}}))
+	})
 	_ = part("fork and serve", func() {
 		child := exec.Command("sleep", "60")
 		child.Stdout, child.Stderr = os.Stdout, os.Stderr // as a careless program does
@@ -157,6 +178,17 @@ func TestAProcessThatAWorkerLeavesBehindHoldsNobodyUp(t *testing.T) {
 	for line := range strings.Lines(pids.String()) {
 		_, pid, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		killSleeper(t, pid)
+	}
+}
+
+// A shell that does not exec is such a worker. What serves in its place ends with it.
+func TestAWorkerWhoseChildServesEndsWithIt(t *testing.T) {
+	p, j := startPool(t, quick(Config{Command: command(t, "let a child serve"), StopTimeout: 20 * time.Millisecond}))
+	mustCall(t, p, "let go", "")
+	j.await(t, "its end", func(e Event) bool { return e.Kind == EventEnded })
+	mustCall(t, p, "let go", "") // the next one is not kept out
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
