@@ -90,6 +90,7 @@ func FuzzHandshakeServer(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer server.Close() // else what fails here fails the next execution, in another way
 		p := &program{code}
 		var staying []*conn
 		for range p.below(5) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -69,10 +70,14 @@ func (p *program) near(places ...uint64) uint64 {
 // maxTurns bounds a program, so that a long input is not a slow one.
 const maxTurns = 200
 
-// withinTime ends a target that does not come back, with all goroutines. It
-// returns what ends the watch.
+// withinTime ends a target that does not come back, with all goroutines: in a file too,
+// for a fuzzing worker's standard error goes nowhere. It returns what ends the watch.
 func withinTime() (done func()) {
-	timer := time.AfterFunc(watchdog, func() { panic("a call does not come back\n" + stacks()) })
+	timer := time.AfterFunc(watchdog, func() {
+		text := stacks()
+		_ = os.WriteFile(filepath.Join(os.TempDir(), "tandem-fuzz-stacks"), []byte(text), 0o600)
+		panic("a call does not come back\n" + text)
+	})
 	return func() { timer.Stop() }
 }
 
