@@ -50,8 +50,8 @@ var (
 	ErrEmpty = errors.New("ipc: no message waiting, or another goroutine is just receiving: nothing was taken: try again later")
 
 	// ErrShortBuffer is returned by the Into forms of receiving when the next
-	// message does not fit the buffer. The message stays where it is; the
-	// error text has its size.
+	// message does not fit the buffer, as a *ShortBufferError that has its size. The
+	// message stays where it is. Try again with a larger buffer.
 	ErrShortBuffer = errors.New("ipc: buffer too small: nothing was taken: give a larger one for the next message")
 
 	// ErrViewsHeld is returned by receiving when the peer waits for space that
@@ -112,6 +112,17 @@ func (e *RunningError) Error() string {
 }
 
 func (e *RunningError) Unwrap() error { return e.Err }
+
+// A ShortBufferError is an ErrShortBuffer that has the size of the message.
+type ShortBufferError struct {
+	Size int // of the next message, in bytes: what the buffer must hold
+}
+
+func (e *ShortBufferError) Error() string {
+	return fmt.Sprintf("%v: it has %d bytes", ErrShortBuffer, e.Size)
+}
+
+func (e *ShortBufferError) Unwrap() error { return ErrShortBuffer }
 
 // A VersionError says that the two processes were built with versions of this
 // package that do not understand each other. Rebuild the older one.

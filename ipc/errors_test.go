@@ -37,7 +37,8 @@ var errorSamples = map[string][]error{
 		&VersionError{Ours: 1, Theirs: 2},
 		&VersionError{Ours: 1, Theirs: 1, OurLayout: 1, TheirLayout: 2},
 	},
-	"CorruptError": {&CorruptError{Invariant: "I1", Detail: "readPos 8 went back"}},
+	"ShortBufferError": {&ShortBufferError{Size: 100}},
+	"CorruptError":     {&CorruptError{Invariant: "I1", Detail: "readPos 8 went back"}},
 }
 
 // errorsDeclared returns the texts of all exported errors of the package, by name,

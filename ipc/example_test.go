@@ -103,3 +103,36 @@ func ExampleEndpoint_Receive() {
 	// message 1
 	// ipc: the peer has closed: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on
 }
+
+// A buffer grows to what the messages need.
+func ExampleShortBufferError() {
+	directory, err := os.MkdirTemp("", "example")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(directory)
+	ctx, path := context.Background(), filepath.Join(directory, "socket")
+	server, err := ipc.Listen(ctx, path, nil)
+	if err != nil {
+		panic(err)
+	}
+	defer server.Close()
+	client, err := ipc.Dial(ctx, path, nil)
+	if err != nil {
+		panic(err)
+	}
+	defer client.Close()
+	if err := client.Send(ctx, 1, []byte("more than eight bytes")); err != nil {
+		panic(err)
+	}
+
+	buffer := make([]byte, 8)
+	m, err := server.ReceiveInto(ctx, buffer)
+	if short := (*ipc.ShortBufferError)(nil); errors.As(err, &short) {
+		buffer = make([]byte, short.Size)
+		m, err = server.ReceiveInto(ctx, buffer)
+	}
+	fmt.Println(string(m.Data), err)
+	// Output:
+	// more than eight bytes <nil>
+}

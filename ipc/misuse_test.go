@@ -43,6 +43,36 @@ func TestM4ACopyInAReusedSliceReleasesNobodysView(t *testing.T) {
 	}
 }
 
+// A buffer that is too small costs nothing: the error has the size, each time, and a
+// buffer of that size takes the message.
+func TestM4AMessageThatDoesNotFitStaysAndItsSizeIsTold(t *testing.T) {
+	server, client := pair(t, nil, nil)
+	ctx := testContext(t)
+	one := make([]Message, 2)
+	for name, into := range map[string]func([]byte) error{
+		"ReceiveInto":         func(b []byte) error { _, err := server.ReceiveInto(ctx, b); return err },
+		"TryReceiveInto":      func(b []byte) error { _, err := server.TryReceiveInto(b); return err },
+		"ReceiveBatchInto":    func(b []byte) error { _, err := server.ReceiveBatchInto(ctx, b, one); return err },
+		"TryReceiveBatchInto": func(b []byte) error { _, err := server.TryReceiveBatchInto(b, one); return err },
+	} {
+		for _, size := range []int{1, 8, 100, client.out.ring.maxPayload()} {
+			if err := client.Send(ctx, 1, make([]byte, size)); err != nil {
+				t.Fatal(err)
+			}
+			for _, buffer := range []int{0, size / 2, size - 1} {
+				var short *ShortBufferError
+				err := into(make([]byte, buffer))
+				if !errors.Is(err, ErrShortBuffer) || !errors.As(err, &short) || short.Size != size {
+					t.Errorf("%s of %d bytes into %d: %v, want a *ShortBufferError of %d", name, size, buffer, err, size)
+				}
+			}
+			if err := into(make([]byte, size)); err != nil {
+				t.Errorf("%s of %d bytes: %v", name, size, err)
+			}
+		}
+	}
+}
+
 func TestM4CommitTakesOnlyWhatWasReserved(t *testing.T) {
 	const size = 16
 	server, client := pair(t, hostileOptions(), nil)

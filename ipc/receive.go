@@ -17,7 +17,7 @@ func (e *Endpoint) Receive(ctx context.Context) (Message, error) {
 func (e *Endpoint) TryReceive() (Message, error) { return e.tryReceive(nil, true) }
 
 // ReceiveInto copies the next message into buf and releases it. If buf is too
-// small it returns ErrShortBuffer, and the message stays.
+// small it returns a *ShortBufferError, and the message stays.
 func (e *Endpoint) ReceiveInto(ctx context.Context, buf []byte) (Message, error) {
 	return e.receiveInto(ctx, buf)
 }
@@ -40,7 +40,8 @@ func (e *Endpoint) TryReceiveBatch(into []Message) (int, error) {
 }
 
 // ReceiveBatchInto waits for at least one message and copies as many as wait and
-// fit into buf, one behind the other.
+// fit into buf, one behind the other. If not even the first fits it returns a
+// *ShortBufferError, and the messages stay.
 func (e *Endpoint) ReceiveBatchInto(ctx context.Context, buf []byte, into []Message) (int, error) {
 	return e.receiveBatch(ctx, buf, into, false)
 }

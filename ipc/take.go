@@ -2,7 +2,6 @@ package ipc
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
@@ -108,7 +107,7 @@ func (c *consumer) takeCopy(buf []byte, m *Message) error {
 		return c.reject(err)
 	}
 	if r.size > len(buf) {
-		return fmt.Errorf("%w: it has %d bytes", ErrShortBuffer, r.size)
+		return &ShortBufferError{r.size}
 	}
 	c.describe(&r, m)
 	c.deliver(r.next)
@@ -236,7 +235,7 @@ func (c *consumer) takeCopies(buf []byte, into []Message) (int, error) {
 		case err != nil && n == 0:
 			return 0, c.reject(err)
 		case r.size > room && n == 0 && err == nil:
-			return 0, fmt.Errorf("%w: it has %d bytes", ErrShortBuffer, r.size)
+			return 0, &ShortBufferError{r.size}
 		}
 		if err != nil || r.size > room {
 			break // told by the next call, which begins here
