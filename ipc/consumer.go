@@ -299,14 +299,18 @@ func (e *Endpoint) tryReceiveBatch(buf []byte, into []Message, view bool) (int, 
 }
 
 // retire ends receiving for good: it returns when no goroutine reads the peer's
-// memory any more, apart from the views that callers still hold.
+// memory any more, apart from the views that callers still hold. It returns how many
+// bytes are left unreceived.
 //
 // Preconditions: closing is set, and waiters were interrupted.
-func (c *consumer) retire() {
+func (c *consumer) retire() (unreceived uint64) {
 	for !c.gate.tryLock() {
 		runtime.Gosched() // to a waiter that needs this goroutine's processor to leave
 	}
 	c.received.settle()
 	c.e.shield(c.wait.forget)
+	peer, from, to := c.unreceived()
+	peer.release()
 	c.views.close(c.peer)
+	return to - from
 }

@@ -306,9 +306,10 @@ func (e *Endpoint) Close() error {
 		e.mu.Unlock()
 		e.bell.interrupt()
 		e.out.retire()
-		e.in.retire()
+		unreceived := e.in.retire()
 		e.mu.Lock()
 		e.atClose = e.byteCounts()
+		e.atClose.unreceived = unreceived
 		e.leaving.Store(true) // nobody sends or receives any more
 		e.mu.Unlock()
 		e.closeErr = e.life.close()

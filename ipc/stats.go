@@ -7,9 +7,12 @@ import (
 
 // Stats counts what an endpoint has done since Listen or Dial, up to Close.
 type Stats struct {
+	ToServerSize, ToClientSize int // the rings in bytes, as the server has made them
+
 	Sent, Received           uint64 // messages committed, messages taken
 	SentBytes, ReceivedBytes uint64 // committed, and released here, with headers and padding
-	UnreleasedBytes          uint64 // committed here and not released by the peer
+	UnreleasedBytes          uint64 // committed here and not released by the peer, with headers and padding
+	UnreceivedBytes          uint64 // committed by the peer and not taken here, likewise
 	HeldViews                int    // views taken here and not released
 
 	Sleeps uint64 // waits that went to sleep in the kernel
@@ -64,12 +67,16 @@ func (e *Endpoint) Stats() Stats {
 	if !e.leaving.Load() { // else the memory may be gone
 		bytes = e.byteCounts()
 	}
-	s.SentBytes, s.ReceivedBytes, s.UnreleasedBytes = bytes.sent, bytes.received, bytes.unreleased
+	s.SentBytes, s.ReceivedBytes, s.UnreleasedBytes, s.UnreceivedBytes = bytes.sent, bytes.received, bytes.unreleased, bytes.unreceived
+	s.ToServerSize, s.ToClientSize = int(e.peer.ring.size), int(e.own.ring.size)
+	if e.role == RoleClient {
+		s.ToServerSize, s.ToClientSize = s.ToClientSize, s.ToServerSize
+	}
 	return s
 }
 
 // byteCounts are the counts of Stats that the positions tell.
-type byteCounts struct{ sent, received, unreleased uint64 }
+type byteCounts struct{ sent, received, unreleased, unreceived uint64 }
 
 // byteCounts takes them from the positions.
 //
@@ -81,7 +88,10 @@ func (e *Endpoint) byteCounts() byteCounts {
 	if e.corrupt == nil && readPos-released <= writePos-released {
 		released = readPos
 	}
+	memory, from, to := e.in.unreceived()
+	memory.release()
 	return byteCounts{
+		unreceived: to - from,
 		sent:       writePos - e.firstWritePos,
 		received:   e.in.views.readPos.load() - e.firstReadPos,
 		unreleased: min(writePos-released, e.own.ring.size),

@@ -190,6 +190,7 @@ func TestEndpointsAreQueuesAcrossTheWrap(t *testing.T) {
 					if got, want := d.to.Stats().HeldViews, d.blocked(); got != want {
 						t.Fatalf("%d views held, want %d", got, want)
 					}
+					d.checkPending(t)
 				}
 			},
 		})
@@ -211,6 +212,23 @@ func (d *direction) markReleased(i int) {
 	d.views = append(d.views[:i:i], d.views[i+1:]...)
 	d.held = append(d.held[:i:i], d.held[i+1:]...)
 	d.settle()
+}
+
+// checkPending holds what both sides say is pending against the model.
+func (d *direction) checkPending(t *rapid.T) {
+	t.Helper()
+	unreleased, _ := d.from.Pending()
+	_, unreceived := d.to.Pending()
+	if unreleased != len(d.used) || unreceived != len(d.waiting) {
+		t.Fatalf("%d unreleased, %d unreceived, want %d and %d", unreleased, unreceived, len(d.used), len(d.waiting))
+	}
+	bytes := uint64(0)
+	for _, size := range d.used[d.blocked():] {
+		bytes += size
+	}
+	if got := d.to.Stats().UnreceivedBytes; got != bytes {
+		t.Fatalf("%d bytes unreceived, want %d", got, bytes)
+	}
 }
 
 // blocked is how many received messages still take space.
