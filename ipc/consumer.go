@@ -145,7 +145,9 @@ func (c *consumer) starving() error {
 		return nil
 	}
 	readPos := c.views.readPosOf(c)
-	if crosses(readPos, c.cursor, c.peer.control.spaceWaitFor.Load()) && c.e.peerIsThere() { // pairs: waiting
+	waitFor := c.peer.control.spaceWaitFor.Load() // pairs: waiting
+	forSpace := waitFor%recordAlign == 0          // else it is a flush
+	if forSpace && crosses(readPos, c.cursor, waitFor) && c.e.peerIsThere() {
 		return ErrViewsHeld
 	}
 	return nil

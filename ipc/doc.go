@@ -7,7 +7,8 @@
 // The server calls [Listen] with the path of a Unix socket, the client calls
 // [Dial] with the same path. Both get an [Endpoint], which sends with Send,
 // SendBatch or Reserve and receives with Receive (a view into shared memory, to
-// be released) or ReceiveInto (a copy). Either side may send at any time.
+// be released) or ReceiveInto (a copy). Either side may send at any time. Flush waits
+// until the peer has released what was sent.
 //
 // # What is promised
 //

@@ -17,9 +17,9 @@ type doorbell struct {
 	// position: the end of the peer, a cancelled context, Close (W3).
 	interrupts atomic.Uint32
 
-	// asleep says what the two waiters sleep on, for kernels on which an
+	// asleep says what the waiters sleep on: sender, receiver, flush, for kernels on which an
 	// interrupt cannot end a sleep by itself.
-	asleep [2]struct {
+	asleep [3]struct {
 		word   atomic.Pointer[atomic.Uint32]
 		number atomic.Uint64 // of the sleep; odd while it lasts
 	}

@@ -85,6 +85,7 @@ type Endpoint struct {
 	corrupt      error // the peer was expelled for this and has not left yet
 	told         bool  // a Receive has returned corrupt
 	ends         []endMark
+	lastEnd      error    // of a peer
 	fresh        *segment // new peer memory that the producer has not taken over
 	missed       int
 
@@ -123,6 +124,7 @@ func newEndpoint(role Role, path string, o *Options) *Endpoint {
 	e.out.e, e.in.e = e, e
 	e.out.gate.open()
 	e.in.gate.open()
+	e.out.flushes.open()
 	e.out.wait = waiter{which: 0, armed: step.SpaceArmed}
 	e.in.wait = waiter{which: 1, armed: step.DataArmed}
 	return e

@@ -270,6 +270,7 @@ func (e *Endpoint) concludeServer(verdict error, state PeerState) (account, erro
 		e.finish(verdict)
 		e.out.attention.Store(true)
 	}
+	e.lastEnd = verdict
 	if e.state = state; state == PeerDied {
 		e.tally.deaths++
 	} else {

@@ -43,6 +43,10 @@ type producer struct {
 	// at: the end of the peer, or its memory replaced.
 	attention atomic.Bool
 
+	flushes  gate        // one at a time sleeps
+	flushing atomic.Bool // one does, or is about to
+	waits    atomic.Bool // the holder of the gate, for space
+
 	claim struct {
 		sync.Mutex // held while a reservation ends, or Close takes it over
 		active     bool
@@ -220,8 +224,7 @@ func (p *producer) begin(ctx context.Context, size int) error {
 	need := recordSize(size)
 	ok, err := p.fits(need)
 	if err == nil && !ok {
-		p.need = need
-		err = p.e.await(ctx, &p.wait, p)
+		err = p.awaitRoom(ctx, need)
 	}
 	if err != nil {
 		return err

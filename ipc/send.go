@@ -107,8 +107,7 @@ func (e *Endpoint) SendBatch(ctx context.Context, messages []Message) (int, erro
 		if err == errNoRoom {
 			p.publish() // W8: before it waits
 			committed = i
-			p.need = need
-			err = e.await(ctx, &p.wait, p)
+			err = p.awaitRoom(ctx, need)
 		}
 		if err != nil {
 			p.publish()
@@ -234,6 +233,7 @@ func (p *producer) endClaim(serial uint64, finish func(*producer)) error {
 		p.e.own.release()
 		return ErrClosed
 	}
+	p.rouseFlush()
 	defer p.leave()
 	finish(p)
 	return nil

@@ -105,6 +105,7 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 	} else {
 		e.tally.closes++
 	}
+	e.lastEnd = end.Err
 	e.state = state
 	return end, counts, true
 }
