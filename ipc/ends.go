@@ -104,9 +104,7 @@ func (e *Endpoint) markEnd(mark endMark) {
 	if n := len(e.ends); n > 0 && e.ends[n-1].pos == mark.pos {
 		// Nothing was committed since the last end: one mark tells both, as the worse.
 		last := &e.ends[n-1]
-		if gravity(last.err) > gravity(mark.err) {
-			mark.err = last.err
-		}
+		mark.err = merge(last.err, mark.err)
 		if mark.peer == nil {
 			mark.peer, mark.renewal = last.peer, last.renewal
 		} else if last.peer != nil {
@@ -117,6 +115,31 @@ func (e *Endpoint) markEnd(mark endMark) {
 		e.ends = append(e.ends, mark)
 	}
 	e.in.attention.Store(true)
+}
+
+// merge returns the error that tells two ends, or more, as the worse.
+func merge(earlier, later error) error {
+	worse := later
+	if gravity(earlier) > gravity(later) {
+		worse = earlier
+	}
+	var first, last, told *PeerError
+	if !errors.As(worse, &told) || !errors.As(earlier, &first) || !errors.As(later, &last) {
+		return worse // one was told before, or the memory was corrupt
+	}
+	both := *told
+	both.Ends, both.First, both.Last = first.Ends+last.Ends, first.First, last.Last
+	return &both
+}
+
+// newPeerError tells the end of the client with the given number, or of the server.
+//
+// Preconditions: e.mu is held, and the peer's account is taken.
+func (e *Endpoint) newPeerError(err error, number uint64, pid int, a account) *PeerError {
+	return &PeerError{
+		Err: err, PID: pid, Attachment: number, Generation: e.generation,
+		UnreleasedBytes: a.writePos - a.readPos, Ends: 1, First: number, Last: number,
+	}
 }
 
 // gravity orders the ends that one mark tells: a death is not hidden by the clean end
@@ -266,18 +289,29 @@ func (e *Endpoint) concludeServer(verdict error, state PeerState) (account, erro
 			counts, _ = e.account()
 		}
 		e.hookApart(step.AccountTaken, counts.readPos)
+		if e.corrupt == nil {
+			verdict = e.newPeerError(verdict, e.attachment.Load(), e.peerPID, counts)
+		}
 		e.markEnd(endMark{pos: writePos, err: verdict})
 		e.finish(verdict)
 		e.out.attention.Store(true)
 	}
-	e.lastEnd = verdict
-	if e.state = state; state == PeerDied {
+	e.noteEnd(state, verdict)
+	e.state = state
+	e.hung.Store(false)
+	return counts, verdict
+}
+
+// noteEnd counts an end, and keeps it for Flush.
+//
+// Preconditions: e.mu is held.
+func (e *Endpoint) noteEnd(state PeerState, err error) {
+	e.lastEnd = err
+	if state == PeerDied {
 		e.tally.deaths++
 	} else {
 		e.tally.closes++
 	}
-	e.hung.Store(false)
-	return counts, verdict
 }
 
 // emitCounted counts what the peer has left, and emits its end.

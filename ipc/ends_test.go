@@ -73,15 +73,56 @@ func TestL5ADeathIsNotHiddenByACloseThatFollows(t *testing.T) {
 				nextEvent(t, server, EventClosed)
 			}
 		}
-		wants := ErrPeerClosed
+		wants, ends, teller := ErrPeerClosed, len(strings.Fields(order)), uint64(2) // the last close
 		if strings.Contains(order, "die") {
-			wants = ErrPeerDied
+			wants, teller = ErrPeerDied, uint64(1+strings.Count(strings.Split(order, "die")[0], "close"))
 		}
-		if _, err := server.TryReceive(); !errors.Is(err, wants) {
-			t.Errorf("%s: %v, want %v", order, err, wants)
+		_, err := server.TryReceive()
+		var peer *PeerError
+		if !errors.Is(err, wants) || !errors.As(err, &peer) || peer.Ends != ends || peer.First != 1 || peer.Last != uint64(ends) || peer.Attachment != teller {
+			t.Errorf("%s: %v, %+v, want %v of %d ends, told of client %d", order, err, peer, wants, ends, teller)
 		}
 		if _, err := server.TryReceive(); !errors.Is(err, ErrEmpty) {
 			t.Errorf("%s, behind the end: %v, want %v", order, err, ErrEmpty)
+		}
+	}
+}
+
+// The end of a client says who it was and what it has left, at Receive and in the event;
+// so does the end of a server, at all calls of the client.
+func TestM6AnEndSaysWhoseItWasAndWhatIsLeft(t *testing.T) {
+	path := testPath(t)
+	server := listenHere(t, path, nil)
+	for number := uint64(1); number <= 2; number++ {
+		a := startActor(t, actorArgument{Path: path})
+		a.ask("attached", "dial")
+		attached := nextEvent(t, server, EventAttached)
+		a.ask("sent", "send 1")
+		sendAll(t, server, 2)
+		a.kill()
+		event := nextEvent(t, server, EventDied)
+		wants := PeerError{ErrPeerDied, attached.PID, number, server.Generation(), server.Stats().UnreleasedBytes, 1, number, number}
+		_, err := receiveAll(t, server)
+		var told *PeerError
+		if !errors.As(err, &told) || *told != wants || event.Err != err || wants.PID == 0 || event.Unreleased != int(number) {
+			t.Errorf("the end of client %d: %+v, event %+v, want %+v", number, told, event, wants)
+		}
+	}
+	next := testPath(t)
+	a := startActor(t, actorArgument{Path: next})
+	a.ask("listening", "listen")
+	client := dialHere(t, next, nil)
+	sendAll(t, client, 1)
+	pid := client.Peer().PID
+	a.kill()
+	_, err := receiveAll(t, client)
+	var told *PeerError
+	if wants := (PeerError{ErrPeerDied, pid, 1, 1, client.Stats().UnreleasedBytes, 1, 1, 1}); !errors.As(err, &told) || *told != wants {
+		t.Errorf("the end of the server: %+v, want %+v", told, wants)
+	}
+	for name, same := range map[string]error{"Send": client.Send(testContext(t), 1, nil), "Err": client.Err(), "Flush": client.Flush(testContext(t))} {
+		if same != err {
+			t.Errorf("%s: %v, want the same error", name, same)
 		}
 	}
 }

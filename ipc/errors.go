@@ -80,6 +80,7 @@ var (
 	// final: Redial. At a server, Receive returns it once, behind the last
 	// message of that client, and goes on with the next client. The ends of several
 	// clients with no message in between are told as one, and as a death if one was.
+	// It is told as a *PeerError, which says whose end it was, and of how many.
 	ErrPeerClosed = errors.New("ipc: the peer has closed: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on")
 
 	// ErrPeerDied says that the peer's process died. Everything that it had
@@ -87,7 +88,8 @@ var (
 	// it were not released. At a client it is final: call Unreleased, then Redial,
 	// which closes the endpoint; until then no server can start. At a server,
 	// Receive returns it once and goes on with the next client; see ErrPeerClosed
-	// for several ends at once, each of which has an Event of its own.
+	// for several ends at once, each of which has an Event of its own. It is told as a
+	// *PeerError.
 	ErrPeerDied = errors.New("ipc: the peer has died: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on")
 
 	// ErrPeerHung is returned with Options.FailOnHang by a call that would
@@ -123,6 +125,35 @@ func (e *ShortBufferError) Error() string {
 }
 
 func (e *ShortBufferError) Unwrap() error { return ErrShortBuffer }
+
+// A PeerError is the end of a peer, ErrPeerDied or ErrPeerClosed, and what was known
+// when it came. Receive, Flush, and at a client sending return it, and the Event of
+// that end has it.
+type PeerError struct {
+	Err        error // ErrPeerDied or ErrPeerClosed, or more about it
+	PID        int   // of the peer's process; 0 if unknown
+	Attachment uint64
+	Generation uint64
+
+	// UnreleasedBytes is how much the peer has left unreleased of what was committed to
+	// it, with headers and padding. Endpoint.Unreleased has the messages.
+	UnreleasedBytes uint64
+
+	// Ends is how many ends the error tells: 1, or more at a server whose clients have
+	// ended with no message in between. It is then the last of the worst of them, and
+	// First and Last are the attachments of the first and the last of all.
+	Ends        int
+	First, Last uint64
+}
+
+func (e *PeerError) Error() string {
+	if e.Ends > 1 {
+		return fmt.Sprintf("%v: one of %d ends, of clients %d to %d", e.Err, e.Ends, e.First, e.Last)
+	}
+	return e.Err.Error()
+}
+
+func (e *PeerError) Unwrap() error { return e.Err }
 
 // A VersionError says that the two processes were built with versions of this
 // package that do not understand each other. Rebuild the older one.

@@ -37,6 +37,10 @@ var errorSamples = map[string][]error{
 		&VersionError{Ours: 1, Theirs: 2},
 		&VersionError{Ours: 1, Theirs: 1, OurLayout: 1, TheirLayout: 2},
 	},
+	"PeerError": {
+		&PeerError{Err: ErrPeerDied, Attachment: 3, Ends: 1},
+		&PeerError{Err: ErrPeerClosed, Attachment: 3, Ends: 3, First: 2, Last: 4},
+	},
 	"ShortBufferError": {&ShortBufferError{Size: 100}},
 	"CorruptError":     {&CorruptError{Invariant: "I1", Detail: "readPos 8 went back"}},
 }

@@ -98,7 +98,7 @@ type Event struct {
 	Generation uint64 // of the server
 	Attachment uint64 // of the client, counted by the server from 1
 	PID        int    // of the peer; 0 if unknown
-	Err        error  // with EventClosed and EventDied what Receive returns for it; also what a server lacks
+	Err        error  // with EventClosed and EventDied the *PeerError or *CorruptError that Receive returns for it; also what a server lacks
 
 	// Unreleased, with EventClosed and EventDied, is how many messages to the
 	// peer were not released, and Redeliverable how many of them it may have

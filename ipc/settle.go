@@ -83,6 +83,7 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 		counts, _ = e.account()
 	}
 	e.hookApart(step.AccountTaken, counts.readPos)
+	end.Err = e.newPeerError(end.Err, a.number, a.who.pid, counts)
 	switch {
 	case e.corrupt != nil:
 		end.Err = e.corrupt
@@ -100,12 +101,7 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 	if !a.ready {
 		return end, counts, false // it was never announced, and sent nothing
 	}
-	if state == PeerDied {
-		e.tally.deaths++
-	} else {
-		e.tally.closes++
-	}
-	e.lastEnd = end.Err
+	e.noteEnd(state, end.Err)
 	e.state = state
 	return end, counts, true
 }
