@@ -78,6 +78,63 @@ func TestT1ALiarAboutItsWaitingCostsFewErrors(t *testing.T) {
 	}
 }
 
+// An askedContext says that somebody has asked whether it has ended.
+type askedContext struct {
+	context.Context
+	asked chan struct{}
+}
+
+func (c askedContext) Err() error {
+	select {
+	case c.asked <- struct{}{}:
+	default:
+	}
+	return c.Context.Err()
+}
+
+// Once another goroutine has released while one receives, nobody is told before a
+// heartbeat has passed without a release: the views are in good hands.
+func TestW8APoolThatReleasesIsNotToldAtOnce(t *testing.T) {
+	page := os.Getpagesize()
+	server, client := pair(t, &Options{ToClientSize: page}, &Options{HeartbeatInterval: time.Hour})
+	ctx := testContext(t)
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	large := make([]byte, page-headerSize)
+	if err := server.Send(ctx, 1, large); err != nil {
+		t.Fatal(err)
+	}
+	view, err := client.Receive(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round, wants := range []error{ErrViewsHeld, context.Canceled} {
+		sent := make(chan error)
+		go func() { sent <- server.Send(ctx, 2, large) }()
+		eventually(t, "the sender waits", func() bool { return server.own.control.spaceWaitFor.Load() == client.in.cursor })
+		if _, err := client.Receive(ended); !errors.Is(err, wants) {
+			t.Fatalf("round %d: Receive gave %v, want %v", round, err, wants)
+		}
+		received := make(chan Message)
+		waits := askedContext{ctx, make(chan struct{}, 1)}
+		go func() {
+			m, err := client.Receive(waits)
+			if err != nil {
+				t.Errorf("round %d: the one that waits: %v", round, err)
+			}
+			received <- m
+		}()
+		<-waits.asked
+		if err := view.Release(); err != nil {
+			t.Fatal(err)
+		}
+		view = <-received
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Two goroutines hold a view each. The one that is told has nothing to release; the
 // other must be told too, though nothing has changed.
 func TestW8TheOneThatCanReleaseIsTold(t *testing.T) {

@@ -10,7 +10,12 @@ import (
 // which nothing is received and readPos stands, they are told at once, then after a
 // heartbeat, then after twice as long, and so on (T1). They are told again because the
 // one that was told may not be the one that has something to release.
+//
+// Who holds a view cannot be known. But what is released while the caller waits, another
+// goroutine has released. From then on nobody is told at once: only after a heartbeat in
+// which nothing was released.
 type starvation struct {
+	shared    bool // another goroutine than the caller has released
 	state     struct{ readPos, cursor, attachment uint64 }
 	tellAgain time.Time
 	pause     time.Duration // until the next time after that
@@ -32,7 +37,10 @@ func (s *starvation) pace(ctx context.Context, c *consumer) error {
 	state := s.state
 	state.readPos, state.cursor, state.attachment = c.views.readPosOf(c), c.cursor, c.e.attachment.Load()
 	if s.state != state {
-		*s = starvation{state: state, pause: c.e.heartbeatInterval}
+		*s = starvation{state: state, pause: c.e.heartbeatInterval, shared: s.shared}
+		if s.shared {
+			s.tellAgain = time.Now().Add(s.pause)
+		}
 	}
 	for look := firstLook; ; look = min(2*look, lastLook) {
 		left := time.Until(s.tellAgain)
@@ -44,6 +52,10 @@ func (s *starvation) pace(ctx context.Context, c *consumer) error {
 		}
 		if err := pause(ctx, min(look, left)); err != nil {
 			return err
+		}
+		if c.views.readPosOf(c) != state.readPos {
+			s.shared = true
+			return nil
 		}
 		if ready, err := c.look(); ready || err != ErrViewsHeld {
 			return err
