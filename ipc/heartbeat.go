@@ -23,6 +23,7 @@ func (e *Endpoint) pulse() {
 	last := time.Now()
 	beat := e.own.control.beat.Load()
 	var judge silence
+	var stalled standstill
 	for tick := 0; ; tick++ {
 		if tick%2 == 0 {
 			beat++
@@ -40,7 +41,9 @@ func (e *Endpoint) pulse() {
 		}
 		now := time.Now()
 		if !closing {
-			e.judge(&judge, min(now.Sub(last), e.heartbeatInterval))
+			tick := min(now.Sub(last), e.heartbeatInterval)
+			e.judge(&judge, tick)
+			e.judgeStall(&stalled, tick)
 		}
 		last = now
 	}

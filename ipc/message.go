@@ -80,9 +80,11 @@ const (
 	EventAdmissionFailed                        // this server cannot admit anybody, by no doing of the client; told once, until it can again
 	EventLockFileLost                           // the lock file or the token file was deleted or replaced: close, and listen again
 	EventInsecureDirectory                      // Options.SharedDirectory: others can replace what is at the path
+	EventStalled                                // the peer beats, and has taken nothing for Options.StallTimeout while messages wait for it
+	EventResumed                                // a stalled peer has taken something, or nothing waits any more
 )
 
-var eventNames = [...]string{"", "attached", "closed", "died", "hung", "recovered", "path lost", "admission failed", "lock file lost", "insecure directory"}
+var eventNames = [...]string{"", "attached", "closed", "died", "hung", "recovered", "path lost", "admission failed", "lock file lost", "insecure directory", "stalled", "resumed"}
 
 func (k EventKind) String() string {
 	if int(k) < len(eventNames) {

@@ -48,6 +48,11 @@ type Options struct {
 	// given three of its own heartbeats.
 	HangTimeout time.Duration
 
+	// StallTimeout is how long an attached peer may beat and take none of the messages
+	// that wait for it, before EventStalled tells of it; off if 0. It is looked at twice
+	// in a heartbeat.
+	StallTimeout time.Duration
+
 	// FailOnHang makes calls that wait for a hung peer return ErrPeerHung.
 	FailOnHang bool
 
@@ -130,7 +135,7 @@ func (o *Options) check() error {
 		name  string
 		value time.Duration
 	}{
-		{"HeartbeatInterval", o.HeartbeatInterval}, {"HangTimeout", o.HangTimeout},
+		{"HeartbeatInterval", o.HeartbeatInterval}, {"HangTimeout", o.HangTimeout}, {"StallTimeout", o.StallTimeout},
 		{"HandshakeTimeout", o.HandshakeTimeout}, {"CloseTimeout", o.CloseTimeout},
 	} {
 		if d.value < 0 {
@@ -210,7 +215,7 @@ func isListed(uid uint32, list []uint32, byDefault ...uint32) bool {
 // String prints the options in force, defaults filled in.
 func (o *Options) String() string {
 	v := o.get()
-	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t sharedDirectory=%t dumpRings=%t uids=%v servers=%v",
-		o.toServerSize(), o.toClientSize(), v.Spin, o.heartbeatInterval(), o.hangTimeout(), v.FailOnHang,
+	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v stall=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t sharedDirectory=%t dumpRings=%t uids=%v servers=%v",
+		o.toServerSize(), o.toClientSize(), v.Spin, o.heartbeatInterval(), o.hangTimeout(), v.StallTimeout, v.FailOnHang,
 		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.KillOrphan, v.KillOnClose, v.SharedDirectory, v.DumpRings, v.AllowUIDs, v.ServerUIDs)
 }

@@ -1,0 +1,128 @@
+//go:build linux && (amd64 || arm64)
+
+package ipc
+
+import (
+	"testing"
+	"time"
+)
+
+// watchedForStalls is a pair whose server is told of a stall; the test gives it the
+// ticks.
+func watchedForStalls(t *testing.T, limit time.Duration) (server, client *Endpoint, tick func(time.Duration) EventKind) {
+	server, client = pair(t, &Options{HeartbeatInterval: time.Hour, HangTimeout: 1000 * time.Hour, StallTimeout: limit}, nil)
+	nextEvent(t, server, EventAttached)
+	var s standstill
+	return server, client, func(d time.Duration) EventKind {
+		t.Helper()
+		server.judgeStall(&s, d)
+		select {
+		case event := <-server.Events():
+			if event.Attachment != server.Attachment() {
+				t.Errorf("event %+v names another client", event)
+			}
+			return event.Kind
+		default:
+			return 0
+		}
+	}
+}
+
+// A peer that takes nothing is told of once, when the time is over and messages wait,
+// and again when it goes on.
+func TestL6AStallIsToldAndItsEnd(t *testing.T) {
+	server, client, tick := watchedForStalls(t, 10*time.Second)
+	expect := func(what string, d time.Duration, want EventKind) {
+		t.Helper()
+		if got := tick(d); got != want {
+			t.Fatalf("%s: event %v, want %v", what, got, want)
+		}
+	}
+	take := func() Message {
+		t.Helper()
+		m, err := client.Receive(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	expect("the first look", time.Second, 0)
+	expect("nothing waits", time.Minute, 0)
+	sendAll(t, server, 1, 2)
+	expect("a second", time.Second, 0)
+	expect("nearly", 8*time.Second, 0)
+	m := take()
+	expect("it has taken one", 9*time.Second, 0)
+	expect("since then", 9*time.Second, 0)
+	expect("too long", time.Second, EventStalled)
+	expect("longer", time.Minute, 0)
+	if err := m.Release(); err != nil {
+		t.Fatal(err)
+	}
+	expect("a release", time.Minute, EventResumed)
+	expect("and nothing then", 10*time.Second, EventStalled)
+	m = take()
+	expect("it has taken all", time.Second, EventResumed)
+	expect("what it works on does not wait", time.Minute, 0)
+	if err := m.Release(); err != nil {
+		t.Fatal(err)
+	}
+	expect("all is done", time.Minute, 0)
+}
+
+// A peer that hangs is not stalled besides, a client that comes is judged anew, and
+// nobody is without the option.
+func TestL6AStallIsOfThePeerOfNow(t *testing.T) {
+	server, client, tick := watchedForStalls(t, 10*time.Second)
+	sendAll(t, server, 1)
+	server.hung.Store(true)
+	for range 3 {
+		if got := tick(time.Minute); got != 0 {
+			t.Errorf("of a peer that hangs: %v", got)
+		}
+	}
+	server.hung.Store(false)
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	nextEvent(t, server, EventClosed)
+	for range 3 {
+		if got := tick(time.Minute); got != 0 {
+			t.Errorf("of a peer that has left: %v", got)
+		}
+	}
+	dialHere(t, server.Path(), nil)
+	nextEvent(t, server, EventAttached)
+	for i, want := range []EventKind{0, EventStalled, 0} { // the first only sees that it is another
+		if got := tick(time.Minute); got != want {
+			t.Errorf("look %d at the next client: %v, want %v", i, got, want)
+		}
+	}
+	server, _, tick = watchedForStalls(t, 0)
+	sendAll(t, server, 1)
+	for range 3 {
+		if got := tick(time.Hour); got != 0 {
+			t.Errorf("without the option: %v", got)
+		}
+	}
+}
+
+// The heartbeat looks by itself.
+func TestL6TheHeartbeatSeesAStall(t *testing.T) {
+	server, client := pair(t, &Options{HeartbeatInterval: 2 * time.Millisecond, HangTimeout: time.Hour, StallTimeout: 10 * time.Millisecond}, nil)
+	sendAll(t, server, 1)
+	awaitKind := func(want EventKind) {
+		t.Helper()
+		for event := range server.Events() {
+			if event.Kind == want {
+				return
+			}
+		}
+		t.Fatalf("no %v", want)
+	}
+	awaitKind(EventStalled)
+	if _, err := client.ReceiveInto(testContext(t), make([]byte, 512)); err != nil {
+		t.Fatal(err)
+	}
+	awaitKind(EventResumed)
+}
