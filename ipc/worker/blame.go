@@ -91,7 +91,7 @@ func (p *Pool) decide(f *flight, y *stay, death Death) {
 	switch {
 	case c.blame >= c.maxAttempts:
 		failed(ErrPoison, nil)
-	case f.started && c.atMostOnce:
+	case f.started && c.atMostOnce, c.stream != nil && c.stream.begun:
 		failed(ErrOutcomeUnknown, nil)
 	case p.shut && c.starts > 0:
 		failed(ErrOutcomeUnknown, ErrClosed)

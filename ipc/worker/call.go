@@ -5,12 +5,11 @@ import (
 	"container/list"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 )
 
-// A call is one Call as the pool sees it. It waits in one of the pool's queues, or
+// A call is one Call or Stream as the pool sees it. It waits in one of the pool's queues, or
 // has a flight, or is done.
 type call struct {
 	method      string
@@ -18,6 +17,7 @@ type call struct {
 	atMostOnce  bool
 	maxAttempts int
 	timeout     time.Duration
+	stream      *stream // nil if it has one answer
 
 	kick chan struct{} // holds one: a flight was given
 	done chan outcome  // holds one
@@ -28,6 +28,7 @@ type call struct {
 	flight *flight
 	starts int // how often a handler was started
 	blame  int // how many workers died of it
+	over   bool
 }
 
 type outcome struct {
@@ -40,18 +41,39 @@ type flight struct {
 	id        uint64
 	stay      *stay
 	call      *call
-	committed bool // the request is in the channel; the caller's goroutine alone uses it
+	committed bool // the request is in the channel; what looks at it is the caller's goroutine, or begins after it is set
 
 	// Guarded by the pool's mu.
 	started   bool
-	abandoned bool // the caller has gone
-	watch     *time.Timer
+	abandoned bool        // the caller has gone
+	timeout   *time.Timer // ends the call; nil without one
+	watch     *time.Timer // ends the worker; nil as long as the caller waits
+	intake    intake      // of parts
 }
 
 // Call has a worker do something, and returns its answer. It waits for a place in
 // a worker, and goes to another one if a worker dies, as the package comment
 // says. request must not be changed before Call returns.
 func (p *Pool) Call(ctx context.Context, method string, request []byte, options ...CallOption) ([]byte, error) {
+	c := p.newCall(method, request, options)
+	if err := p.admit(ctx, c); err != nil {
+		return nil, err
+	}
+	for {
+		select {
+		case o := <-c.done:
+			return o.answer, o.err
+		case <-c.kick:
+			p.transmit(ctx, c)
+		case <-ctx.Done():
+			p.leave(c, nil, ctx.Err())
+			o := <-c.done
+			return o.answer, o.err
+		}
+	}
+}
+
+func (p *Pool) newCall(method string, request []byte, options []CallOption) *call {
 	c := &call{
 		method: method, request: request, maxAttempts: p.config.MaxAttempts, timeout: p.config.Timeout,
 		atMostOnce: slices.Contains(p.config.AtMostOnce, method),
@@ -60,29 +82,7 @@ func (p *Pool) Call(ctx context.Context, method string, request []byte, options 
 	for _, option := range options {
 		option(c)
 	}
-	if err := p.admit(ctx, c); err != nil {
-		return nil, err
-	}
-	var timed *flight // what the timer is for
-	timer := time.NewTimer(math.MaxInt64)
-	defer timer.Stop()
-	for {
-		select {
-		case o := <-c.done:
-			return o.answer, o.err
-		case <-c.kick:
-			if timed = p.transmit(ctx, c); timed != nil && c.timeout > 0 {
-				timer.Reset(c.timeout)
-			}
-		case <-timer.C:
-			if o, ended := p.leave(c, timed, context.DeadlineExceeded); ended {
-				return o.answer, o.err
-			}
-		case <-ctx.Done():
-			o, _ := p.leave(c, nil, ctx.Err())
-			return o.answer, o.err
-		}
-	}
+	return c
 }
 
 // admit puts a new call into the queue, or says why not.
@@ -105,43 +105,52 @@ func (p *Pool) admit(ctx context.Context, c *call) error {
 	return nil
 }
 
-// transmit sends a call to the worker that it was given, and returns that flight. An
-// error needs no answer here: either ctx has ended, which Call sees, or the worker has, whose
-// end settles the call.
-func (p *Pool) transmit(ctx context.Context, c *call) *flight {
+// transmit sends a call to the worker that it was given. An error needs no answer
+// here: either ctx has ended, which the caller sees, or the worker has, whose end
+// settles the call.
+func (p *Pool) transmit(ctx context.Context, c *call) {
 	p.mu.Lock()
 	f, attempt := c.flight, c.starts+1
 	p.mu.Unlock()
 	if f == nil || f.committed {
-		return f // nil: that worker has ended again, and another kick will come
+		return // nil: that worker has ended again, and another kick will come
+	}
+	kind := kindRequest
+	if c.stream != nil {
+		kind = kindOpen
 	}
 	h := header{start: f.stay.start, id: f.id, number: uint32(attempt), methodSize: len(c.method), remaining: c.timeout}
 	if deadline, ok := ctx.Deadline(); ok {
 		left := max(time.Until(deadline), 1)
 		h.remaining = min(left, cmp.Or(c.timeout, left))
 	}
-	f.committed = f.stay.send(ctx, kindRequest, h, c.method, c.request) == nil
-	return f
+	f.committed = f.stay.send(ctx, kind, h, c.method, c.request) == nil
+	if f.committed && c.timeout > 0 {
+		p.mu.Lock()
+		if c.flight == f {
+			f.timeout = time.AfterFunc(c.timeout, func() { p.leave(c, f, context.DeadlineExceeded) })
+		}
+		p.mu.Unlock()
+	}
 }
 
-// leave takes a call whose time is over out of the pool; with a flight, only if it
+// leave ends a call whose time is over, or whose caller has gone; with a flight, only if it
 // still has that one. A handler that has begun is told, and gets Grace to end.
-func (p *Pool) leave(c *call, only *flight, cause error) (o outcome, ended bool) {
+func (p *Pool) leave(c *call, only *flight, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case o := <-c.done:
-		return o, true
-	default:
-	}
 	f := c.flight
-	if only != nil && f != only {
-		return outcome{}, false // the worker has died since, and the call waits for another
+	if c.over || only != nil && f != only {
+		return // it has ended; or the worker has died since, and the call waits for another
+	}
+	if c.stream != nil {
+		c.stream.parts = nil
 	}
 	if f == nil || !f.committed {
 		p.withdraw(c)
 		p.schedule()
-		return outcome{err: c.qualify(cause)}, true
+		c.finish(nil, c.qualify(cause))
+		return
 	}
 	f.abandoned = true
 	if p.config.Grace >= 0 {
@@ -150,7 +159,7 @@ func (p *Pool) leave(c *call, only *flight, cause error) (o outcome, ended bool)
 	go func() {
 		_ = f.stay.send(context.Background(), kindCancel, header{start: f.stay.start, id: f.id}, "", nil)
 	}()
-	return outcome{err: unknown(cause)}, true
+	c.finish(nil, unknown(cause))
 }
 
 // withdraw takes a call out of its queue, or away from a worker that it was not sent
@@ -178,7 +187,11 @@ func (c *call) qualify(cause error) error {
 	return notSent(cause)
 }
 
-// finish ends a call.
+// finish ends a call for its caller.
 //
-// Preconditions: mu is held, and the call is in no queue and has no flight.
-func (c *call) finish(answer []byte, err error) { c.done <- outcome{answer, err} }
+// Preconditions: mu is held, and the call is in no queue and has no flight, or an
+// abandoned one.
+func (c *call) finish(answer []byte, err error) {
+	c.over = true
+	c.done <- outcome{answer, err}
+}

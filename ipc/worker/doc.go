@@ -7,6 +7,7 @@
 //
 //	pool, err := worker.Start(ctx, worker.Config{Command: func() *exec.Cmd { return exec.Command("thumbnailer") }, Size: 4})
 //	answer, err := pool.Call(ctx, "thumbnail", request)
+//	for page, err := range pool.Stream(ctx, "pages", request) { ... }
 //
 //	err := worker.Serve(ctx, worker.Handlers{"thumbnail": thumbnail})
 //
@@ -25,9 +26,12 @@
 //     alone is ErrPoison. So a call that is innocent is not named for another's deed.
 //   - AtMostOnce: such a call is started once, or never. It ends with
 //     ErrOutcomeUnknown if its worker dies of it, or beside it.
+//   - Stream: the parts of a stream come in order, each once. As long as none has come it
+//     is a call like others; after the first part it is not started again.
 //   - Drain: what a worker had committed before it died is received first.
 //   - Bounded: a worker gets at most Concurrency calls at a time, and holds at most
-//     that many answers of MaxMessage bytes in the service.
+//     that many answers of MaxMessage bytes in the service. A stream holds less than twice
+//     MaxMessage there, and its handler waits when its reader is behind.
 //   - Trust: whatever a worker sends, it can at most fail its own calls.
 //   - Leave: a worker does not outlive its service, nor a pool its Close.
 //

@@ -34,6 +34,10 @@ var (
 	// answer the handler has done its work. To call again does not help.
 	ErrTooLarge = errors.New("worker: larger than MaxMessage")
 
+	// ErrNoStream is returned by Request.Send in a handler whose caller used Call,
+	// and so waits for one answer.
+	ErrNoStream = errors.New("worker: the caller waits for one answer, not for a stream")
+
 	// ErrClosed says that the pool is closed. ErrNotSent or ErrOutcomeUnknown is
 	// beside it.
 	ErrClosed = errors.New("worker: pool closed")

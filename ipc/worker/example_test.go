@@ -39,6 +39,17 @@ func serve() error {
 			<-ctx.Done() // the caller's deadline
 			return nil, ctx.Err()
 		},
+		"words": func(_ context.Context, r *worker.Request) ([]byte, error) {
+			for word := range bytes.FieldsSeq(r.Data) {
+				if err := r.Send(word); err != nil {
+					return nil, err // the reader has gone
+				}
+				if string(word) == "boom" {
+					os.Exit(1)
+				}
+			}
+			return nil, nil
+		},
 		Length.Name: Length.Handler(func(_ context.Context, text string) (int, error) {
 			if text == "" {
 				return 0, errors.New("there is no text")
@@ -100,6 +111,34 @@ func ExampleAtMostOnce() {
 	_, err = pool.Call(ctx, "flaky", nil, worker.AtMostOnce())
 	fmt.Println(errors.Is(err, worker.ErrOutcomeUnknown))
 	// Output: true
+}
+
+// A handler can send many answers. If its worker dies, those that it sent come,
+// and then the error.
+func ExamplePool_Stream() {
+	ctx := context.Background()
+	pool, err := worker.Start(ctx, quiet)
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Close()
+	for _, text := range []string{"one by one", "and then boom comes"} {
+		for word, err := range pool.Stream(ctx, "words", []byte(text)) {
+			if err != nil {
+				fmt.Println(errors.Is(err, worker.ErrOutcomeUnknown))
+				break
+			}
+			fmt.Println(string(word))
+		}
+	}
+	// Output:
+	// one
+	// by
+	// one
+	// and
+	// then
+	// boom
+	// true
 }
 
 func ExampleTimeout() {

@@ -43,7 +43,7 @@ func (r *rogue) request() uint64 {
 		}
 		h, err := parseHeader(m.Kind, m.Data)
 		_ = m.Release()
-		if err == nil && m.Kind == kindRequest && h.start == r.start {
+		if err == nil && (m.Kind == kindRequest || m.Kind == kindOpen) && h.start == r.start {
 			return h.id
 		}
 	}
@@ -65,7 +65,7 @@ func roguePart(name string, play func(*rogue)) bool {
 var broken = map[string]func(*rogue, uint64){
 	"unknown kind":      func(r *rogue, id uint64) { r.send(99, header{id: id}, nil) },
 	"kind zero":         func(r *rogue, id uint64) { r.send(0, header{id: id}, nil) },
-	"a service's kind":  func(r *rogue, id uint64) { r.send(kindCancel, header{id: id}, nil) },
+	"a service's kind":  func(r *rogue, id uint64) { r.send(kindStop, header{id: id}, nil) },
 	"empty":             func(r *rogue, _ uint64) { r.raw(kindAnswer, nil) },
 	"short":             func(r *rogue, _ uint64) { r.raw(kindAnswer, make([]byte, headerSize-1)) },
 	"another start":     func(r *rogue, id uint64) { r.start++; r.send(kindAnswer, header{id: id}, nil) },
@@ -74,6 +74,7 @@ var broken = map[string]func(*rogue, uint64){
 	"a method":          func(r *rogue, id uint64) { r.send(kindAnswer, header{id: id, methodSize: 1}, []byte("x")) },
 	"a deadline":        func(r *rogue, id uint64) { r.send(kindAnswer, header{id: id, remaining: 1}, nil) },
 	"started with data": func(r *rogue, id uint64) { r.send(kindStarted, header{id: id}, []byte("x")) },
+	"a part of a call":  func(r *rogue, id uint64) { r.send(kindPart, header{id: id}, []byte("x")) },
 	"too large":         func(r *rogue, id uint64) { r.send(kindAnswer, header{id: id}, make([]byte, 1001)) },
 }
 
@@ -141,7 +142,7 @@ var (
 		for range rng.IntN(40) {
 			h := header{id: id + uint64(rng.IntN(3)) - 1, number: uint32(rng.IntN(8)), methodSize: rng.IntN(2) * rng.IntN(40)}
 			payload := make([]byte, rng.IntN(3)*rng.IntN(700))
-			r.send(uint32(rng.IntN(9)), h, payload)
+			r.send(uint32(rng.IntN(int(kindCount)+2)), h, payload)
 		}
 		if rng.IntN(2) == 0 {
 			os.Exit(rng.IntN(3))
@@ -216,13 +217,19 @@ func TestAWorkerThatClosesItsChannelAndLivesIsKilled(t *testing.T) {
 func TestAWorkerThatScribblesFailsOnlyItsOwnCalls(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
 	scribbler, good := command(t, "scribble"), command(t, "serve")
 	t.Setenv("TANDEM_TEST_SEED", strconv.FormatUint(seed, 10))
 	bad, _ := startPool(t, quick(Config{Command: scribbler, MaxMessage: 1000, Grace: time.Millisecond, StopTimeout: 10 * time.Millisecond, StartTimeout: time.Second}))
 	other, _ := startPool(t, Config{Command: good})
 	for range 40 {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-		_, _ = bad.Call(ctx, "echo", []byte("innocent")) // any end will do, but an end
+		if rng.IntN(2) == 0 {
+			_, _ = bad.Call(ctx, "echo", []byte("innocent")) // any end will do, but an end
+		} else {
+			for range bad.Stream(ctx, "echo", []byte("innocent")) {
+			}
+		}
 		cancel()
 		mustCall(t, other, "echo", "")
 	}
@@ -234,7 +241,7 @@ func TestAWorkerThatScribblesFailsOnlyItsOwnCalls(t *testing.T) {
 func FuzzParseHeader(f *testing.F) {
 	frame := make([]byte, headerSize+8)
 	header{start: 1, id: 2, remaining: 3, number: 4, methodSize: 5}.put(frame)
-	for kind := uint32(0); kind <= kindStop+1; kind++ {
+	for kind := uint32(0); kind <= kindCount; kind++ {
 		f.Add(kind, frame)
 		f.Add(kind, frame[:headerSize])
 		f.Add(kind, frame[:headerSize-1])

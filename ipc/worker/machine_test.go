@@ -64,9 +64,10 @@ func TestAnyMixOfCallsEndsAsEachDeserves(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		attempts := rapid.IntRange(1, 3).Draw(rt, "attempts")
 		j := newJournal()
+		size := rapid.IntRange(1, 2).Draw(rt, "size")
 		p, err := Start(context.Background(), Config{
 			Command: command(t, "serve"), Output: io.Discard, OnEvent: j.add, MaxAttempts: attempts, Grace: watchdog,
-			Size: rapid.IntRange(1, 2).Draw(rt, "size"), Concurrency: rapid.IntRange(1, 4).Draw(rt, "concurrency"),
+			Size: size, Concurrency: rapid.IntRange(1, 4).Draw(rt, "concurrency"),
 		})
 		if err != nil {
 			rt.Fatal(err)
@@ -102,7 +103,8 @@ func TestAnyMixOfCallsEndsAsEachDeserves(t *testing.T) {
 		for _, death := range j.deaths() {
 			judgeDeath(rt, death)
 		}
-		if stats := p.Stats(); stats.Unasked+stats.Stale != 0 || stats.Running+stats.Waiting != 0 {
+		// A process that was about to serve at Close may have said hello.
+		if stats := p.Stats(); stats.Unasked != 0 || stats.Stale > uint64(size) || stats.Running+stats.Waiting != 0 {
 			rt.Fatalf("counts %+v", stats)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"encoding/gob"
 	"encoding/json"
 	"fmt"
+	"iter"
 )
 
 // A Method is a method with types, which service and worker share:
@@ -49,6 +50,50 @@ func (m Method[Req, Resp]) Call(ctx context.Context, p *Pool, request Req, optio
 		return response, fmt.Errorf("worker: the answer of %s cannot be decoded: %w", m.Name, err)
 	}
 	return response, nil
+}
+
+// Stream is Pool.Stream with types.
+func (m Method[Req, Resp]) Stream(ctx context.Context, p *Pool, request Req, options ...CallOption) iter.Seq2[Resp, error] {
+	return func(yield func(Resp, error) bool) {
+		var none Resp
+		data, err := m.codec().Encode(request)
+		if err != nil {
+			yield(none, notSent(fmt.Errorf("worker: the request of %s cannot be encoded: %w", m.Name, err)))
+			return
+		}
+		for part, err := range p.Stream(ctx, m.Name, data, options...) {
+			var response Resp
+			if err == nil {
+				if err = m.codec().Decode(part, &response); err != nil {
+					err = fmt.Errorf("worker: a part of %s cannot be decoded: %w", m.Name, err)
+				}
+			}
+			if err != nil {
+				yield(none, err)
+				return
+			}
+			if !yield(response, nil) {
+				return
+			}
+		}
+	}
+}
+
+// StreamHandler is a handler that sends any number of answers, as Request.Send does.
+func (m Method[Req, Resp]) StreamHandler(handle func(ctx context.Context, request Req, send func(Resp) error) error) Handler {
+	return func(ctx context.Context, r *Request) ([]byte, error) {
+		var request Req
+		if err := m.codec().Decode(r.Data, &request); err != nil {
+			return nil, fmt.Errorf("the request cannot be decoded: %w", err)
+		}
+		return nil, handle(context.WithValue(ctx, attemptKey{}, r.Attempt), request, func(response Resp) error {
+			part, err := m.codec().Encode(response)
+			if err != nil {
+				return err
+			}
+			return r.Send(part)
+		})
+	}
 }
 
 // Handler is a handler of this method. Attempt tells from its context what

@@ -64,6 +64,8 @@ func (s *slot) take(speaker *stay, m ipc.Message) (*stay, error) {
 		return speaker, nil
 	case m.Kind == kindAnswer:
 		return speaker, p.answered(speaker, h, m.Data[headerSize:])
+	case m.Kind == kindPart:
+		return speaker, p.parted(speaker, h, m.Data[headerSize:])
 	}
 	return speaker, &malformedError{fmt.Sprintf("kind %d from a worker", m.Kind)}
 }
@@ -118,6 +120,35 @@ func (p *Pool) answered(y *stay, h header, payload []byte) error {
 	return nil
 }
 
+// parted hands a part of a stream to its reader. As in answered, mu is given up
+// while it is copied.
+//
+// Preconditions: mu is held.
+func (p *Pool) parted(y *stay, h header, payload []byte) error {
+	f := y.flights[h.id]
+	if f == nil {
+		p.stats.Unasked++
+		return nil
+	}
+	switch s := f.call.stream; {
+	case s == nil || !f.started:
+		return &malformedError{"a part of what is no stream, or has not started"}
+	case len(payload) > p.config.MaxMessage:
+		return &malformedError{fmt.Sprintf("a part of %d bytes, of %d", len(payload), p.config.MaxMessage)}
+	case !f.intake.accept(costOf(payload)):
+		return &malformedError{"a part that was not allowed: its reader is behind"}
+	case f.abandoned:
+		return nil
+	}
+	p.mu.Unlock()
+	part := bytes.Clone(payload)
+	p.mu.Lock()
+	if !f.abandoned {
+		f.call.stream.add(part)
+	}
+	return nil
+}
+
 // result is what a call returns for an answer.
 func result(method string, status uint32, payload []byte) ([]byte, error) {
 	switch status {
@@ -131,6 +162,8 @@ func result(method string, status uint32, payload []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s", ErrUnknownMethod, method)
 	case statusTooLarge:
 		return nil, fmt.Errorf("%w: the answer of %s", ErrTooLarge, method)
+	case statusEnd:
+		return nil, nil
 	}
 	return payload, nil
 }

@@ -1,6 +1,9 @@
 package worker
 
-import "container/list"
+import (
+	"container/list"
+	"time"
+)
 
 // enqueue puts a call at the end of a queue.
 //
@@ -91,7 +94,7 @@ func (p *Pool) board(y *stay, queue *list.List) {
 	c.queue, c.place = nil, nil
 	p.ids++
 	p.running++
-	c.flight = &flight{id: p.ids, stay: y, call: c}
+	c.flight = &flight{id: p.ids, stay: y, call: c, intake: newIntake(p.config.MaxMessage)}
 	y.flights[p.ids] = c.flight
 	y.boarded++
 	if limit := p.config.MaxCalls; limit > 0 && y.boarded >= limit {
@@ -110,8 +113,10 @@ func (p *Pool) land(f *flight) {
 	y := f.stay
 	delete(y.flights, f.id)
 	p.running--
-	if f.watch != nil {
-		f.watch.Stop()
+	for _, timer := range []*time.Timer{f.timeout, f.watch} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	if len(y.flights) == 0 {
 		y.solitary = false

@@ -31,6 +31,8 @@ type Request struct {
 	// Attempt counts from 1 how often a handler was started for this call: from 2 on, an earlier worker
 	// has ended meanwhile, and may have done part of the work.
 	Attempt int
+
+	out *outgoing // nil if the call has one answer
 }
 
 // Serve is for the main function of a worker: it answers calls until the service
@@ -49,7 +51,7 @@ func Serve(ctx context.Context, handlers Handlers) error {
 		return err
 	}
 	defer endpoint.Close()
-	w := &server{endpoint: endpoint, start: start, maxMessage: maxMessage, handlers: maps.Clone(handlers), cancels: map[uint64]context.CancelFunc{}}
+	w := &server{endpoint: endpoint, start: start, maxMessage: maxMessage, handlers: maps.Clone(handlers), calls: map[uint64]*begun{}}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	defer w.cancel()
 	if err := transmit(ctx, endpoint, kindHello, header{start: start, id: wireVersion}, "", nil); err != nil {
@@ -90,8 +92,14 @@ type server struct {
 	cancel     context.CancelFunc
 	running    sync.WaitGroup
 
-	mu      sync.Mutex
-	cancels map[uint64]context.CancelFunc
+	mu    sync.Mutex
+	calls map[uint64]*begun
+}
+
+// A begun call is one that has a handler.
+type begun struct {
+	cancel    context.CancelFunc
+	allowance *allowance // of parts; nil without a stream
 }
 
 // receive takes what the service sends. It releases each message at once: what
@@ -104,7 +112,7 @@ func (w *server) receive(ctx context.Context) error {
 		h, err := parseHeader(m.Kind, m.Data)
 		var method string
 		var data []byte
-		if err == nil && h.start == w.start && m.Kind == kindRequest {
+		if err == nil && h.start == w.start && (m.Kind == kindRequest || m.Kind == kindOpen) {
 			method = string(m.Data[headerSize : headerSize+h.methodSize])
 			data = bytes.Clone(m.Data[headerSize+h.methodSize:])
 		}
@@ -115,14 +123,15 @@ func (w *server) receive(ctx context.Context) error {
 			continue // for a predecessor
 		}
 		switch m.Kind {
-		case kindRequest:
-			w.begin(h, &Request{Method: method, Data: data, Attempt: int(h.number)})
+		case kindRequest, kindOpen:
+			w.begin(h, &Request{Method: method, Data: data, Attempt: int(h.number)}, m.Kind == kindOpen)
 		case kindCancel:
-			w.mu.Lock()
-			cancel := w.cancels[h.id]
-			w.mu.Unlock()
-			if cancel != nil {
-				cancel()
+			if c := w.call(h.id); c != nil {
+				c.cancel()
+			}
+		case kindCredit:
+			if c := w.call(h.id); c != nil && c.allowance != nil {
+				c.allowance.grow(int(h.number))
 			}
 		case kindStop:
 			return nil
@@ -133,8 +142,15 @@ func (w *server) receive(ctx context.Context) error {
 	return ipc.ErrClosed
 }
 
+// call returns a call that has begun and not ended, or nil.
+func (w *server) call(id uint64) *begun {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls[id]
+}
+
 // begin runs a handler. The pool sends no more calls at a time than it wants to run.
-func (w *server) begin(h header, r *Request) {
+func (w *server) begin(h header, r *Request, stream bool) {
 	var ctx context.Context
 	var cancel context.CancelFunc
 	if h.remaining > 0 {
@@ -142,15 +158,20 @@ func (w *server) begin(h header, r *Request) {
 	} else {
 		ctx, cancel = context.WithCancel(w.ctx)
 	}
+	c := &begun{cancel: cancel}
+	if stream {
+		c.allowance = newAllowance(w.maxMessage)
+		r.out = &outgoing{server: w, ctx: ctx, id: h.id, allowance: c.allowance}
+	}
 	w.mu.Lock()
-	w.cancels[h.id] = cancel
+	w.calls[h.id] = c
 	w.mu.Unlock()
 	w.running.Add(1)
 	go func() {
 		crashed := false
 		defer func() {
 			w.mu.Lock()
-			delete(w.cancels, h.id)
+			delete(w.calls, h.id)
 			w.mu.Unlock()
 			cancel()
 			if !crashed { // else Serve could return, and the process leave in good order
@@ -184,11 +205,16 @@ func (w *server) handle(ctx context.Context, h header, r *Request, crashed *bool
 	}()
 	answer, err := handler(ctx, r)
 	returned = true
+	if r.out != nil {
+		r.out.allowance.end(errEnded)
+	}
 	switch {
 	case err != nil:
 		w.answer(h, statusOf(ctx, err), w.text(err))
 	case len(answer) > w.maxMessage:
 		w.answer(h, statusTooLarge, nil)
+	case answer == nil && r.out != nil:
+		w.answer(h, statusEnd, nil)
 	default:
 		w.answer(h, statusOK, answer)
 	}

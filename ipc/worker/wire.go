@@ -17,7 +17,7 @@ import (
 //	0       8     start: the number of the process's start, in both directions
 //	8       8     id of the call; the protocol version in a hello
 //	16      8     nanoseconds that the call has left; 0 if it has no deadline
-//	24      4     attempt in a request, status in an answer
+//	24      4     attempt in a request, status in an answer, bytes in a credit
 //	28      2     size of the method's name
 //	30      2     zero
 //	32            method, then payload
@@ -27,7 +27,7 @@ import (
 // has sent those calls elsewhere.
 const headerSize = 32
 
-const wireVersion = 1
+const wireVersion = 2
 
 const maxMethodSize = 255
 
@@ -38,6 +38,10 @@ const (
 	kindAnswer                    // worker: the call's result
 	kindCancel                    // service: nobody waits for this call any more
 	kindStop                      // service: finish what was started, then leave
+	kindOpen                      // service: a call that is answered with a stream
+	kindPart                      // worker: a part of a stream
+	kindCredit                    // service: so many bytes more of a stream may come
+	kindCount
 )
 
 // The statuses of an answer. The payload is the answer, or the error's text.
@@ -48,6 +52,7 @@ const (
 	statusTooLarge
 	statusDeadline // the handler gave up at its deadline
 	statusCanceled // or because nobody waits
+	statusEnd      // a stream ends, and this answer is no part of it
 	statusCount
 )
 
@@ -76,7 +81,7 @@ func (e *malformedError) Error() string { return "malformed frame: " + e.what }
 // parseHeader reads and checks a frame's header. The peer can change shared bytes
 // at any time: they are copied once, and only the copy is looked at.
 func parseHeader(kind uint32, data []byte) (header, error) {
-	if kind < kindHello || kind > kindStop {
+	if kind < kindHello || kind >= kindCount {
 		return header{}, &malformedError{fmt.Sprintf("kind %d", kind)}
 	}
 	var fixed [headerSize]byte
@@ -91,9 +96,10 @@ func parseHeader(kind uint32, data []byte) (header, error) {
 		number:     binary.LittleEndian.Uint32(fixed[24:]),
 		methodSize: int(binary.LittleEndian.Uint16(fixed[28:])),
 	}
-	hasMethod, hasPayload := kind == kindRequest, kind == kindRequest || kind == kindAnswer
+	hasMethod := kind == kindRequest || kind == kindOpen
+	hasPayload := hasMethod || kind == kindAnswer || kind == kindPart
 	switch rest := len(data) - headerSize; {
-	case nanos > math.MaxInt64 || kind != kindRequest && nanos != 0:
+	case nanos > math.MaxInt64 || !hasMethod && nanos != 0:
 		return header{}, &malformedError{fmt.Sprintf("kind %d with %d ns", kind, nanos)}
 	case h.methodSize > maxMethodSize || h.methodSize > rest || !hasMethod && h.methodSize != 0:
 		return header{}, &malformedError{fmt.Sprintf("kind %d with a method of %d bytes", kind, h.methodSize)}
