@@ -43,6 +43,7 @@ func (s *slot) settle(y *stay, death *Death) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.current = nil
+	s.asks = slices.DeleteFunc(s.asks, func(a *ask) bool { a.cancel(); return true }) // nobody waits for them
 	flights := y.flightsInOrder()
 	for i := len(flights) - 1; i >= 0; i-- { // the oldest comes to the front last
 		p.decide(flights[i], y, *death)

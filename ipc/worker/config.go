@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/bits"
 	"os/exec"
 	"slices"
@@ -19,6 +20,7 @@ const (
 	DefaultMaxMessage     = 1 << 20
 	MaxMaxMessage         = ipc.MaxRingSize / 2
 	DefaultMaxAttempts    = 3
+	DefaultMaxAsks        = 16
 	DefaultGrace          = 2 * time.Second
 	DefaultStartTimeout   = 10 * time.Second
 	DefaultStopTimeout    = 5 * time.Second
@@ -28,6 +30,8 @@ const (
 	DefaultMinPause       = 20 * time.Millisecond
 	DefaultMaxPause       = 5 * time.Second
 )
+
+const maxMaxAsks = 1<<16 - 1
 
 // Config configures a pool. Only Command is needed; a zero means the default.
 type Config struct {
@@ -50,6 +54,13 @@ type Config struct {
 	// MaxAttempts is how many workers may die of a call, alone, before it is
 	// ErrPoison.
 	MaxAttempts int
+
+	// Handlers are what the handlers of a worker can ask for, see Ask. They run in the
+	// service, each in a goroutine of its own, and must expect any request: it comes from a process
+	// that may be out of order. Their contexts end with the worker. MaxAsks is how many
+	// run at a time for one worker.
+	Handlers Handlers
+	MaxAsks  int
 
 	// AtMostOnce lists methods that are never started twice: if their worker dies
 	// meanwhile, the call ends with ErrOutcomeUnknown.
@@ -120,6 +131,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"MaxMessage", &c.MaxMessage, DefaultMaxMessage},
 		{"MaxAttempts", &c.MaxAttempts, DefaultMaxAttempts},
 		{"MaxQuickDeaths", &c.MaxQuickDeaths, DefaultMaxQuickDeaths},
+		{"MaxAsks", &c.MaxAsks, DefaultMaxAsks},
 	} {
 		if *field.value == 0 {
 			*field.value = field.normally
@@ -150,18 +162,25 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Grace == 0 {
 		c.Grace = DefaultGrace
 	}
+	c.AtMostOnce, c.Handlers = slices.Clone(c.AtMostOnce), maps.Clone(c.Handlers)
+	return c, c.check()
+}
+
+// check looks for what no single field tells.
+func (c Config) check() error {
 	switch {
 	case c.MaxMessage > MaxMaxMessage:
-		return c, fmt.Errorf("worker: Config.MaxMessage is %d, more than %d", c.MaxMessage, MaxMaxMessage)
+		return fmt.Errorf("worker: Config.MaxMessage is %d, more than %d", c.MaxMessage, MaxMaxMessage)
+	case c.MaxAsks > maxMaxAsks:
+		return fmt.Errorf("worker: Config.MaxAsks is %d, more than %d", c.MaxAsks, maxMaxAsks)
 	case c.MaxPause < c.MinPause:
-		return c, fmt.Errorf("worker: Config.MaxPause is %v, less than MinPause, %v", c.MaxPause, c.MinPause)
+		return fmt.Errorf("worker: Config.MaxPause is %v, less than MinPause, %v", c.MaxPause, c.MinPause)
 	case c.Timeout < 0:
-		return c, fmt.Errorf("worker: Config.Timeout is %v", c.Timeout)
+		return fmt.Errorf("worker: Config.Timeout is %v", c.Timeout)
 	case c.MaxCalls < 0 || c.MaxMemory < 0:
-		return c, fmt.Errorf("worker: Config.MaxCalls is %d and MaxMemory %d: none may be negative", c.MaxCalls, c.MaxMemory)
+		return fmt.Errorf("worker: Config.MaxCalls is %d and MaxMemory %d: none may be negative", c.MaxCalls, c.MaxMemory)
 	}
-	c.AtMostOnce = slices.Clone(c.AtMostOnce)
-	return c, nil
+	return nil
 }
 
 // ringSize is the smallest ring that holds the largest frame.

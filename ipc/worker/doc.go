@@ -10,6 +10,7 @@
 //	for page, err := range pool.Stream(ctx, "pages", request) { ... }
 //
 //	err := worker.Serve(ctx, worker.Handlers{"thumbnail": thumbnail})
+//	font, err := worker.Ask(ctx, "font", name) // in a handler: it asks the service, see Config.Handlers
 //
 // Each worker is one process with a shared-memory channel of its own: the service
 // is the channel's server, the worker its client. A worker that dies is started
@@ -32,6 +33,8 @@
 //   - Bounded: a worker gets at most Concurrency calls at a time, and holds at most
 //     that many answers of MaxMessage bytes in the service. A stream holds less than twice
 //     MaxMessage there, and its handler waits when its reader is behind.
+//   - Ask: the handlers of a worker can call the service's, see Ask. At most MaxAsks of them
+//     run for one worker, and what they were started with ends with it.
 //   - Trust: whatever a worker sends, it can at most fail its own calls.
 //   - Leave: a worker does not outlive its service, nor a pool its Close.
 //

@@ -39,6 +39,10 @@ func serve() error {
 			<-ctx.Done() // the caller's deadline
 			return nil, ctx.Err()
 		},
+		"greet": func(ctx context.Context, r *worker.Request) ([]byte, error) {
+			name, err := worker.Ask(ctx, "name", r.Data)
+			return fmt.Appendf(nil, "Hello, %s!", name), err
+		},
 		"words": func(_ context.Context, r *worker.Request) ([]byte, error) {
 			for word := range bytes.FieldsSeq(r.Data) {
 				if err := r.Send(word); err != nil {
@@ -139,6 +143,24 @@ func ExamplePool_Stream() {
 	// then
 	// boom
 	// true
+}
+
+// A handler asks the service for what only the service knows.
+func ExampleAsk() {
+	ctx := context.Background()
+	pool, err := worker.Start(ctx, worker.Config{
+		Command: worker.Self(),
+		Handlers: worker.Handlers{"name": func(_ context.Context, r *worker.Request) ([]byte, error) {
+			return []byte("number " + string(r.Data)), nil
+		}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Close()
+	answer, err := pool.Call(ctx, "greet", []byte("4711"))
+	fmt.Println(string(answer), err)
+	// Output: Hello, number 4711! <nil>
 }
 
 func ExampleTimeout() {

@@ -52,11 +52,11 @@ func (r *rogue) request() uint64 {
 
 func roguePart(name string, play func(*rogue)) bool {
 	return part(name, func() {
-		start, _, path, err := task()
+		t, err := readTask()
 		leave(err)
-		endpoint, err := ipc.Dial(context.Background(), path, &ipc.Options{Wait: true})
+		endpoint, err := ipc.Dial(context.Background(), t.path, &ipc.Options{Wait: true})
 		leave(err)
-		play(&rogue{endpoint, start})
+		play(&rogue{endpoint, t.start})
 		<-time.After(10 * watchdog)
 	})
 }
@@ -169,7 +169,7 @@ func TestWhatAWorkerSaysBeforeItsHelloDoesNotCount(t *testing.T) {
 }
 
 func TestAnswersThatNobodyAskedForAreCountedAndDropped(t *testing.T) {
-	p, _ := startPool(t, Config{Command: command(t, "answers what nobody asked, and twice")})
+	p, _ := startPool(t, Config{Command: command(t, "answers what nobody asked, and twice"), StopTimeout: 20 * time.Millisecond})
 	if got := mustCall(t, p, "echo", ""); got != "first" {
 		t.Errorf("answer %q", got)
 	}

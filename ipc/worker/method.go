@@ -37,19 +37,7 @@ var (
 // Call is Pool.Call with types. A request that cannot be encoded is ErrNotSent; with an
 // answer that cannot be decoded the handler has done its work.
 func (m Method[Req, Resp]) Call(ctx context.Context, p *Pool, request Req, options ...CallOption) (Resp, error) {
-	var response Resp
-	data, err := m.codec().Encode(request)
-	if err != nil {
-		return response, notSent(fmt.Errorf("worker: the request of %s cannot be encoded: %w", m.Name, err))
-	}
-	answer, err := p.Call(ctx, m.Name, data, options...)
-	if err != nil {
-		return response, err
-	}
-	if err := m.codec().Decode(answer, &response); err != nil {
-		return response, fmt.Errorf("worker: the answer of %s cannot be decoded: %w", m.Name, err)
-	}
-	return response, nil
+	return m.exchange(request, func(data []byte) ([]byte, error) { return p.Call(ctx, m.Name, data, options...) })
 }
 
 // Stream is Pool.Stream with types.
@@ -94,6 +82,27 @@ func (m Method[Req, Resp]) StreamHandler(handle func(ctx context.Context, reques
 			return r.Send(part)
 		})
 	}
+}
+
+// Ask is the function Ask with types.
+func (m Method[Req, Resp]) Ask(ctx context.Context, request Req) (Resp, error) {
+	return m.exchange(request, func(data []byte) ([]byte, error) { return Ask(ctx, m.Name, data) })
+}
+
+func (m Method[Req, Resp]) exchange(request Req, call func([]byte) ([]byte, error)) (Resp, error) {
+	var response Resp
+	data, err := m.codec().Encode(request)
+	if err != nil {
+		return response, notSent(fmt.Errorf("worker: the request of %s cannot be encoded: %w", m.Name, err))
+	}
+	answer, err := call(data)
+	if err != nil {
+		return response, err
+	}
+	if err := m.codec().Decode(answer, &response); err != nil {
+		return response, fmt.Errorf("worker: the answer of %s cannot be decoded: %w", m.Name, err)
+	}
+	return response, nil
 }
 
 // Handler is a handler of this method. Attempt tells from its context what

@@ -23,6 +23,7 @@ type Pool struct {
 	stopping    chan struct{} // closed when the workers are to leave
 	supervisors sync.WaitGroup
 	receivers   sync.WaitGroup
+	serving     sync.WaitGroup // handlers of the service
 	closing     sync.Once
 	closed      chan struct{} // closed when Close is done, with closeErr
 	closeErr    error
@@ -85,7 +86,8 @@ func Start(ctx context.Context, config Config) (*Pool, error) {
 
 // Close ends the pool. Calls that wait for a place end with ErrClosed. Workers
 // finish what they have begun, for up to StopTimeout, and leave; those that do
-// not are killed. Calling it again waits for the first, and returns the same.
+// not are killed. It waits for the service's own handlers. Calling it again waits for
+// the first, and returns the same.
 func (p *Pool) Close() error {
 	p.closing.Do(func() {
 		p.mu.Lock()
@@ -94,6 +96,7 @@ func (p *Pool) Close() error {
 		p.mu.Unlock()
 		close(p.stopping)
 		p.supervisors.Wait()
+		p.serving.Wait()
 		p.closeErr = p.dismantle()
 		p.receivers.Wait()
 		p.starter.stop()

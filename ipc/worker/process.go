@@ -15,6 +15,10 @@ import (
 // its channel.
 const variable = "TANDEM_WORKER"
 
+// asksVariable tells it MaxAsks. It is apart so that a worker of an older version gets as far
+// as its hello, which says what is wrong.
+const asksVariable = "TANDEM_WORKER_ASKS"
+
 // IsWorker reports whether a pool has started this process: then its main function
 // calls Serve. So one program can be both service and worker.
 func IsWorker() bool { return os.Getenv(variable) != "" }
@@ -74,7 +78,7 @@ func (s *slot) launch(y *stay) (*process, error) {
 	if cmd == nil {
 		return nil, errors.New("worker: Config.Command returned nil")
 	}
-	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%d:%d:%s", variable, y.start, p.config.MaxMessage, s.endpoint.Path()))
+	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%d:%d:%s", variable, y.start, p.config.MaxMessage, s.endpoint.Path()), fmt.Sprintf("%s=%d", asksVariable, p.config.MaxAsks))
 	confine(cmd)
 	if cmd.WaitDelay == 0 {
 		cmd.WaitDelay = outputTimeout // for readers and writers that the caller has set

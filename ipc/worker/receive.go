@@ -64,6 +64,13 @@ func (s *slot) take(speaker *stay, m ipc.Message) (*stay, error) {
 		return speaker, nil
 	case m.Kind == kindAnswer:
 		return speaker, p.answered(speaker, h, m.Data[headerSize:])
+	case m.Kind == kindRequest:
+		return speaker, s.asked(speaker, h, m.Data[headerSize:])
+	case m.Kind == kindCancel:
+		if a := speaker.asks[h.id]; a != nil {
+			a.cancel()
+		}
+		return speaker, nil
 	case m.Kind == kindPart:
 		return speaker, p.parted(speaker, h, m.Data[headerSize:])
 	}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,55 +43,72 @@ type Request struct {
 //
 // The process should end when Serve returns.
 func Serve(ctx context.Context, handlers Handlers) error {
-	start, maxMessage, path, err := task()
+	t, err := readTask()
 	if err != nil {
 		return err
 	}
-	endpoint, err := ipc.Dial(ctx, path, &ipc.Options{Wait: true})
+	endpoint, err := ipc.Dial(ctx, t.path, &ipc.Options{Wait: true})
 	if err != nil {
 		return err
 	}
 	defer endpoint.Close()
-	w := &server{endpoint: endpoint, start: start, maxMessage: maxMessage, handlers: maps.Clone(handlers), calls: map[uint64]*begun{}}
-	w.ctx, w.cancel = context.WithCancel(ctx)
+	w := &server{
+		endpoint: endpoint, task: t, handlers: maps.Clone(handlers), calls: map[uint64]*begun{}, left: make(chan struct{}),
+		asker: asker{places: make(chan struct{}, t.maxAsks), open: map[uint64]chan reply{}},
+	}
+	w.ctx, w.cancel = context.WithCancel(context.WithValue(ctx, serverKey{}, w))
 	defer w.cancel()
-	if err := transmit(ctx, endpoint, kindHello, header{start: start, id: wireVersion}, "", nil); err != nil {
+	if err := transmit(ctx, endpoint, kindHello, header{start: t.start, id: wireVersion}, "", nil); err != nil {
 		return err
 	}
 	err = w.receive(ctx)
+	w.leftFor = cmp.Or(err, ErrClosed)
+	close(w.left)
 	if err == nil || ctx.Err() != nil {
 		w.running.Wait()
 	}
 	return err
 }
 
-// task reads what the pool has told this process, and keeps it from its children.
-func task() (start uint64, maxMessage int, path string, err error) {
+// A task is what the pool has told this process.
+type task struct {
+	start      uint64
+	maxMessage int
+	maxAsks    int
+	path       string
+}
+
+// readTask reads the task from the environment, and keeps it from this process's children.
+func readTask() (task, error) {
 	text, found := os.LookupEnv(variable)
 	if !found {
-		return 0, 0, "", ErrNotAWorker
+		return task{}, ErrNotAWorker
 	}
 	fields := strings.SplitN(text, ":", 3)
 	if len(fields) != 3 {
-		return 0, 0, "", fmt.Errorf("%w: %s is %q", ErrNotAWorker, variable, text)
+		return task{}, fmt.Errorf("%w: %s is %q", ErrNotAWorker, variable, text)
 	}
 	start, err1 := strconv.ParseUint(fields[0], 10, 64)
 	maxMessage, err2 := strconv.Atoi(fields[1])
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, 0, "", fmt.Errorf("%w: %s is %q: %w", ErrNotAWorker, variable, text, err)
+	// A service of an older version does not set it, and refuses the hello.
+	maxAsks, err3 := strconv.ParseUint(cmp.Or(os.Getenv(asksVariable), "1"), 10, 16)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return task{}, fmt.Errorf("%w: %s is %q: %w", ErrNotAWorker, variable, text, err)
 	}
-	return start, maxMessage, fields[2], os.Unsetenv(variable)
+	return task{start, maxMessage, int(maxAsks), fields[2]}, errors.Join(os.Unsetenv(variable), os.Unsetenv(asksVariable))
 }
 
 // A server is the worker's side of the channel.
 type server struct {
-	endpoint   *ipc.Endpoint
-	start      uint64
-	maxMessage int
-	handlers   Handlers
-	ctx        context.Context // of all handlers
-	cancel     context.CancelFunc
-	running    sync.WaitGroup
+	task
+	endpoint *ipc.Endpoint
+	handlers Handlers
+	asker    asker
+	ctx      context.Context // of all handlers
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	left     chan struct{} // closed when nothing more is received
+	leftFor  error
 
 	mu    sync.Mutex
 	calls map[uint64]*begun
@@ -112,7 +130,7 @@ func (w *server) receive(ctx context.Context) error {
 		h, err := parseHeader(m.Kind, m.Data)
 		var method string
 		var data []byte
-		if err == nil && h.start == w.start && (m.Kind == kindRequest || m.Kind == kindOpen) {
+		if err == nil && h.start == w.start && len(m.Data) > headerSize {
 			method = string(m.Data[headerSize : headerSize+h.methodSize])
 			data = bytes.Clone(m.Data[headerSize+h.methodSize:])
 		}
@@ -133,6 +151,10 @@ func (w *server) receive(ctx context.Context) error {
 			if c := w.call(h.id); c != nil && c.allowance != nil {
 				c.allowance.grow(int(h.number))
 			}
+		case kindAnswer:
+			if done := w.asker.end(h.id); done != nil {
+				done <- reply{h.number, data}
+			}
 		case kindStop:
 			return nil
 		default:
@@ -151,13 +173,7 @@ func (w *server) call(id uint64) *begun {
 
 // begin runs a handler. The pool sends no more calls at a time than it wants to run.
 func (w *server) begin(h header, r *Request, stream bool) {
-	var ctx context.Context
-	var cancel context.CancelFunc
-	if h.remaining > 0 {
-		ctx, cancel = context.WithTimeout(w.ctx, h.remaining)
-	} else {
-		ctx, cancel = context.WithCancel(w.ctx)
-	}
+	ctx, cancel := within(w.ctx, h.remaining)
 	c := &begun{cancel: cancel}
 	if stream {
 		c.allowance = newAllowance(w.maxMessage)
@@ -192,32 +208,48 @@ func (w *server) handle(ctx context.Context, h header, r *Request, crashed *bool
 	if transmit(w.ctx, w.endpoint, kindStarted, header{start: w.start, id: h.id}, "", nil) != nil {
 		return // untold, it must not start; the service has gone, or this process is leaving
 	}
+	invoke(ctx, handler, r, func() { *crashed = true }, func(answer []byte, err error) {
+		status, payload := resultOf(ctx, answer, err, w.maxMessage)
+		if r.out != nil {
+			r.out.allowance.end(errEnded)
+			if status == statusOK && answer == nil {
+				status = statusEnd
+			}
+		}
+		w.answer(h, status, payload)
+	})
+}
+
+var errGoexit = errors.New("the handler has ended its goroutine")
+
+// invoke calls a handler, and hands on what it returns. A panic goes on, after crashed was called.
+func invoke(ctx context.Context, handler Handler, r *Request, crashed func(), done func([]byte, error)) {
 	returned := false
 	defer func() {
 		if returned {
 			return
 		}
 		if v := recover(); v != nil {
-			*crashed = true
+			crashed()
 			panic(v)
 		}
-		w.answer(h, statusFailed, w.text(errors.New("the handler has ended its goroutine")))
+		done(nil, errGoexit)
 	}()
 	answer, err := handler(ctx, r)
 	returned = true
-	if r.out != nil {
-		r.out.allowance.end(errEnded)
-	}
+	done(answer, err)
+}
+
+// resultOf is how an answer says what a handler has returned.
+func resultOf(ctx context.Context, answer []byte, err error, maxMessage int) (status uint32, payload []byte) {
 	switch {
 	case err != nil:
-		w.answer(h, statusOf(ctx, err), w.text(err))
-	case len(answer) > w.maxMessage:
-		w.answer(h, statusTooLarge, nil)
-	case answer == nil && r.out != nil:
-		w.answer(h, statusEnd, nil)
-	default:
-		w.answer(h, statusOK, answer)
+		text := err.Error()
+		return statusOf(ctx, err), []byte(text[:min(len(text), maxMessage)])
+	case len(answer) > maxMessage:
+		return statusTooLarge, nil
 	}
+	return statusOK, answer
 }
 
 // statusOf tells a handler's own error from that of its context.
@@ -235,10 +267,4 @@ func statusOf(ctx context.Context, err error) uint32 {
 // it fails the service has gone, and nobody waits for the answer.
 func (w *server) answer(h header, status uint32, payload []byte) {
 	_ = transmit(context.Background(), w.endpoint, kindAnswer, header{start: w.start, id: h.id, number: status}, "", payload)
-}
-
-// text is an error's text, as much of it as an answer holds.
-func (w *server) text(err error) []byte {
-	text := err.Error()
-	return []byte(text[:min(len(text), w.maxMessage)])
 }

@@ -22,6 +22,8 @@ type slot struct {
 	quick   int    // quick deaths in a row
 	down    bool   // there were too many of them
 	last    *Death // nil before the first
+	asks    []*ask // that wait for a place
+	serving int    // places taken by asks
 }
 
 func newSlot(p *Pool, index int, endpoint *ipc.Endpoint) *slot {

@@ -22,11 +22,12 @@ type stay struct {
 	// Guarded by the pool's mu.
 	process  *process
 	flights  map[uint64]*flight
-	serving  bool // it has said hello, and its process has not ended
-	over     bool // its process has ended
-	solitary bool // it has a suspect
-	retiring bool // it gets no more calls
-	retired  bool // retire is closed
+	asks     map[uint64]*ask // that it has not been answered
+	serving  bool            // it has said hello, and its process has not ended
+	over     bool            // its process has ended
+	solitary bool            // it has a suspect
+	retiring bool            // it gets no more calls
+	retired  bool            // retire is closed
 	boarded  int
 	answered uint64
 	reason   Reason // why it was killed or sent away; the first one counts
@@ -36,7 +37,7 @@ type stay struct {
 
 func newStay(s *slot, start uint64) *stay {
 	y := &stay{
-		slot: s, start: start, flights: map[uint64]*flight{},
+		slot: s, start: start, flights: map[uint64]*flight{}, asks: map[uint64]*ask{},
 		ready: make(chan struct{}), drained: make(chan struct{}), retire: make(chan struct{}),
 	}
 	y.ctx, y.cancel = context.WithCancel(context.Background())
@@ -61,17 +62,23 @@ func (y *stay) retireIfEmpty() {
 // send commits a frame to the channel. It waits for space as long as both ctx and
 // the process last.
 func (y *stay) send(ctx context.Context, kind uint32, h header, method string, payload []byte) error {
-	r, err := y.slot.endpoint.TryReserve(frameSize(method, payload))
-	if err == nil {
-		return commit(r, kind, h, method, payload)
-	}
-	if !errors.Is(err, ipc.ErrFull) {
+	r, err := y.reserve(ctx, frameSize(method, payload))
+	if err != nil {
 		return err
+	}
+	return commit(r, kind, h, method, payload)
+}
+
+// reserve finds space for a frame, as send does.
+func (y *stay) reserve(ctx context.Context, size int) (ipc.Reservation, error) {
+	r, err := y.slot.endpoint.TryReserve(size)
+	if !errors.Is(err, ipc.ErrFull) {
+		return r, err
 	}
 	both, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(y.ctx, cancel)()
-	return transmit(both, y.slot.endpoint, kind, h, method, payload)
+	return y.slot.endpoint.Reserve(both, size)
 }
 
 // kill ends the process, and records why, unless there is a reason already.

@@ -442,7 +442,7 @@ var _ = roguePart("parts of nothing, and after the end", func(r *rogue) {
 })
 
 func TestPartsThatNobodyAskedForAreCountedAndDropped(t *testing.T) {
-	p, _ := startPool(t, Config{Command: command(t, "parts of nothing, and after the end")})
+	p, _ := startPool(t, Config{Command: command(t, "parts of nothing, and after the end"), StopTimeout: 20 * time.Millisecond})
 	parts, err := collect(t, p, "echo", "")
 	if len(parts) != 1 || parts[0] != "good" || err != nil {
 		t.Errorf("%q, %v", parts, err)

@@ -33,10 +33,10 @@ const maxMethodSize = 255
 
 const (
 	kindHello   uint32 = iota + 1 // worker: I serve
-	kindRequest                   // service: a call
+	kindRequest                   // both: a call; one of the worker's is an ask
 	kindStarted                   // worker: a handler starts for this call
-	kindAnswer                    // worker: the call's result
-	kindCancel                    // service: nobody waits for this call any more
+	kindAnswer                    // both: the call's result
+	kindCancel                    // both: nobody waits for this call any more
 	kindStop                      // service: finish what was started, then leave
 	kindOpen                      // service: a call that is answered with a stream
 	kindPart                      // worker: a part of a stream
