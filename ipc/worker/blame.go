@@ -16,6 +16,9 @@ func (s *slot) examine(y *stay, death *Death) (pause time.Duration, fell bool) {
 	defer p.mu.Unlock()
 	death.Reason, death.Err, death.Answered = cmp.Or(y.reason, ReasonExited), y.cause, y.answered
 	flights, suspects := y.flightsInOrder(), 0
+	if y.noticing {
+		suspects++
+	}
 	for _, f := range flights {
 		if f.started {
 			suspects++
@@ -29,6 +32,10 @@ func (s *slot) examine(y *stay, death *Death) (pause time.Duration, fell bool) {
 			}
 			death.Suspects = append(death.Suspects, Suspect{f.call.method, f.call.starts, blamed})
 		}
+	}
+	if y.noticing {
+		blamed := suspects == 1 && y.stuck == nil && !y.excuses()
+		death.Suspects = append(death.Suspects, Suspect{y.notified[0].request.Method, 1, blamed})
 	}
 	p.stats.Deaths++
 	wasDown := s.down

@@ -35,6 +35,8 @@
 //     MaxMessage there, and its handler waits when its reader is behind.
 //   - Ask: the handlers of a worker can call the service's, see Ask. At most MaxAsks of them
 //     run for one worker, and what they were started with ends with it.
+//   - Notify: a notification is handled at most once, and those of one sender in order. What a
+//     process had not handled when it died is lost; what it had sent is not, see Notify and Tell.
 //   - Trust: whatever a worker sends, it can at most fail its own calls.
 //   - Leave: a worker does not outlive its service, nor a pool its Close.
 //

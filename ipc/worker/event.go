@@ -77,7 +77,7 @@ type Death struct {
 	Err      error          // what the system or the channel said, if it says more
 	Answered uint64         // calls that this process has answered
 	Stderr   []string       // the last lines of its standard error
-	Suspects []Suspect      // calls that were started and not answered
+	Suspects []Suspect      // calls that were started and not answered, and the notification
 }
 
 // String is one line: what ended, how, and its last line of standard error.
@@ -100,11 +100,11 @@ func (d Death) String() string {
 }
 
 // A Suspect is a call that was started in a worker and not answered when the
-// worker ended.
+// worker ended, or the notification that it was just handling.
 type Suspect struct {
 	Method  string
 	Attempt int
-	Blamed  bool // the death is counted against this call
+	Blamed  bool // the death is its deed; with a call it counts
 }
 
 // Stats counts what a pool has seen.
@@ -115,6 +115,8 @@ type Stats struct {
 	Late     uint64 // answers to calls whose caller had gone
 	Unasked  uint64 // answers and starts of calls that nobody made, or that were answered before
 	Stale    uint64 // messages of processes that had ended
+	Told     uint64 // notifications of workers that were handled
+	Dropped  uint64 // notifications of workers without a handler, or that waited when too many did
 	Waiting  int    // calls that wait for a worker now
 	Running  int    // calls that are with a worker now
 }

@@ -43,6 +43,14 @@ func serve() error {
 			name, err := worker.Ask(ctx, "name", r.Data)
 			return fmt.Appendf(nil, "Hello, %s!", name), err
 		},
+		"work": func(ctx context.Context, _ *worker.Request) ([]byte, error) {
+			for _, part := range []string{"first half", "second half"} {
+				if err := worker.Tell(ctx, "done", []byte(part)); err != nil {
+					return nil, err
+				}
+			}
+			return nil, nil
+		},
 		"words": func(_ context.Context, r *worker.Request) ([]byte, error) {
 			for word := range bytes.FieldsSeq(r.Data) {
 				if err := r.Send(word); err != nil {
@@ -161,6 +169,31 @@ func ExampleAsk() {
 	answer, err := pool.Call(ctx, "greet", []byte("4711"))
 	fmt.Println(string(answer), err)
 	// Output: Hello, number 4711! <nil>
+}
+
+// A handler says how far it is. Nobody answers.
+func ExampleTell() {
+	ctx := context.Background()
+	done := make(chan string)
+	pool, err := worker.Start(ctx, worker.Config{
+		Command: worker.Self(),
+		Handlers: worker.Handlers{"done": func(_ context.Context, r *worker.Request) ([]byte, error) {
+			done <- string(r.Data)
+			return nil, nil
+		}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Close()
+	if _, err := pool.Call(ctx, "work", nil); err != nil {
+		panic(err)
+	}
+	fmt.Println(<-done)
+	fmt.Println(<-done)
+	// Output:
+	// first half
+	// second half
 }
 
 func ExampleTimeout() {

@@ -89,6 +89,24 @@ func (m Method[Req, Resp]) Ask(ctx context.Context, request Req) (Resp, error) {
 	return m.exchange(request, func(data []byte) ([]byte, error) { return Ask(ctx, m.Name, data) })
 }
 
+// Notify is Pool.Notify with types. What the handler returns goes nowhere.
+func (m Method[Req, Resp]) Notify(ctx context.Context, p *Pool, message Req) (told int, err error) {
+	data, err := m.codec().Encode(message)
+	if err != nil {
+		return 0, fmt.Errorf("worker: the notification %s cannot be encoded: %w", m.Name, err)
+	}
+	return p.Notify(ctx, m.Name, data)
+}
+
+// Tell is the function Tell with types. What the handler returns goes nowhere.
+func (m Method[Req, Resp]) Tell(ctx context.Context, message Req) error {
+	data, err := m.codec().Encode(message)
+	if err != nil {
+		return fmt.Errorf("worker: the notification %s cannot be encoded: %w", m.Name, err)
+	}
+	return Tell(ctx, m.Name, data)
+}
+
 func (m Method[Req, Resp]) exchange(request Req, call func([]byte) ([]byte, error)) (Resp, error) {
 	var response Resp
 	data, err := m.codec().Encode(request)

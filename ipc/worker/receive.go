@@ -71,16 +71,25 @@ func (s *slot) take(speaker *stay, m ipc.Message) (*stay, error) {
 			a.cancel()
 		}
 		return speaker, nil
+	case m.Kind == kindNotice:
+		return speaker, s.noticed(speaker, h, m.Data[headerSize:])
+	case m.Kind == kindCredit && h.id == 0:
+		return speaker, speaker.handled(h)
 	case m.Kind == kindPart:
 		return speaker, p.parted(speaker, h, m.Data[headerSize:])
 	}
 	return speaker, &malformedError{fmt.Sprintf("kind %d from a worker", m.Kind)}
 }
 
-// started records that a handler starts.
+// started records that a handler starts: of a call, whose numbers begin with 1, or
+// of a notification.
 //
 // Preconditions: mu is held.
 func (p *Pool) started(y *stay, h header) {
+	if h.id == 0 && len(y.notified) > 0 && !y.noticing {
+		y.noticing = true
+		return
+	}
 	f := y.flights[h.id]
 	if f == nil || f.started {
 		p.stats.Unasked++

@@ -54,7 +54,8 @@ func Serve(ctx context.Context, handlers Handlers) error {
 	defer endpoint.Close()
 	w := &server{
 		endpoint: endpoint, task: t, handlers: maps.Clone(handlers), calls: map[uint64]*begun{}, left: make(chan struct{}),
-		asker: asker{places: make(chan struct{}, t.maxAsks), open: map[uint64]chan reply{}},
+		allowance: newAllowance(t.maxMessage),
+		asker:     asker{places: make(chan struct{}, t.maxAsks), open: map[uint64]chan reply{}},
 	}
 	w.ctx, w.cancel = context.WithCancel(context.WithValue(ctx, serverKey{}, w))
 	defer w.cancel()
@@ -110,8 +111,12 @@ type server struct {
 	left     chan struct{} // closed when nothing more is received
 	leftFor  error
 
-	mu    sync.Mutex
-	calls map[uint64]*begun
+	allowance *allowance // of notifications to the service
+
+	mu       sync.Mutex
+	calls    map[uint64]*begun
+	notices  []notice // that wait for their handlers
+	noticing bool     // a handler of one runs
 }
 
 // A begun call is one that has a handler.
@@ -150,7 +155,11 @@ func (w *server) receive(ctx context.Context) error {
 		case kindCredit:
 			if c := w.call(h.id); c != nil && c.allowance != nil {
 				c.allowance.grow(int(h.number))
+			} else if h.id == 0 {
+				w.allowance.grow(int(h.number))
 			}
+		case kindNotice:
+			w.noticed(&Request{Method: method, Data: data, Attempt: 1})
 		case kindAnswer:
 			if done := w.asker.end(h.id); done != nil {
 				done <- reply{h.number, data}

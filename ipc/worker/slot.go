@@ -24,6 +24,10 @@ type slot struct {
 	last    *Death // nil before the first
 	asks    []*ask // that wait for a place
 	serving int    // places taken by asks
+
+	notices  []notice // that wait for their handlers, the oldest first
+	backlog  int      // what they cost
+	noticing bool     // a handler of one runs
 }
 
 func newSlot(p *Pool, index int, endpoint *ipc.Endpoint) *slot {
@@ -60,6 +64,7 @@ func (s *slot) supervise() {
 func (s *slot) begin() *stay {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
+	s.limitBacklog()
 	s.pool.starts++
 	s.current = newStay(s, s.pool.starts)
 	return s.current
@@ -89,6 +94,7 @@ func (s *slot) attend(y *stay) Death {
 	y.serving = false
 	s.pool.mu.Unlock()
 	y.cancel()
+	y.allowance.end(errGone)
 	s.expect(y, served)
 	process.describe(&death)
 	return death

@@ -19,10 +19,15 @@ type stay struct {
 	drained chan struct{} // closed when all that it had committed was received, after its end
 	retire  chan struct{} // closed when it is to leave and has no calls
 
+	allowance *allowance // of notifications to it
+
 	// Guarded by the pool's mu.
 	process  *process
 	flights  map[uint64]*flight
 	asks     map[uint64]*ask // that it has not been answered
+	notified []notice        // that it has not handled, the oldest first
+	noticing bool            // it has begun the oldest
+	intake   intake          // of its notifications
 	serving  bool            // it has said hello, and its process has not ended
 	over     bool            // its process has ended
 	solitary bool            // it has a suspect
@@ -38,6 +43,7 @@ type stay struct {
 func newStay(s *slot, start uint64) *stay {
 	y := &stay{
 		slot: s, start: start, flights: map[uint64]*flight{}, asks: map[uint64]*ask{},
+		intake: newIntake(s.pool.config.MaxMessage), allowance: newAllowance(s.pool.config.MaxMessage),
 		ready: make(chan struct{}), drained: make(chan struct{}), retire: make(chan struct{}),
 	}
 	y.ctx, y.cancel = context.WithCancel(context.Background())

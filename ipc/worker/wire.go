@@ -34,13 +34,14 @@ const maxMethodSize = 255
 const (
 	kindHello   uint32 = iota + 1 // worker: I serve
 	kindRequest                   // both: a call; one of the worker's is an ask
-	kindStarted                   // worker: a handler starts for this call
+	kindStarted                   // worker: a handler starts for this call; for the next notification with id 0
 	kindAnswer                    // both: the call's result
 	kindCancel                    // both: nobody waits for this call any more
 	kindStop                      // service: finish what was started, then leave
 	kindOpen                      // service: a call that is answered with a stream
 	kindPart                      // worker: a part of a stream
-	kindCredit                    // service: so many bytes more of a stream may come
+	kindCredit                    // both: so many bytes more of a stream may come; of notifications with id 0
+	kindNotice                    // both: a message without an answer
 	kindCount
 )
 
@@ -96,10 +97,11 @@ func parseHeader(kind uint32, data []byte) (header, error) {
 		number:     binary.LittleEndian.Uint32(fixed[24:]),
 		methodSize: int(binary.LittleEndian.Uint16(fixed[28:])),
 	}
-	hasMethod := kind == kindRequest || kind == kindOpen
+	isCall := kind == kindRequest || kind == kindOpen
+	hasMethod := isCall || kind == kindNotice
 	hasPayload := hasMethod || kind == kindAnswer || kind == kindPart
 	switch rest := len(data) - headerSize; {
-	case nanos > math.MaxInt64 || !hasMethod && nanos != 0:
+	case nanos > math.MaxInt64 || !isCall && nanos != 0:
 		return header{}, &malformedError{fmt.Sprintf("kind %d with %d ns", kind, nanos)}
 	case h.methodSize > maxMethodSize || h.methodSize > rest || !hasMethod && h.methodSize != 0:
 		return header{}, &malformedError{fmt.Sprintf("kind %d with a method of %d bytes", kind, h.methodSize)}
