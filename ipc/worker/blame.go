@@ -81,7 +81,9 @@ func (y *stay) isToBlame(f *flight, suspects int) bool {
 }
 
 // excuses reports whether the end of the process was the pool's own wish.
-func (y *stay) excuses() bool { return y.reason == ReasonStopped || y.reason == ReasonRetired }
+func (y *stay) excuses() bool {
+	return y.reason == ReasonStopped || y.reason == ReasonRetired || y.reason == ReasonReplaced
+}
 
 // decide ends a call of a process that has ended, or lets it wait for the next.
 //

@@ -95,10 +95,10 @@ type Config struct {
 	MaxQuickDeaths     int
 	MinPause, MaxPause time.Duration
 
-	// MaxCalls is after how many calls a worker is replaced by a fresh process;
-	// never if 0. MaxMemory is how many bytes of resident memory it may have: one with
-	// more gets no new calls, and is replaced when it has answered those it has;
-	// with half as much again it is killed. No limit if 0.
+	// MaxCalls is how many calls a worker gets at most; no limit if 0. A fresh process
+	// replaces it as Replace does; it is started when the worker has had seven
+	// eighths of them. MaxMemory is how many bytes of resident memory a worker may have: one with
+	// more is replaced in the same way; with half as much again it is killed. No limit if 0.
 	MaxCalls  int
 	MaxMemory int64
 
@@ -111,7 +111,7 @@ type Config struct {
 	Output io.Writer
 	Logger *slog.Logger
 
-	// OnEvent is called with each event, by one goroutine for each worker. The worker
+	// OnEvent is called with each event, by one goroutine for each process. The worker
 	// is not attended to until it returns, so it must not call Close.
 	OnEvent func(Event)
 }

@@ -37,6 +37,8 @@
 //     run for one worker, and what they were started with ends with it.
 //   - Notify: a notification is handled at most once, and those of one sender in order. What a
 //     process had not handled when it died is lost; what it had sent is not, see Notify and Tell.
+//   - Replace: a worker that is replaced, also for MaxCalls or MaxMemory, goes on until the
+//     fresh process serves, and then ends what it has begun. No call fails because of it.
 //   - Trust: whatever a worker sends, it can at most fail its own calls.
 //   - Leave: a worker does not outlive its service, nor a pool its Close.
 //

@@ -25,6 +25,10 @@ var (
 	// or ErrOutcomeUnknown beside it.
 	ErrWorkerDown = errors.New("worker: no worker stays alive")
 
+	// ErrNotReplaced is returned by Replace: the fresh process did not come to serve,
+	// and the old one goes on. It comes as a *DeathError.
+	ErrNotReplaced = errors.New("worker: not replaced")
+
 	// ErrUnknownMethod says that the worker has no handler of this name. To call
 	// again does not help.
 	ErrUnknownMethod = errors.New("worker: no handler of this name")
@@ -61,17 +65,20 @@ func (e *RemoteError) Error() string { return e.Method + ": " + e.Message }
 // returned; else nil.
 func (e *RemoteError) Unwrap() error { return e.cause }
 
-// A DeathError says that a call failed with its worker.
+// A DeathError says that a call, or a Replace, failed with its worker.
 type DeathError struct {
-	Err      error // ErrPoison, ErrWorkerDown or ErrOutcomeUnknown
-	Method   string
-	Attempts int // how often a handler was started for this call
+	Err      error  // ErrPoison, ErrWorkerDown, ErrOutcomeUnknown or ErrNotReplaced
+	Method   string // empty with ErrNotReplaced
+	Attempts int    // how often a handler was started for this call
 	Death    Death
 
 	also error // ErrNotSent, ErrOutcomeUnknown or ErrClosed
 }
 
 func (e *DeathError) Error() string {
+	if e.Method == "" {
+		return fmt.Sprintf("%v: %v", e.Err, e.Death)
+	}
 	return fmt.Sprintf("%v: %s, started %d times: %v", e.Err, e.Method, e.Attempts, e.Death)
 }
 

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// An Event is something that happened to a worker. The events of one worker come
-// in order.
+// An Event is something that happened to a worker. The events of one process come
+// in order. Where one replaces another, those of two processes of one place mix.
 type Event struct {
 	Kind   EventKind
 	Time   time.Time
@@ -52,10 +52,11 @@ const (
 	ReasonRetired                      // it had its number of calls, or too much memory, and was sent away
 	ReasonMemory                       // killed: it used more than MaxMemory
 	ReasonStopped                      // the pool was closed
+	ReasonReplaced                     // Replace has put another in its place
 )
 
 func (r Reason) String() string {
-	return nameOf(int(r), "exited", "not started", "not ready", "stuck", "hung", "broken", "left", "retired", "memory", "stopped")
+	return nameOf(int(r), "exited", "not started", "not ready", "stuck", "hung", "broken", "left", "retired", "memory", "stopped", "replaced")
 }
 
 func nameOf(i int, names ...string) string {

@@ -196,6 +196,22 @@ func ExampleTell() {
 	// second half
 }
 
+// After an update of the program, fresh processes take the places of the old ones. Calls go on
+// meanwhile.
+func ExamplePool_Replace() {
+	ctx := context.Background()
+	pool, err := worker.Start(ctx, quiet)
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Close()
+	fmt.Println(pool.Replace(ctx))
+	fmt.Println(pool.Stats().Starts)
+	// Output:
+	// <nil>
+	// 2
+}
+
 func ExampleTimeout() {
 	ctx := context.Background()
 	pool, err := worker.Start(ctx, quiet)

@@ -26,8 +26,7 @@ func (y *stay) checkMemory() {
 		y.kill(ReasonMemory, fmt.Errorf("%d bytes of memory, of %d", used, limit))
 	case used > limit:
 		p.mu.Lock()
-		y.retiring = true
-		y.retireIfEmpty()
+		p.recycle(y)
 		p.mu.Unlock()
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // A notice is a message that has no answer. Those of one process are handled one
@@ -40,7 +42,7 @@ func (p *Pool) Notify(ctx context.Context, method string, data []byte) (told int
 	}
 	p.mu.Lock()
 	var serving []*stay
-	for _, s := range p.slots {
+	for _, s := range slices.AppendSeq(slices.Clone(p.slots), maps.Keys(p.leaving)) {
 		if s.current != nil && s.current.serving && !s.current.retired {
 			serving = append(serving, s.current)
 		}

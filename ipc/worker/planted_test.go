@@ -71,6 +71,12 @@ var plantedBugs = []planted{
 	{"the end of a notification counts from anybody", "RulesOfNotifications", "notice.go", "if !y.noticing || int(h.number) != y.notified[0].cost {", "if !y.noticing {"},
 	{"any number of the dead's notifications wait", "NotificationsOfTheDead", "notice.go", "if s.backlog > 2*s.pool.config.MaxMessage+messageCost {", "if false {"},
 	{"a death is waited for to make room", "ThatIsBehindWaits", "slot.go", "	y.allowance.end(errGone)\n", ""},
+	{"the old one leaves before the fresh one serves", "ReplaceFailsNoCall", "replace.go", "	fresh.replaces, fresh.reason = old, reason\n", "	fresh.replaces, fresh.reason = old, reason\n	p.mu.Lock()\n	if y := old.current; y != nil {\n		y.leavesFor, y.retiring = reason, true\n		y.retireIfEmpty()\n	}\n	p.mu.Unlock()\n"},
+	{"calls of the old one are not waited for", "ReplaceFailsNoCall|WhatTheOldHasBegun", "replace.go", "		y.retireIfEmpty()\n	}\n}\n\n// giveUp", "		go y.kill(s.reason, nil)\n	}\n}\n\n// giveUp"},
+	{"a process that does not serve takes the place", "DoesNotServeReplaces", "replace.go", "	s.replaces, s.failed = nil, death\n", "	s.failed = death\n	s.takeOver()\n	return true\n"},
+	{"the channel of the old one stays", "ReplaceFailsNoCall", "replace.go", "	if !placed {\n", "	if false {\n"},
+	{"MaxCalls is only when to begin", "RecyclingFails", "schedule.go", "y.full = y.boarded >= limit", "y.full = false"},
+	{"who has had its calls waits for ever", "LeavesEvenIfNone", "replace.go", "				y.retireIfEmpty()\n			}\n			p.mu.Unlock()", "			}\n			p.mu.Unlock()"},
 	{"parts are lost at a death", "NotStartedAgain", "stream.go", "if p.deliver(ctx, c, yield) && (o.err", "if (o.err"},
 	{"the directory stays", "ACallIsAnswered", "pool.go", "errs = append(errs, os.RemoveAll(p.dir))", "_ = p.dir"},
 }

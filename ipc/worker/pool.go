@@ -4,12 +4,9 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
+	"slices"
 	"sync"
-
-	"github.com/tandem-ipc/tandem/ipc"
 )
 
 // A Pool runs workers and gives them calls. All its methods may be called from any
@@ -23,20 +20,25 @@ type Pool struct {
 	stopping    chan struct{} // closed when the workers are to leave
 	supervisors sync.WaitGroup
 	receivers   sync.WaitGroup
+	recyclers   sync.WaitGroup
 	serving     sync.WaitGroup // handlers of the service
 	closing     sync.Once
 	closed      chan struct{} // closed when Close is done, with closeErr
 	closeErr    error
 
-	mu       sync.Mutex
-	slots    []*slot
-	ordinary *list.List // of *call: they wait for a place
-	suspects *list.List // of *call: they wait for a worker of their own
-	running  int        // flights
-	shut     bool       // no more calls
-	ids      uint64     // of flights: unique over all starts of all workers
-	starts   uint64
-	stats    Stats
+	turns []chan struct{} // by place: who replaces its process holds one
+
+	mu        sync.Mutex
+	slots     []*slot        // by place
+	leaving   map[*slot]bool // they were replaced, and have not ended
+	ordinary  *list.List     // of *call: they wait for a place
+	suspects  *list.List     // of *call: they wait for a worker of their own
+	running   int            // flights
+	shut      bool           // no more calls
+	ids       uint64         // of flights: unique over all starts of all workers
+	starts    uint64
+	stats     Stats
+	closeErrs []error
 }
 
 // Start starts a pool of workers. It does not wait for them to serve: calls do. ctx is for
@@ -48,7 +50,7 @@ func Start(ctx context.Context, config Config) (*Pool, error) {
 	}
 	p := &Pool{
 		config: config, dir: config.Dir, stopping: make(chan struct{}), closed: make(chan struct{}),
-		ordinary: list.New(), suspects: list.New(),
+		ordinary: list.New(), suspects: list.New(), leaving: map[*slot]bool{},
 	}
 	if p.dir == "" {
 		if p.dir, err = os.MkdirTemp("", "tandem-"); err != nil {
@@ -57,24 +59,16 @@ func Start(ctx context.Context, config Config) (*Pool, error) {
 		p.private = true
 	}
 	for i := range config.Size {
-		endpoint, err := ipc.Listen(ctx, filepath.Join(p.dir, fmt.Sprintf("w%d", i)), config.options())
+		s, err := p.listen(ctx, i, false)
 		if err != nil {
 			return nil, errors.Join(err, p.dismantle())
 		}
-		p.slots = append(p.slots, newSlot(p, i, endpoint))
+		p.slots = append(p.slots, s)
+		p.turns = append(p.turns, make(chan struct{}, 1))
 	}
 	p.starter = newStarter()
-	for _, s := range p.slots {
-		p.receivers.Add(1)
-		p.supervisors.Add(1)
-		go func() {
-			defer p.receivers.Done()
-			s.receive()
-		}()
-		go func() {
-			defer p.supervisors.Done()
-			s.supervise()
-		}()
+	for _, s := range slices.Clone(p.slots) {
+		p.run(s)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = p.Close() })
 	go func() {
@@ -96,6 +90,7 @@ func (p *Pool) Close() error {
 		p.mu.Unlock()
 		close(p.stopping)
 		p.supervisors.Wait()
+		p.recyclers.Wait()
 		p.serving.Wait()
 		p.closeErr = p.dismantle()
 		p.receivers.Wait()
@@ -108,7 +103,7 @@ func (p *Pool) Close() error {
 
 // dismantle closes the channels and removes the directory.
 func (p *Pool) dismantle() error {
-	var errs []error
+	errs := p.closeErrs
 	for _, s := range p.slots {
 		errs = append(errs, s.endpoint.Close())
 	}

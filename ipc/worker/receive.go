@@ -48,6 +48,7 @@ func (s *slot) take(speaker *stay, m ipc.Message) (*stay, error) {
 			}
 			y.serving = true
 			close(y.ready)
+			s.takeOver()
 			p.schedule()
 			return y, nil
 		}

@@ -97,8 +97,9 @@ func (p *Pool) board(y *stay, queue *list.List) {
 	c.flight = &flight{id: p.ids, stay: y, call: c, intake: newIntake(p.config.MaxMessage)}
 	y.flights[p.ids] = c.flight
 	y.boarded++
-	if limit := p.config.MaxCalls; limit > 0 && y.boarded >= limit {
-		y.retiring = true
+	if limit := p.config.MaxCalls; limit > 0 && y.boarded >= limit-limit/8 {
+		y.full = y.boarded >= limit
+		p.recycle(y)
 	}
 	select {
 	case c.kick <- struct{}{}:

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -16,6 +17,13 @@ type slot struct {
 	index    int
 	endpoint *ipc.Endpoint
 	pauses   backoff.BackOff // the supervisor alone uses it
+	second   bool            // which of the place's two names its channel has
+
+	replaced chan struct{} // closed when another slot has taken its place
+	settled  chan struct{} // of one that is to replace another: closed when it is known if it does
+	failed   *Death        // why it does not; set before settled is closed
+	reason   Reason        // why it does
+	gone     chan struct{} // closed when its goroutines have ended
 
 	// Guarded by the pool's mu.
 	current *stay
@@ -28,27 +36,40 @@ type slot struct {
 	notices  []notice // that wait for their handlers, the oldest first
 	backlog  int      // what they cost
 	noticing bool     // a handler of one runs
+
+	replaces *slot // nil if it has a place
 }
 
 func newSlot(p *Pool, index int, endpoint *ipc.Endpoint) *slot {
-	return &slot{pool: p, index: index, endpoint: endpoint, pauses: &backoff.ExponentialBackOff{
-		InitialInterval: p.config.MinPause, MaxInterval: p.config.MaxPause,
-		RandomizationFactor: backoff.DefaultRandomizationFactor, Multiplier: 2,
-	}}
+	s := &slot{
+		pool: p, index: index, endpoint: endpoint,
+		replaced: make(chan struct{}), settled: make(chan struct{}), gone: make(chan struct{}),
+	}
+	s.pauses = s.newPauses()
+	return s
 }
 
-// supervise runs one process after the other, until the pool is closed.
+func (s *slot) newPauses() backoff.BackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval: s.pool.config.MinPause, MaxInterval: s.pool.config.MaxPause,
+		RandomizationFactor: backoff.DefaultRandomizationFactor, Multiplier: 2,
+	}
+}
+
+// supervise runs one process after the other, until the pool is closed or the slot is
+// replaced.
 func (s *slot) supervise() {
 	for {
-		select {
-		case <-s.pool.stopping:
-			return
-		default:
-		}
 		y := s.begin()
+		if y == nil {
+			return
+		}
 		death := s.attend(y)
 		pause, fell := s.examine(y, &death)
 		s.tell(Event{Kind: EventEnded, Death: &death, Start: y.start, PID: death.PID, Pause: pause})
+		if s.giveUp(&death) {
+			return
+		}
 		if fell {
 			s.tell(Event{Kind: EventDown, Death: &death, Start: y.start, PID: death.PID})
 		}
@@ -56,14 +77,20 @@ func (s *slot) supervise() {
 		select {
 		case <-s.pool.stopping:
 			return
+		case <-s.replaced:
+			return
 		case <-time.After(pause):
 		}
 	}
 }
 
+// begin makes the stay of the next process; nil if there is none.
 func (s *slot) begin() *stay {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
+	if s.pool.shut || s.pool.leaving[s] {
+		return nil
+	}
 	s.limitBacklog()
 	s.pool.starts++
 	s.current = newStay(s, s.pool.starts)
@@ -152,7 +179,7 @@ func (s *slot) watch(y *stay, process *process) {
 		case <-leaving:
 			y.kill(ReasonLeft, nil)
 		case <-y.retire:
-			y.dismiss(ReasonRetired, process)
+			y.dismiss(cmp.Or(y.leavesFor, ReasonRetired), process)
 			return
 		case <-s.pool.stopping:
 			y.dismiss(ReasonStopped, process)

@@ -22,22 +22,25 @@ type stay struct {
 	allowance *allowance // of notifications to it
 
 	// Guarded by the pool's mu.
-	process  *process
-	flights  map[uint64]*flight
-	asks     map[uint64]*ask // that it has not been answered
-	notified []notice        // that it has not handled, the oldest first
-	noticing bool            // it has begun the oldest
-	intake   intake          // of its notifications
-	serving  bool            // it has said hello, and its process has not ended
-	over     bool            // its process has ended
-	solitary bool            // it has a suspect
-	retiring bool            // it gets no more calls
-	retired  bool            // retire is closed
-	boarded  int
-	answered uint64
-	reason   Reason // why it was killed or sent away; the first one counts
-	cause    error
-	stuck    *flight // what it was killed for
+	process   *process
+	flights   map[uint64]*flight
+	asks      map[uint64]*ask // that it has not been answered
+	notified  []notice        // that it has not handled, the oldest first
+	noticing  bool            // it has begun the oldest
+	intake    intake          // of its notifications
+	serving   bool            // it has said hello, and its process has not ended
+	over      bool            // its process has ended
+	solitary  bool            // it has a suspect
+	full      bool            // it has had MaxCalls calls
+	recycled  bool            // it is to be replaced
+	retiring  bool            // it gets no more calls, and leaves when it has none
+	retired   bool            // retire is closed
+	boarded   int
+	answered  uint64
+	reason    Reason // why it was killed or sent away; the first one counts
+	cause     error
+	stuck     *flight // what it was killed for
+	leavesFor Reason  // why it was sent away, if it leaves in good order
 }
 
 func newStay(s *slot, start uint64) *stay {
@@ -53,7 +56,7 @@ func newStay(s *slot, start uint64) *stay {
 // takesCalls reports whether it may be given one more call.
 //
 // Preconditions: mu is held.
-func (y *stay) takesCalls() bool { return y.serving && !y.solitary && !y.retiring }
+func (y *stay) takesCalls() bool { return y.serving && !y.solitary && !y.full && !y.retiring }
 
 // retireIfEmpty tells the supervisor that a worker that gets no more calls has none.
 //
