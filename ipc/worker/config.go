@@ -37,7 +37,7 @@ const maxMaxAsks = 1<<16 - 1
 type Config struct {
 	// Command makes the command of a worker; it is called for each start. The pool
 	// adds to its environment, puts it into a process group of its own, has the
-	// kernel kill it when the service dies, and reads its standard output and
+	// kernel kill it when the service dies (but see Outlive), and reads its standard output and
 	// standard error unless they are set.
 	Command func() *exec.Cmd
 
@@ -74,6 +74,11 @@ type Config struct {
 	// Grace is how long a handler may go on after the end of its call's context,
 	// before its worker is killed. Negative: for ever.
 	Grace time.Duration
+
+	// Outlive has the kernel not kill the workers when the service dies: they leave by
+	// themselves, as their Serve is told, see Drain. A process that does not serve at that
+	// moment, or that does not look, stays. As long as one lives, no pool starts in the same Dir.
+	Outlive bool
 
 	// StartTimeout is how long a process may take until it serves.
 	StartTimeout time.Duration

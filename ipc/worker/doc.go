@@ -40,7 +40,8 @@
 //   - Replace: a worker that is replaced, also for MaxCalls or MaxMemory, goes on until the
 //     fresh process serves, and then ends what it has begun. No call fails because of it.
 //   - Trust: whatever a worker sends, it can at most fail its own calls.
-//   - Leave: a worker does not outlive its service, nor a pool its Close.
+//   - Leave: a worker does not outlive its service, unless Config.Outlive lets it end what
+//     it has begun, nor a pool its Close.
 //
 // A death that comes from outside, such as a kill by an operator or by the
 // kernel for want of memory, looks like the deed of the call that it hits. It takes MaxAttempts

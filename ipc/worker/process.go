@@ -79,7 +79,7 @@ func (s *slot) launch(y *stay) (*process, error) {
 		return nil, errors.New("worker: Config.Command returned nil")
 	}
 	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%d:%d:%s", variable, y.start, p.config.MaxMessage, s.endpoint.Path()), fmt.Sprintf("%s=%d", asksVariable, p.config.MaxAsks))
-	confine(cmd)
+	confine(cmd, p.config.Outlive)
 	if cmd.WaitDelay == 0 {
 		cmd.WaitDelay = outputTimeout // for readers and writers that the caller has set
 	}

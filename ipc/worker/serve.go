@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -36,13 +39,25 @@ type Request struct {
 	out *outgoing // nil if the call has one answer
 }
 
+// A ServeOption changes Serve.
+type ServeOption func(*server)
+
+// Drain has Serve wait, when the service dies, for the handlers that have begun, up to a
+// limit, before it ends their contexts and returns. Nobody gets their answers: it is for work that should not
+// be broken off, such as a file that is half written. Request.Send, Ask and Tell fail at once.
+//
+// It has its effect in a pool with Config.Outlive; otherwise the kernel kills the process
+// before. Since the readers of its output have gone, Serve has the process ignore SIGPIPE.
+func Drain(limit time.Duration) ServeOption { return func(w *server) { w.drain = limit } }
+
 // Serve is for the main function of a worker: it answers calls until the service
 // tells it to leave, and then returns nil. It returns an error that is
-// ipc.ErrPeerDied, at once, if the service dies. If ctx ends, it takes no more calls, waits for its
+// ipc.ErrPeerDied, at once, if the service dies, see Drain. If ctx ends, it takes no more calls, waits for its
 // handlers, whose contexts end with it, and returns the context's error.
 //
-// The process should end when Serve returns.
-func Serve(ctx context.Context, handlers Handlers) error {
+// The process should end when Serve returns. It has no use for the next service, which starts
+// workers of its own.
+func Serve(ctx context.Context, handlers Handlers, options ...ServeOption) error {
 	t, err := readTask()
 	if err != nil {
 		return err
@@ -57,6 +72,12 @@ func Serve(ctx context.Context, handlers Handlers) error {
 		allowance: newAllowance(t.maxMessage),
 		asker:     asker{places: make(chan struct{}, t.maxAsks), open: map[uint64]chan reply{}},
 	}
+	for _, option := range options {
+		option(w)
+	}
+	if w.drain > 0 {
+		signal.Ignore(syscall.SIGPIPE)
+	}
 	w.ctx, w.cancel = context.WithCancel(context.WithValue(ctx, serverKey{}, w))
 	defer w.cancel()
 	if err := transmit(ctx, endpoint, kindHello, header{start: t.start, id: wireVersion}, "", nil); err != nil {
@@ -67,8 +88,24 @@ func Serve(ctx context.Context, handlers Handlers) error {
 	close(w.left)
 	if err == nil || ctx.Err() != nil {
 		w.running.Wait()
+	} else if w.drain > 0 {
+		w.await(w.drain)
 	}
 	return err
+}
+
+// await waits for the handlers, but not for ever.
+func (w *server) await(limit time.Duration) {
+	ended := make(chan struct{})
+	go func() {
+		w.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-w.ctx.Done():
+	case <-time.After(limit):
+	}
 }
 
 // A task is what the pool has told this process.
@@ -110,6 +147,7 @@ type server struct {
 	running  sync.WaitGroup
 	left     chan struct{} // closed when nothing more is received
 	leftFor  error
+	drain    time.Duration // 0: it leaves at once when the service dies
 
 	allowance *allowance // of notifications to the service
 
