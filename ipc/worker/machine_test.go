@@ -23,37 +23,100 @@ type deed struct {
 	innocent bool
 	options  func(attempts int) []CallOption
 	request  func(attempts int) string
-	deserves func(answer []byte, err error, attempts int) bool
+	do       func(t testing.TB, p *Pool, method, request string, options ...CallOption) ([]string, error) // Call if nil
+	deserves func(parts []string, err error, attempts int) bool
 }
 
 var deeds = map[string]deed{
-	"answered": {name: "linger", innocent: true, deserves: func(answer []byte, err error, _ int) bool {
-		return err == nil && string(answer) == "request"
+	"answered": {name: "linger", innocent: true, deserves: func(parts []string, err error, _ int) bool {
+		return err == nil && parts[0] == "request"
 	}},
-	"answered or unknown": {name: "linger", innocent: true, options: once, deserves: func(_ []byte, err error, _ int) bool {
+	"answered or unknown": {name: "linger", innocent: true, options: once, deserves: func(_ []string, err error, _ int) bool {
 		return err == nil || errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, ErrPoison)
 	}},
-	"failed": {name: "fail", innocent: true, deserves: func(_ []byte, err error, _ int) bool {
+	"failed": {name: "fail", innocent: true, deserves: func(_ []string, err error, _ int) bool {
 		var remote *RemoteError
 		return errors.As(err, &remote) && remote.Message == "request"
 	}},
 	"poison by exit": {name: "exit", deserves: isPoison}, "poison by panic": {name: "panic", deserves: isPoison},
-	"unknown": {name: "exit", options: once, deserves: func(_ []byte, err error, attempts int) bool {
+	"unknown": {name: "exit", options: once, deserves: func(_ []string, err error, attempts int) bool {
 		var death *DeathError
 		return errors.As(err, &death) && death.Attempts == 1 && errors.Is(err, ErrOutcomeUnknown) != errors.Is(err, ErrPoison) &&
 			(attempts == 1 || errors.Is(err, ErrOutcomeUnknown))
 	}},
-	"answered at last": {name: "exit before attempt", request: strconv.Itoa, deserves: func(answer []byte, err error, attempts int) bool {
-		n, _ := strconv.Atoi(string(answer))
-		return err == nil && n >= attempts
+	"answered at last": {name: "exit before attempt", request: strconv.Itoa, deserves: func(parts []string, err error, attempts int) bool {
+		return err == nil && number(parts[0]) >= attempts
 	}},
 	"timed out": {name: "wait", innocent: true, options: func(int) []CallOption { return []CallOption{Timeout(5 * time.Millisecond)} },
-		deserves: func(_ []byte, err error, _ int) bool { return errors.Is(err, context.DeadlineExceeded) }},
+		deserves: func(_ []string, err error, _ int) bool { return errors.Is(err, context.DeadlineExceeded) }},
+	"asked": {name: "ask", innocent: true, request: func(int) string { return "echo\nrequest" }, deserves: func(parts []string, err error, _ int) bool {
+		return err == nil && parts[0] == "request"
+	}},
+
+	// A stream that has begun ends with its worker, whoever has killed it.
+	"streamed": {name: "count", innocent: true, request: func(int) string { return "40" }, do: collect, deserves: func(parts []string, err error, _ int) bool {
+		return isCount(parts) && (err == nil && len(parts) == 40 || len(parts) > 0 && errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, ErrPoison))
+	}},
+	"streamed and unknown": {name: "count and exit", request: func(int) string { return "3" }, do: collect, deserves: func(parts []string, err error, attempts int) bool {
+		return isCount(parts) && (errors.Is(err, ErrOutcomeUnknown) && len(parts) > 0 || isPoison(parts, err, attempts))
+	}},
+	"poison before it streams": {name: "exit", do: collect, deserves: func(parts []string, err error, attempts int) bool {
+		return len(parts) == 0 && isPoison(nil, err, attempts)
+	}},
+	"left": {name: "endless", innocent: true, request: func(int) string { return "100" }, do: leaveAfterTwo, deserves: func(parts []string, err error, _ int) bool {
+		return len(parts) == 2 || len(parts) == 1 && errors.Is(err, ErrOutcomeUnknown)
+	}},
+
+	// Notifications that kill, and fresh processes, come between.
+	"notified": {name: "exit by notification", do: notifyDeath, deserves: func(_ []string, err error, _ int) bool { return err == nil }},
+	"replaced": {name: "replace", do: replaceAll, deserves: func(_ []string, err error, _ int) bool {
+		return err == nil || errors.Is(err, ErrNotReplaced) // a notification has killed the fresh one
+	}},
 }
+
+func number(s string) int { n, _ := strconv.Atoi(s); return n }
+
+// isCount reports whether the parts are 0, 1, and so on.
+func isCount(parts []string) bool {
+	for i, part := range parts {
+		if part != strconv.Itoa(i) {
+			return false
+		}
+	}
+	return true
+}
+
+func callOnce(t testing.TB, p *Pool, method, request string, options ...CallOption) ([]string, error) {
+	answer, err := p.Call(testContext(t), method, []byte(request), options...)
+	return []string{string(answer)}, err
+}
+
+func leaveAfterTwo(t testing.TB, p *Pool, method, request string, options ...CallOption) (parts []string, err error) {
+	for part, err := range p.Stream(testContext(t), method, []byte(request), options...) {
+		if err != nil {
+			return parts, err
+		}
+		if parts = append(parts, string(part)); len(parts) == 2 {
+			break
+		}
+	}
+	return parts, nil
+}
+
+func notifyDeath(t testing.TB, p *Pool, method, _ string, _ ...CallOption) ([]string, error) {
+	_, err := p.Notify(testContext(t), method, nil)
+	return nil, err
+}
+
+func replaceAll(t testing.TB, p *Pool, _, _ string, _ ...CallOption) ([]string, error) {
+	return nil, p.Replace(testContext(t))
+}
+
+func init() { testHandlers["exit by notification"] = testHandlers["exit"] }
 
 func once(int) []CallOption { return []CallOption{AtMostOnce()} }
 
-func isPoison(_ []byte, err error, attempts int) bool {
+func isPoison(_ []string, err error, attempts int) bool {
 	var death *DeathError
 	return errors.As(err, &death) && death.Err == ErrPoison && death.Attempts >= attempts
 }
@@ -66,7 +129,7 @@ func TestAnyMixOfCallsEndsAsEachDeserves(t *testing.T) {
 		j := newJournal()
 		size := rapid.IntRange(1, 2).Draw(rt, "size")
 		p, err := Start(context.Background(), Config{
-			Command: command(t, "serve"), Output: io.Discard, OnEvent: j.add, MaxAttempts: attempts, Grace: watchdog,
+			Command: command(t, "serve"), Output: io.Discard, OnEvent: j.add, MaxAttempts: attempts, Grace: watchdog, Handlers: (&desk{}).handlers(),
 			Size: size, Concurrency: rapid.IntRange(1, 4).Draw(rt, "concurrency"),
 		})
 		if err != nil {
@@ -88,9 +151,13 @@ func TestAnyMixOfCallsEndsAsEachDeserves(t *testing.T) {
 				if d.options != nil {
 					options = d.options(attempts)
 				}
-				answer, err := p.Call(testContext(t), d.name, []byte(request), options...)
-				if !d.deserves(answer, err, attempts) {
-					wrong[i] = fmt.Errorf("call %d, which deserves %s, ends with %q, %v", i, name, answer, err)
+				do := callOnce
+				if d.do != nil {
+					do = d.do
+				}
+				parts, err := do(t, p, d.name, request, options...)
+				if !d.deserves(parts, err, attempts) {
+					wrong[i] = fmt.Errorf("call %d, which deserves %s, ends with %q, %v", i, name, parts, err)
 				}
 			}()
 		}
@@ -103,8 +170,8 @@ func TestAnyMixOfCallsEndsAsEachDeserves(t *testing.T) {
 		for _, death := range j.deaths() {
 			judgeDeath(rt, death)
 		}
-		// A process that was about to serve at Close may have said hello.
-		if stats := p.Stats(); stats.Unasked != 0 || stats.Stale > uint64(size) || stats.Running+stats.Waiting != 0 {
+		// A process that was about to serve when it was sent away may have said hello.
+		if stats := p.Stats(); stats.Unasked != 0 || stats.Stale > stats.Deaths || stats.Running+stats.Waiting != 0 {
 			rt.Fatalf("counts %+v", stats)
 		}
 	})
@@ -113,7 +180,12 @@ func TestAnyMixOfCallsEndsAsEachDeserves(t *testing.T) {
 
 // judgeDeath holds the rules of blame against one death.
 func judgeDeath(rt *rapid.T, death Death) {
-	blamed := 0
+	blamed, alone := 0, len(death.Suspects)
+	for _, suspect := range death.Suspects {
+		if suspect.Method == "exit by notification" { // notifications come to every worker
+			alone--
+		}
+	}
 	for _, suspect := range death.Suspects {
 		if suspect.Blamed {
 			blamed++
@@ -123,7 +195,7 @@ func judgeDeath(rt *rapid.T, death Death) {
 				rt.Fatalf("an innocent call is blamed: %+v", death)
 			}
 		}
-		if suspect.Attempt > 1 && len(death.Suspects) > 1 {
+		if suspect.Attempt > 1 && alone > 1 {
 			rt.Fatalf("a suspect does not run alone: %+v", death)
 		}
 	}
