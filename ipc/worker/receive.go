@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -23,6 +24,7 @@ func (s *slot) receive() {
 			if err != nil {
 				speaker.kill(ReasonBroken, err)
 			}
+			runtime.Gosched() // whoever waits for this runs now, not when the next wait has ceased to spin
 		case errors.Is(err, ipc.ErrPeerDied), errors.Is(err, ipc.ErrPeerClosed), errors.As(err, &corrupt):
 			if speaker != nil && corrupt != nil {
 				speaker.kill(ReasonBroken, err)

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -186,6 +187,7 @@ func (w *server) receive(ctx context.Context) error {
 		switch m.Kind {
 		case kindRequest, kindOpen:
 			w.begin(h, &Request{Method: method, Data: data, Attempt: int(h.number)}, m.Kind == kindOpen)
+			runtime.Gosched() // the handler runs now, not when the next wait has ceased to spin
 		case kindCancel:
 			if c := w.call(h.id); c != nil {
 				c.cancel()
