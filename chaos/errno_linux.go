@@ -135,10 +135,11 @@ func (s *saboteur) plan(ctx context.Context) (plan []sabotage, err error) {
 }
 
 // start starts the victim and its peers, and leads a first life, in which the
-// process opens what it keeps open for good.
+// process opens what it keeps open for good. The peers stay to the end of the case
+// that is under way when everything ends: without them a life would look stuck.
 func (s *saboteur) start(ctx context.Context) (err error) {
 	s.stop()
-	if s.peers, err = newPeers(ctx, s.role, s.path); err != nil {
+	if s.peers, err = newPeers(context.WithoutCancel(ctx), s.role, s.path); err != nil {
 		return err
 	}
 	if s.t, err = startTraced(s.part, lifeArgument{s.path, s.role}); err != nil {

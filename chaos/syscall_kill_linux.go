@@ -78,10 +78,11 @@ func (b *boundaries) cross(ctx context.Context, budget time.Duration) {
 }
 
 // kill kills a life at its n-th boundary and judges what comes after. It reports
-// whether the life has completed before.
+// whether the life has completed before. What is begun is judged, also when everything
+// ends meanwhile.
 func (b *boundaries) kill(ctx context.Context, n int) (completed bool) {
 	reproduce := playAgain(boundaryLayer, fmt.Sprintf("%v/%d", b.role, n))
-	ctx, cancel := context.WithTimeout(ctx, watchdog)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), watchdog)
 	defer cancel()
 	directory, err := newDirectory()
 	if err != nil {

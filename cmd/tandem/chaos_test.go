@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -245,6 +247,50 @@ func TestAnInterruptedRunIsSavedAndDoesNotPass(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(saved, savedPage)); err != nil {
 		t.Errorf("there is no page: %v", err)
 	}
+}
+
+// An interruption comes in the middle of a case. What was begun is brought to its end, and
+// is no failure; nothing is left behind.
+func TestAnInterruptionBreaksNoPromiseInAnyLayer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs every layer")
+	}
+	for _, l := range chaos.Layers() {
+		t.Run(l.Name, func(t *testing.T) {
+			r := newTandem(t, "chaos", "-time", "1h", "-layers", l.Name, "-json")
+			r.start()
+			until(t, "some cases have begun", func() bool { return r.ticks() > 20 })
+			r.signal(syscall.SIGINT)
+			if status := r.wait(); status != exitFailed {
+				t.Errorf("exit status %d", status)
+			}
+			have := r.chaosResult()
+			switch {
+			case len(have.Layers) != 1 || !have.Interrupted:
+				t.Errorf("have %+v", have)
+			case have.Layers[0].Skipped != "":
+				t.Skip(have.Layers[0].Skipped)
+			case have.Verdict != chaos.Void || len(have.Layers[0].Report.Failures) > 0:
+				t.Errorf("%v: %+v", have.Verdict, have.Layers[0].Report.Failures)
+			}
+			r.expectNothingLeft()
+		})
+	}
+}
+
+// ticks is how much processor time the process has had, with its children that have
+// ended, in hundredths of a second.
+func (r *tandemRun) ticks() (sum int) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, fields, _ := strings.Cut(string(text), ") ")
+	for _, field := range strings.Fields(fields)[11:15] {
+		ticks, _ := strconv.Atoi(field)
+		sum += ticks
+	}
+	return sum
 }
 
 // Behind a link, ".." is the parent of where the link leads, and to join names would
