@@ -17,10 +17,17 @@ import (
 
 // Rows of docs/FAILURES.md that no other file shows, and the times that it names.
 
+// patient is a configuration for a machine that may be so busy that a process takes long
+// to start, or does not run for a while.
+func patient(c Config) Config {
+	c.StartTimeout, c.HangTimeout = watchdog, watchdog
+	return c
+}
+
 // A worker is killed by somebody else while it has calls: all of them are answered, by
 // the next one.
 func TestCallsOutliveAKillFromElsewhere(t *testing.T) {
-	p, j := startPool(t, Config{Concurrency: 4})
+	p, j := startPool(t, patient(Config{Concurrency: 4}))
 	gate := filepath.Join(t.TempDir(), "gate")
 	var calls sync.WaitGroup
 	for range 4 {
@@ -57,7 +64,7 @@ func (p *Pool) killed(t testing.TB) {
 
 // A handler that ends its process in good order has not answered either.
 func TestAHandlerThatExitsWithStatusZeroHasNotAnswered(t *testing.T) {
-	p, j := startPool(t, Config{Command: command(t, "exits with status zero"), MaxAttempts: 2})
+	p, j := startPool(t, patient(Config{Command: command(t, "exits with status zero"), MaxAttempts: 2}))
 	_, err := p.Call(testContext(t), "bye", nil)
 	wantErrors(t, err, []error{ErrPoison}, ErrNotSent)
 	for _, death := range j.deaths() {
@@ -69,7 +76,7 @@ func TestAHandlerThatExitsWithStatusZeroHasNotAnswered(t *testing.T) {
 
 // A panic in a goroutine of the handler's own ends the process like one in the handler.
 func TestAPanicBesideAHandlerIsTheCallsDeed(t *testing.T) {
-	p, _ := startPool(t, Config{Command: command(t, "exits with status zero"), MaxAttempts: 2})
+	p, _ := startPool(t, patient(Config{Command: command(t, "exits with status zero"), MaxAttempts: 2}))
 	_, err := p.Call(testContext(t), "panic beside", nil)
 	wantErrors(t, err, []error{ErrPoison}, ErrNotSent)
 	var death *DeathError
@@ -88,7 +95,7 @@ var _ = part("exits with status zero", func() {
 // Something cleans up under the pool. The worker that is there goes on; the next one
 // finds no channel, and the calls say so.
 func TestAPoolWhoseDirectoryIsRemovedSaysSo(t *testing.T) {
-	p, j := startPool(t, quick(Config{MaxQuickDeaths: 2, StartTimeout: watchdog}))
+	p, j := startPool(t, patient(quick(Config{MaxQuickDeaths: 2})))
 	mustCall(t, p, "echo", "before it")
 	if err := os.RemoveAll(p.dir); err != nil {
 		t.Fatal(err)
@@ -110,7 +117,7 @@ func TestAPoolWhoseDirectoryIsRemovedSaysSo(t *testing.T) {
 // for it; others do not.
 func TestAnOutputThatTakesNothingHoldsUpOnlyHandlersThatPrint(t *testing.T) {
 	gate := make(gatedOutput)
-	p, _ := startPool(t, Config{Output: gate, Concurrency: 2, Grace: 10 * watchdog})
+	p, _ := startPool(t, patient(Config{Output: gate, Concurrency: 2, Grace: 10 * watchdog}))
 	_, err := p.Call(testContext(t), "stdout", bytes.Repeat([]byte("line\n"), 1<<17), Timeout(50*time.Millisecond))
 	wantErrors(t, err, []error{context.DeadlineExceeded, ErrOutcomeUnknown})
 	if got := mustCall(t, p, "echo", "beside it"); got != "beside it" {
@@ -130,7 +137,7 @@ func (g gatedOutput) Write(b []byte) (int, error) {
 
 // What docs/FAILURES.md says of times is printed here; none of it is asserted.
 func TestTheTimesOfADeathArePrinted(t *testing.T) {
-	p, j := startPool(t, Config{})
+	p, j := startPool(t, patient(Config{}))
 	var ready, answered []time.Duration
 	for start := uint64(1); start <= 10; start++ {
 		j.await(t, "ready", func(e Event) bool { return e.Kind == EventReady && e.Start == start })
