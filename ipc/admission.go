@@ -259,7 +259,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 	s.e.hookApart(step.GrantSent, a.number)
 	s.token = own
 	s.granted, s.current, s.latest, s.failing = a.number, a, a, false
-	s.e.pending, s.e.pendingPID = a.number, who.pid
+	s.e.pending, s.e.granted = a.number, Peer{PID: who.pid, UID: c.peer.uid, Attachment: a.number}
 	s.e.peerInterval = c.interval
 	return a, reasonNone, 0
 }

@@ -71,14 +71,14 @@ type Endpoint struct {
 	closeErr error
 	workers  sync.WaitGroup
 
-	mu         sync.Mutex
-	err        error    // why the endpoint is finished
-	peer       *segment // for the heartbeat; replaced after corruption
-	state      PeerState
-	pending    uint64 // the attachment that was granted and is not ready yet, or 0
-	pendingPID int    // of that client
-	peerPID    int
-	peerUID    uint32
+	mu      sync.Mutex
+	err     error    // why the endpoint is finished
+	peer    *segment // for the heartbeat; replaced after corruption
+	state   PeerState
+	pending uint64 // the attachment that was granted and is not ready yet, or 0
+	granted Peer   // at a server: the client that was granted last
+	peerPID int
+	peerUID uint32
 	// peerInterval is the time between the peer's beats, as it says; 0 if it does not.
 	peerInterval time.Duration
 	anew         bool  // the peer was killed: its silence counts from now

@@ -16,6 +16,7 @@ type endMark struct {
 	peer *segment // the memory to go on with, if it was replaced
 
 	renewal uint32 // the number of that memory
+	sender  Peer   // who has committed what lies between the end before and this one
 }
 
 // attendProducer is the producer's look at what happened besides the ring.
@@ -110,8 +111,10 @@ func (e *Endpoint) markEnd(mark endMark) {
 		} else if last.peer != nil {
 			last.peer.release()
 		}
+		mark.sender = last.sender // the later ones have committed nothing
 		*last = mark
 	} else {
+		mark.sender = e.granted
 		e.ends = append(e.ends, mark)
 	}
 	e.in.attention.Store(true)

@@ -88,7 +88,7 @@ func (e *Endpoint) judge(s *silence, tick time.Duration) {
 	s.owed = 0
 	number, pid := e.attachment.Load(), e.peerPID
 	if e.pending != 0 {
-		number, pid = e.pending, e.pendingPID // it holds the token, and may freeze before it is ready
+		number, pid = e.pending, e.granted.PID // it holds the token, and may freeze before it is ready
 	} else if e.state != PeerAttached {
 		return
 	}
