@@ -16,8 +16,9 @@ import (
 type attachment struct {
 	endpoint *ipc.Endpoint
 	stamp    uint64
-	own      hello // what this side takes
-	peer     hello // what the other side takes
+	who      ipc.Peer // the process at the other side
+	own      hello    // what this side takes
+	peer     hello    // what the other side takes
 
 	accept func(*Conn) // at the server: takes a new connection, without waiting
 	idle   func()      // at the server: the last connection has said its close
@@ -44,9 +45,11 @@ type attachment struct {
 // so much that other connections wait long.
 const maxChunk = 64 << 10
 
+// newAttachment begins the stay of the client whose hello was received last, or, at
+// the client, its own.
 func newAttachment(endpoint *ipc.Endpoint, stamp uint64, own hello) *attachment {
 	a := &attachment{
-		endpoint: endpoint, stamp: stamp, own: own,
+		endpoint: endpoint, stamp: stamp, own: own, who: endpoint.Sender(),
 		clerk: make(chan struct{}), owes: make(chan struct{}, 1), opening: make(chan struct{}, 1),
 		conns: map[uint64]*Conn{},
 	}

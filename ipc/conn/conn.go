@@ -81,6 +81,16 @@ func (c *Conn) LocalAddr() net.Addr { return Addr(c.a.endpoint.Path()) }
 // RemoteAddr returns the path of the pair.
 func (c *Conn) RemoteAddr() net.Addr { return Addr(c.a.endpoint.Path()) }
 
+// Peer describes the process at the other side, as the kernel named it when it
+// attached: its user, its number, which is 0 if it cannot be seen from here, and the
+// number of its attachment. It stays so when that process has ended and another one is
+// attached.
+func (c *Conn) Peer() ipc.Peer {
+	who := c.a.who
+	who.State = ipc.PeerAttached
+	return who
+}
+
 func (c *Conn) fault(operation string, err error) error {
 	return &net.OpError{Op: operation, Net: Network, Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }

@@ -49,6 +49,61 @@ func checkBlocks(t testing.TB, r io.Reader, atMost int) (int, error) {
 	return total, nil
 }
 
+// It opens a connection without waiting for the server's hello.
+var _ = part("hasty client", func(path string) {
+	endpoint, err := ipc.Dial(context.Background(), path, &ipc.Options{Wait: true})
+	check(err)
+	for _, f := range []frame{{kind: helloFrame, body: hello{1000, 1}.encode()}, {kind: openFrame, number: 1}} {
+		data := make([]byte, headerSize)
+		putHeader(data, uint64(os.Getpid()), f.number)
+		check(endpoint.Send(context.Background(), uint32(f.kind), append(data, f.body...)))
+	}
+	say("opened")
+	select {}
+})
+
+func TestAConnectionKnowsWhoMadeItAlsoBehindADeath(t *testing.T) {
+	path := testPath(t)
+	endpoint, err := ipc.Listen(testContext(t), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := newListener(endpoint, nil)
+	first := start(t, "hasty client", path)
+	first.expect("opened")
+	first.kill()
+	second := start(t, "hasty client", path)
+	second.expect("opened") // it is attached, and nobody has heard of the first one yet
+	go listener.serve()
+	defer listener.Abort()
+	defer second.kill() // Abort would wait for it
+	for number, want := range []*process{first, second} {
+		accepted, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := accepted.(*Conn).Peer()
+		if got.PID != want.cmd.Process.Pid || got.UID != uint32(os.Geteuid()) || got.Attachment != uint64(number+1) {
+			t.Errorf("connection %d is of %+v, want process %d", number+1, got, want.cmd.Process.Pid)
+		}
+	}
+}
+
+func TestAClientKnowsTheServersProcess(t *testing.T) {
+	path := testPath(t)
+	server := start(t, "endless server", path)
+	server.expect("listening")
+	dialer := NewDialer(path, nil)
+	defer dialer.Close()
+	c, err := dialer.Dial(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Peer(); got.PID != server.cmd.Process.Pid || got.UID != uint32(os.Geteuid()) {
+		t.Errorf("the server is %+v, want process %d", got, server.cmd.Process.Pid)
+	}
+}
+
 func TestAKilledClientsConnectionsEndWithItsDeathAndTheNextOnesBegin(t *testing.T) {
 	path := testPath(t)
 	listener, err := Listen(testContext(t), path, nil)

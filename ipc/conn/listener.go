@@ -39,13 +39,18 @@ func Listen(ctx context.Context, path string, o *Options) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	l := newListener(endpoint, o)
+	go l.serve()
+	return l, nil
+}
+
+func newListener(endpoint *ipc.Endpoint, o *Options) *Listener {
 	l := &Listener{
 		endpoint: endpoint, own: hello{o.windowSize(), o.connLimit()},
 		served: make(chan struct{}), closed: make(chan struct{}),
 	}
 	l.arrived.L = &l.mu
-	go l.serve()
-	return l, nil
+	return l
 }
 
 // Addr returns the path of the pair.
