@@ -17,7 +17,7 @@ export CI=true # to some tests: fail where you would skip
 # checkout that belongs to another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
-stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide test race fuzz demo chaos mutants tla)
+stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide test race integrations fuzz demo chaos mutants tla)
 
 # What runs only if it is asked for: emulated has not yet passed from its beginning to
 # its end in one run.
@@ -181,6 +181,32 @@ stage_race() {
 	# shellcheck disable=SC2086 # one word a package
 	CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout "$test_timeout" $list
 	CGO_ENABLED=1 go test -race -short -count=1 -p 1 -timeout "$test_timeout" ./chaos ./model
+}
+
+# Each module under integrations is built without the workspace, as whoever imports it
+# builds it; and the workspace must not change what the main module is built with.
+stage_integrations() {
+	local module apart together
+	while read -r module; do
+		module=$(dirname "$module")
+		echo "$module"
+		(
+			cd "$module"
+			export GOWORK=off
+			go mod tidy -diff
+			go vet ./...
+			GOOS=linux GOARCH=arm64 go build ./...
+			GOOS=linux GOARCH=arm64 go vet ./...
+			go test -count=1 -p 1 -timeout "$test_timeout" ./...
+			CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout "$test_timeout" ./...
+		)
+	done < <(find integrations -name go.mod | sort)
+	apart=$(GOWORK=off go list -m -f '{{.Path}} {{.Version}}' all | sort)
+	together=$(go list -m -f '{{.Path}} {{.Version}}' all | sort)
+	if apart=$(comm -23 <(echo "$apart") <(echo "$together")) && [ -n "$apart" ]; then
+		printf 'with go.work the main module is built with other versions than of:\n%s\n' "$apart" >&2
+		return 1
+	fi
 }
 
 # Each fuzz target of each package goes on from its corpus for a few seconds, one after

@@ -38,6 +38,8 @@ var layers = map[string]layer{
 		"what commands and tests share; it is below the judges"},
 	"examples": {[]string{"ipc"}, "an example shows what a user can import"},
 	"bench":    {[]string{"ipc", "internal"}, "the evaluation measures what a user gets"},
+	"integrations": {[]string{"ipc"},
+		"modules of their own: what they bring along, nobody else has to take"},
 }
 
 // outside is what the packages under ipc may import that is neither ours nor the
@@ -82,11 +84,14 @@ func importsPointOneWay(files tree) (broken []string, looked int) {
 // reader who trusts them need not look for wild pointers anywhere else.
 var unsafeFiles = regexp.MustCompile(`^ipc/(layout|segment|futex)[^/]*\.go$`)
 
+// madeByProtoc are files that nobody writes. They turn their own constants into bytes.
+var madeByProtoc = regexp.MustCompile(`^integrations/.*\.pb\.go$`)
+
 func unsafeStaysInItsFiles(files tree) (broken []string, looked int) {
 	parsed, broken := goFiles(files, isShipped)
 	for _, file := range parsed {
 		for _, spec := range file.syntax.Imports {
-			if spec.Path.Value != `"unsafe"` {
+			if spec.Path.Value != `"unsafe"` || madeByProtoc.MatchString(file.path) {
 				continue
 			}
 			looked++
@@ -366,6 +371,9 @@ var direct = map[string]string{
 	"github.com/anishathalye/porcupine": "chaos: linearizability of recorded histories",
 }
 
+// apart is what only the modules under integrations require, directly or not.
+var apart = []string{"google.golang.org/", "github.com/hashicorp/"}
+
 // dependenciesAreWanted reads go.mod as text. Each direct requirement enters
 // the module graph of everybody who imports ipc.
 func dependenciesAreWanted(files tree) (broken []string, looked int) {
@@ -395,6 +403,9 @@ func dependenciesAreWanted(files tree) (broken []string, looked int) {
 			looked++
 			if strings.TrimSpace(comment) != "indirect" && direct[words[1]] == "" {
 				broken = append(broken, fmt.Sprintf("%s: %s has no reason to be here in direct", where, words[1]))
+			}
+			if slices.ContainsFunc(apart, func(prefix string) bool { return strings.HasPrefix(words[1], prefix) }) {
+				broken = append(broken, fmt.Sprintf("%s: %s is for a module under integrations, so that importers of ipc do not get it", where, words[1]))
 			}
 		case "replace", "exclude":
 			broken = append(broken, fmt.Sprintf("%s: go install PACKAGE@VERSION refuses a module with %s", where, words[0]))

@@ -26,6 +26,8 @@ func TestImportsPointOneWay(t *testing.T) {
 		plant{"ipc imports more of x/sys", "ipc/cpu.go", imports("ipc", "golang.org/x/sys/cpu"), "standard library"},
 		plant{"ipc imports what worker may", "ipc/pause.go", imports("ipc", "github.com/cenkalti/backoff/v5"), "each in its place"},
 		plant{"ipc needs cgo", "ipc/c.go", imports("ipc", "C"), "standard library"},
+		plant{"ipc imports an integration", "ipc/conn/grpc.go", imports("conn", modulePath+"/integrations/grpc"), "ipc may import []"},
+		plant{"an integration imports the model", "integrations/x/x.go", imports("x", modulePath+"/model"), "nobody else has to take"},
 		plant{"a tree that nobody planned", "util/util.go", imports("util", "fmt"), "no row"},
 	)
 }
@@ -36,6 +38,7 @@ func TestUnsafeStaysInItsFiles(t *testing.T) {
 		plant{"in the ring", "ipc/ring.go", text, "ipc/ring.go:3"},
 		plant{"in a file that is only called so", "ipc/sub/layout.go", text, "ipc/sub/layout.go:3"},
 		plant{"outside of ipc", "chaos/peek.go", text, "chaos/peek.go:3"},
+		plant{"only called as if protoc had made it", "ipc/ring.pb.go", text, "ipc/ring.pb.go:3"},
 	)
 }
 
@@ -106,6 +109,7 @@ func TestEveryDependencyHasAReason(t *testing.T) {
 	enforce(t, dependenciesAreWanted,
 		plant{"one more in the block", "go.mod", strings.Replace(module, "require (", "require (\n\texample.com/log v1.0.0", 1), "example.com/log"},
 		plant{"one more on its own", "go.mod", module + "require example.com/log v1.0.0\n", "example.com/log"},
+		plant{"gRPC", "go.mod", module + "require google.golang.org/grpc v1.80.0 // indirect\n", "under integrations"},
 		plant{"a replacement", "go.mod", module + "replace example.com/log => ../log\n", "replace"},
 		plant{"a tool", "go.mod", module + "tool (\n\texample.com/lint\n)\n", "tool"},
 		plant{"no module", "go.mod", "", "missing"},
