@@ -130,7 +130,7 @@ var echo = grpc.ServiceDesc{
 func callOver(cc *grpc.ClientConn) caller {
 	return func(ctx context.Context, request []byte) ([]byte, error) {
 		answer := new(wrapperspb.BytesValue)
-		err := cc.Invoke(ctx, "/bench.Echo/Echo", wrapperspb.Bytes(request), answer)
+		err := cc.Invoke(ctx, "/bench.Echo/Echo", wrapperspb.Bytes(request), answer, grpc.WaitForReady(true))
 		return answer.GetValue(), err
 	}
 }

@@ -42,7 +42,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	answer, err := healthpb.NewHealthClient(cc).Check(context.Background(), &healthpb.HealthCheckRequest{})
+	answer, err := healthpb.NewHealthClient(cc).Check(context.Background(), &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
 	fmt.Println(answer.GetStatus(), err)
 
 	_ = cc.Close()
@@ -78,7 +78,7 @@ func ExampleAuthInfo() {
 	if err != nil {
 		panic(err)
 	}
-	if _, err := healthpb.NewHealthClient(cc).Check(context.Background(), &healthpb.HealthCheckRequest{}); err != nil {
+	if _, err := healthpb.NewHealthClient(cc).Check(context.Background(), &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)); err != nil {
 		panic(err)
 	}
 	_ = cc.Close()
@@ -114,7 +114,7 @@ func ExampleDialOptions() {
 		if err != nil {
 			panic(err)
 		}
-		answer, err := healthpb.NewHealthClient(cc).Check(context.Background(), &healthpb.HealthCheckRequest{})
+		answer, err := healthpb.NewHealthClient(cc).Check(context.Background(), &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
 		fmt.Println(answer.GetStatus(), err)
 		_ = cc.Close()
 	}

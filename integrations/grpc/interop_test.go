@@ -46,6 +46,8 @@ func testCase(run func(context.Context, testgrpc.TestServiceClient, ...grpc.Call
 var _ = part("interop client", func(arguments []string) {
 	cc, err := grpc.NewClient(arguments[0], DialOptions(nil)...)
 	check(err)
+	_, err = ask(context.Background(), cc, "who", grpc.WaitForReady(true)) // the cases do not wait
+	check(err)
 	i := slices.IndexFunc(interopCases, func(c interopCase) bool { return c.name == arguments[1] })
 	interopCases[i].run(context.Background(), cc)
 	check(cc.Close())

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 )
@@ -76,7 +77,11 @@ func TestSeveralPathsAreBalancedOverTheirWorkers(t *testing.T) {
 			left[fmt.Sprint(worker.cmd.Process.Pid)] = true
 		}
 		eventually(t, "each worker has answered", func() bool {
-			delete(left, mustCall(t, cc))
+			pid, err := ask(testContext(t), cc, "who", grpc.WaitForReady(true))
+			if err != nil {
+				wantCode(t, err, codes.Unavailable) // it has met a death
+			}
+			delete(left, pid)
 			return len(left) == 0
 		})
 	}

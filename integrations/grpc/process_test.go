@@ -96,7 +96,7 @@ type process struct {
 	name  string
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
-	lines *bufio.Scanner
+	lines chan string // what it says; closed at its end
 	ended func() error
 }
 
@@ -138,18 +138,21 @@ func startAs(t testing.TB, user *syscall.Credential, name string, arguments ...s
 	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	p.stdin, p.lines, p.ended = stdin, bufio.NewScanner(stdout), sync.OnceValue(p.cmd.Wait)
+	p.stdin, p.lines, p.ended = stdin, make(chan string, 100), sync.OnceValue(p.cmd.Wait)
 	t.Cleanup(p.kill)
+	go func() {
+		defer close(p.lines)
+		for said := bufio.NewScanner(stdout); said.Scan(); {
+			p.lines <- said.Text()
+		}
+	}()
 	return p
 }
 
 // hear waits for a line.
 func (p *process) hear() string {
 	p.t.Helper()
-	return within(p.t, p.name+" says something", func() string {
-		p.lines.Scan()
-		return p.lines.Text()
-	})
+	return within(p.t, p.name+" says something", func() string { return <-p.lines })
 }
 
 // expect waits for this line.

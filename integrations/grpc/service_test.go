@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -160,6 +161,17 @@ func wantCode(t testing.TB, err error, want codes.Code) {
 	if got := status.Code(err); got != want {
 		t.Fatalf("%v: code %v, want %v", err, got, want)
 	}
+}
+
+// wantUnavailable makes a call that does not wait for a server, and wants to be told
+// why there is none. On a busy machine an attempt can end before it knows.
+func wantUnavailable(t testing.TB, cc *grpc.ClientConn, why string) {
+	t.Helper()
+	eventually(t, "a call says: "+why, func() bool {
+		_, err := ask(testContext(t), cc, "who")
+		wantCode(t, err, codes.Unavailable)
+		return strings.Contains(err.Error(), why)
+	})
 }
 
 func hearReport(t testing.TB, reports <-chan string) string {

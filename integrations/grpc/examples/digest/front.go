@@ -22,7 +22,7 @@ const balanced = `{
 	"methodConfig": [{
 		"name": [{"service": "tandem.examples.digest.v1.Digest"}],
 		"waitForReady": true,
-		"timeout": "10s",
+		"timeout": "30s",
 		"retryPolicy": {
 			"maxAttempts": 4, "initialBackoff": "0.01s", "maxBackoff": "0.5s", "backoffMultiplier": 3,
 			"retryableStatusCodes": ["UNAVAILABLE"]
