@@ -2,15 +2,17 @@ package tandemgrpc
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tandem-ipc/tandem/ipc/conn"
 )
 
-// patience is how long one attempt waits for a server: a worker that has died is
-// started again within it. Then gRPC is told that nobody is there.
+// patience is how long an attempt waits for a server that is not there: a worker that
+// has died is started again within it. Then gRPC is told that nobody is there.
 const patience = time.Second
 
 // A key names an attachment of this process.
@@ -33,20 +35,33 @@ var dialers = struct {
 	of map[key]*dialer
 }{of: map[key]*dialer{}}
 
-// dialPath opens a connection. ctx bounds the attempt.
+// dialPath opens a connection. A server that is there is waited for until ctx ends.
 func dialPath(ctx context.Context, k key) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	d, err := use(ctx, k)
 	if err != nil {
 		return nil, err
 	}
-	c, err := d.Dial(ctx)
+	brief, cancel := context.WithTimeout(ctx, patience)
+	c, err := d.Dial(brief)
+	cancel()
+	if errors.Is(err, context.DeadlineExceeded) && isBound(k.path) {
+		c, err = d.Dial(ctx)
+	}
 	if err != nil {
 		d.drop(k)
 		return nil, err
 	}
 	return &shared{Conn: c, drop: sync.OnceFunc(func() { d.drop(k) })}, nil
+}
+
+// isBound reports whether a process has a socket at the path. It does not connect to a
+// pair's, which is of another type.
+func isBound(path string) bool {
+	c, err := net.Dial("unix", path)
+	if err == nil { // somebody else's
+		_ = c.Close()
+	}
+	return errors.Is(err, syscall.EPROTOTYPE)
 }
 
 // use returns the dialer of k, or a new one. If the last one is just leaving it waits

@@ -31,7 +31,8 @@
 //
 // A call that is made while no worker listens waits for one, up to a second, and longer
 // with grpc.WaitForReady. Then it ends with codes.Unavailable, and gRPC tries again
-// with the pauses of grpc.ConnectParams.
+// with the pauses of grpc.ConnectParams. A worker that is there and does not answer is
+// waited for as over TCP: as long as ConnectParams say.
 //
 // A peer that is alive and silent is not an end. Use deadlines; keepalive works too.
 //

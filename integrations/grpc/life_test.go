@@ -239,6 +239,22 @@ func TestACallWithoutAWorkerIsUnavailableOrWaits(t *testing.T) {
 	}
 }
 
+func TestACallWaitsForAWorkerThatIsThereAndSlow(t *testing.T) {
+	target := "tandem:" + testPath(t)
+	worker := startWorker(t, target)
+	worker.freeze()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := ask(testContext(t), newClient(t, target), "who")
+		answered <- err
+	}()
+	time.Sleep(2 * patience) // sleep: longer than one waits for a worker that is not there
+	worker.thaw()
+	if err := within(t, "the call", func() error { return <-answered }); err != nil {
+		t.Error(err)
+	}
+}
+
 // A stop that does not wait: the calls end, and the client goes on with the next worker.
 func TestAClientOutlivesWorkersThatStop(t *testing.T) {
 	path := testPath(t)
