@@ -115,6 +115,7 @@ func FuzzHandshakeServer(f *testing.F) {
 		if err != nil {
 			t.Fatalf("T1: a client that keeps the rules does not attach: %v", err)
 		}
+		defer client.Close()
 		newHonest(t, server).exchange(client)
 		for _, c := range staying {
 			c.hangUp()
