@@ -31,8 +31,8 @@
 //     is a call like others; after the first part it is not started again.
 //   - Drain: what a worker had committed before it died is received first.
 //   - Bounded: a worker gets at most Concurrency calls at a time, and holds at most
-//     that many answers of MaxMessage bytes in the service. A stream holds less than twice
-//     MaxMessage there, and its handler waits when its reader is behind.
+//     that many answers of MaxMessage bytes in the service. The parts of a stream
+//     there are less than twice MaxMessage, and its handler waits when its reader is behind.
 //   - Ask: the handlers of a worker can call the service's, see Ask. At most MaxAsks of them
 //     run for one worker, and what they were started with ends with it.
 //   - Notify: a notification is handled at most once, and those of one sender in order. What a

@@ -115,7 +115,8 @@ func (s *slot) noticed(y *stay, h header, data []byte) error {
 		return &malformedError{"a notification that was not allowed: its handler is behind"}
 	}
 	p.mu.Unlock()
-	n := notice{stay: y, request: &Request{Method: string(method), Data: bytes.Clone(payload), Attempt: 1}, cost: costOf(payload)}
+	r := &Request{Method: string(method), Data: bytes.Clone(payload), Attempt: 1}
+	n := notice{stay: y, request: r, cost: costOf(payload)}
 	p.mu.Lock()
 	s.notices, s.backlog = append(s.notices, n), s.backlog+n.cost
 	if !s.noticing {

@@ -50,7 +50,6 @@ func (s *slot) take(speaker *stay, m ipc.Message) (*stay, error) {
 			}
 			y.serving = true
 			close(y.ready)
-			s.takeOver()
 			p.schedule()
 			return y, nil
 		}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -129,11 +130,12 @@ func (p *Pool) run(s *slot) bool {
 }
 
 // takeOver gives a slot whose first process serves its place, and has the process of the
-// former one leave.
-//
-// Preconditions: mu is held.
+// former one leave: after the event that the fresh one serves.
 func (s *slot) takeOver() {
-	p, old := s.pool, s.replaces
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := s.replaces
 	if old == nil {
 		return
 	}
@@ -147,6 +149,7 @@ func (s *slot) takeOver() {
 		y.retiring = true
 		y.retireIfEmpty()
 	}
+	p.schedule()
 }
 
 // giveUp is for a slot that has taken no place yet: when its process has ended it takes
@@ -196,7 +199,8 @@ func (p *Pool) recycle(y *stay) {
 		defer p.recyclers.Done()
 		pauses := y.slot.newPauses()
 		for {
-			if _, err := p.replace(y.ctx, y.slot.index, y, ReasonRetired); err == nil || y.ctx.Err() != nil {
+			_, err := p.replace(y.ctx, y.slot.index, y, ReasonRetired)
+			if err == nil || y.ctx.Err() != nil || errors.Is(err, ErrClosed) {
 				return
 			}
 			p.mu.Lock()

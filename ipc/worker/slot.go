@@ -165,6 +165,7 @@ func (s *slot) watch(y *stay, process *process) {
 			ready = nil
 			starting.Stop()
 			s.tell(Event{Kind: EventReady, Start: y.start, PID: process.pidOf()})
+			s.takeOver()
 		case <-starting.C:
 			y.kill(ReasonNotReady, nil)
 		case event, ok := <-s.endpoint.Events():
