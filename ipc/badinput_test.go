@@ -17,6 +17,55 @@ import (
 	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
+// With Options.FailFast nobody waits where no server listens, and the error says what is
+// there; without it the error of the context says what was waited for.
+func TestDialFailsFastWhereNoServerListens(t *testing.T) {
+	empty, stale := testPath(t), testPath(t)
+	a := startActor(t, actorArgument{Path: stale})
+	a.ask("listening", "listen")
+	a.kill()
+	ended, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	for name, at := range map[string]struct{ path, says string }{
+		"nothing":      {empty, "no server listens"},
+		"stale socket": {stale, "no server listens"},
+		"no directory": {empty + "/s", "directory"},
+	} {
+		e, err := Dial(testContext(t), at.path, &Options{FailFast: true, Wait: true})
+		if e != nil || !errors.Is(err, ErrNoServer) || !strings.Contains(err.Error(), at.path) || !strings.Contains(err.Error(), at.says) {
+			t.Errorf("%s: %v, want %v, %s and %q", name, err, ErrNoServer, at.path, at.says)
+		}
+		if name == "no directory" {
+			continue
+		}
+		_, err = Dial(ended, at.path, nil)
+		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrNoServer) || !strings.Contains(err.Error(), at.path) {
+			t.Errorf("%s, waited for: %v", name, err)
+		}
+	}
+	short, stop := context.WithCancel(context.Background())
+	tries := 0
+	hook := func(at step.ID, _ uint64) {
+		if at == step.DialBegun {
+			if tries++; tries == 3 {
+				stop()
+			}
+		}
+	}
+	if _, err := Dial(short, empty, &Options{Hook: hook}); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "no server listens") {
+		t.Errorf("a Dial that has waited: %v, want it to say for what", err)
+	}
+
+	b := startActor(t, actorArgument{Path: empty})
+	b.ask("listening", "listen")
+	client := dialHere(t, empty, &Options{FailFast: true})
+	b.kill()
+	<-client.Done()
+	if e, err := client.Redial(testContext(t)); e != nil || !errors.Is(err, ErrNoServer) {
+		t.Errorf("Redial: %v, want %v", err, ErrNoServer)
+	}
+}
+
 // refuses checks an error of Listen or Dial: what it is, what its text says, and
 // that nothing is left of the attempt.
 func refuses(t *testing.T, what string, path string, before footprint, err error, is error, says ...string) {

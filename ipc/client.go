@@ -47,7 +47,7 @@ func dial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 
 // redial is dial where a server has been before: its directory may come with it.
 func redial(ctx context.Context, path string, o *Options) (*Endpoint, error) {
-	return dialWhile(ctx, path, o, func(err error) bool { return worthWaiting(err, o) || errors.Is(err, errNoDirectory) })
+	return dialWhile(ctx, path, o, func(err error) bool { return worthWaiting(err, o) || !o.FailFast && errors.Is(err, errNoDirectory) })
 }
 
 // dialWhile tries as long as what failed is worth waiting for.
@@ -62,7 +62,7 @@ func dialWhile(ctx context.Context, path string, o *Options, worth func(error) b
 			return nil, fmt.Errorf("%w: %w", err, why)
 		}
 		if err == nil || !worth(err) {
-			return e, advise(err)
+			return e, advise(noServer(err, path, o))
 		}
 		why = err
 		if ctx.Err() != nil || pause(ctx, wait) != nil {
@@ -73,7 +73,15 @@ func dialWhile(ctx context.Context, path string, o *Options, worth func(error) b
 
 // worthWaiting reports whether what failed may work a little later.
 func worthWaiting(err error, o *Options) bool {
-	return errors.Is(err, errNoServer) || errors.Is(err, errNotNow) || errors.Is(err, errBusy) || errors.Is(err, ErrClientRunning) && o.get().Wait
+	return errors.Is(err, errNoServer) && !o.FailFast || errors.Is(err, errNotNow) || errors.Is(err, errBusy) || errors.Is(err, ErrClientRunning) && o.get().Wait
+}
+
+// noServer makes ErrNoServer of an error that Options.FailFast does not wait for.
+func noServer(err error, path string, o *Options) error {
+	if o.FailFast && (errors.Is(err, errNoServer) || errors.Is(err, errNoDirectory)) {
+		return fmt.Errorf("%w: %s: %w", ErrNoServer, path, err)
+	}
+	return err
 }
 
 // dialOnce makes one attempt.

@@ -197,7 +197,7 @@ func Listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 }
 
 // Dial attaches to the server on a path as its client, waiting for one until ctx
-// ends. It fails at once with ErrClientRunning while another client is attached
+// ends, or not at all with Options.FailFast. It fails at once with ErrClientRunning while another client is attached
 // (or waits for it to leave, with Options.Wait), with ErrRefused, with a
 // *VersionError, and with ErrForeign. ctx bounds Dial only; one that has ended already
 // fails it at once.

@@ -24,6 +24,11 @@ var (
 	// attach. Trying again does not help; Options.AllowUIDs does.
 	ErrRefused = errors.New("ipc: the server refuses this user: nothing was attached: list the user in the server's Options.AllowUIDs")
 
+	// ErrNoServer is returned by Dial and Redial with Options.FailFast when no server
+	// listens on the path; the text says what was found there. Try again when one has
+	// started. Without the option they wait, and the error of the context says for what.
+	ErrNoServer = errors.New("ipc: there is no server on this path: nothing was attached: start one, or wait for it without Options.FailFast")
+
 	// ErrServerUser is returned by Dial when the process that listens on the path
 	// is neither of this user nor root's. Nothing was sent to it. Find out who it
 	// is, or list its user in Options.ServerUIDs. Trying again helps only if another

@@ -68,6 +68,10 @@ type Options struct {
 	// server or client to leave instead of failing.
 	Wait bool
 
+	// FailFast makes Dial and Redial fail at once with ErrNoServer if no server listens
+	// on the path, instead of waiting for one.
+	FailFast bool
+
 	// KillOrphan lets Listen kill a client that has outlived its server and
 	// does not leave within CloseTimeout. The kill is by pidfd, and hits only the
 	// process that the lock file names and that provably holds the token; else
@@ -215,7 +219,7 @@ func isListed(uid uint32, list []uint32, byDefault ...uint32) bool {
 // String prints the options in force, defaults filled in.
 func (o *Options) String() string {
 	v := o.get()
-	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v stall=%v failOnHang=%t handshake=%v close=%v wait=%t killOrphan=%t killOnClose=%t sharedDirectory=%t dumpRings=%t uids=%v servers=%v",
+	return fmt.Sprintf("toServer=%d toClient=%d spin=%v heartbeat=%v hang=%v stall=%v failOnHang=%t handshake=%v close=%v wait=%t failFast=%t killOrphan=%t killOnClose=%t sharedDirectory=%t dumpRings=%t uids=%v servers=%v",
 		o.toServerSize(), o.toClientSize(), v.Spin, o.heartbeatInterval(), o.hangTimeout(), v.StallTimeout, v.FailOnHang,
-		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.KillOrphan, v.KillOnClose, v.SharedDirectory, v.DumpRings, v.AllowUIDs, v.ServerUIDs)
+		o.handshakeTimeout(), o.closeTimeout(), v.Wait, v.FailFast, v.KillOrphan, v.KillOnClose, v.SharedDirectory, v.DumpRings, v.AllowUIDs, v.ServerUIDs)
 }
