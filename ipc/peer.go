@@ -11,11 +11,8 @@ const (
 )
 
 func (r Role) String() string {
-	switch r {
-	case RoleServer:
-		return "server"
-	case RoleClient:
-		return "client"
+	if r == RoleServer || r == RoleClient {
+		return roleNames[r]
 	}
 	return fmt.Sprintf("Role(%d)", uint8(r))
 }
