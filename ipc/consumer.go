@@ -18,6 +18,8 @@ type consumer struct {
 	cursor       uint64 // end of what this process has taken
 	deliveredPos uint64 // what the own word holds
 	inherited    uint64 // what it held when this process came: what lies below is marked
+	committer    uint64 // the client that has committed what stands at the cursor, if known
+	known        bool
 	wait         waiter
 	received     counter
 	starved      starvation
@@ -103,6 +105,7 @@ func (c *consumer) attend(writePos uint64) (bool, error) {
 		c.views.replace(c.peer, now.peer, now.renewal)
 		c.peer, c.ring = now.peer, now.peer.ring
 	}
+	c.known = c.known && !now.again
 	if now.err != nil {
 		return false, now.err
 	}

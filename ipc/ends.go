@@ -17,6 +17,7 @@ type endMark struct {
 
 	renewal uint32 // the number of that memory
 	sender  Peer   // who has committed what lies between the end before and this one
+	number  uint64 // of the client that has committed what stands before it, at a server
 }
 
 // attendProducer is the producer's look at what happened besides the ring.
@@ -80,6 +81,22 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 	return notice{err: mark.err, peer: mark.peer, renewal: mark.renewal, again: true}
 }
 
+// committer is the client that has committed what Receive finds next, at a server: the
+// one whose end comes next, or the one that is there.
+func (e *Endpoint) committer() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.role == RoleClient:
+		return 0
+	case len(e.ends) > 0:
+		return e.ends[0].number
+	case e.pending != 0: // it may send before its ready is read
+		return e.pending
+	}
+	return e.attachment.Load()
+}
+
 // newestWritePos is the last of the peer's writePos that was believed: that of the
 // last recorded end, or, if no end waits to be told, the one that Receive acts upon.
 //
@@ -105,7 +122,7 @@ func (e *Endpoint) markEnd(mark endMark) {
 	if n := len(e.ends); n > 0 && e.ends[n-1].pos == mark.pos {
 		// Nothing was committed since the last end: one mark tells both, as the worse.
 		last := &e.ends[n-1]
-		mark.err = merge(last.err, mark.err)
+		mark.err, mark.number = merge(last.err, mark.err), last.number
 		if mark.peer == nil {
 			mark.peer, mark.renewal = last.peer, last.renewal
 		} else if last.peer != nil {

@@ -127,6 +127,61 @@ func TestM6AnEndSaysWhoseItWasAndWhatIsLeft(t *testing.T) {
 	}
 }
 
+// Each message says which client has committed it, also when that one has gone and
+// others have come since, and in whatever form it is received.
+func TestM1EachMessageNamesItsClient(t *testing.T) {
+	ctx, path := testContext(t), testPath(t)
+	server := listenHere(t, path, nil)
+	var wants []uint64
+	for number, messages := range []int{3, 0, 1, 0, 0, 2} {
+		client := dialHere(t, path, nil)
+		for range messages {
+			sendAll(t, client, uint32(number+1))
+			wants = append(wants, uint64(number+1))
+		}
+		if number == 0 { // what is known of the first is not taken for the next
+			if m, err := server.ReceiveInto(ctx, make([]byte, 512)); err != nil || m.Attachment != 1 {
+				t.Fatalf("of client %d, %v", m.Attachment, err)
+			}
+			wants = wants[1:]
+		}
+		if err := client.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := dialHere(t, path, nil)
+	for range 5 {
+		sendAll(t, client, 7)
+		wants = append(wants, 7)
+	}
+	sendAll(t, server, 8)
+	if m, err := client.Receive(ctx); err != nil || m.Attachment != 0 {
+		t.Errorf("at a client: of client %d, %v", m.Attachment, err)
+	}
+	into := make([]Message, 4)
+	forms := []func() (int, error){
+		func() (n int, err error) { into[0], err = server.Receive(ctx); return 1, err },
+		func() (n int, err error) { into[0], err = server.ReceiveInto(ctx, make([]byte, 512)); return 1, err },
+		func() (int, error) { return server.ReceiveBatch(ctx, into) },
+		func() (int, error) { return server.ReceiveBatchInto(ctx, make([]byte, 1024), into) },
+	}
+	for turn := 0; len(wants) > 0; turn++ {
+		n, err := forms[turn%len(forms)]()
+		if ended(err) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range into[:n] {
+			if m.Attachment != wants[0] || uint64(m.Kind) != wants[0] {
+				t.Errorf("message %d is of client %d, want %d", m.Kind, m.Attachment, wants[0])
+			}
+			wants = wants[1:]
+		}
+	}
+}
+
 // What a client commits is judged by the last end that was recorded, and not by the
 // one that Receive has been shown: three clients come while the server does not
 // receive, and the third takes back what the second had committed.

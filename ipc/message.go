@@ -19,6 +19,11 @@ type Message struct {
 	// died, or closed, between delivery and release (M3).
 	Redelivered bool
 
+	// Attachment, at a server, is the number of the client that has committed the
+	// message, by the server's own count. At a client it is 0: for which client a
+	// message was meant is not recorded.
+	Attachment uint64
+
 	from *consumer
 	seq  uint64
 }

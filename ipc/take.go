@@ -53,7 +53,10 @@ func (c *consumer) deliver(next uint64) {
 // describe fills in what a record is as a view.
 func (c *consumer) describe(r *record, m *Message) {
 	m.Data = c.ring.payload(r.pos, r.size)
-	m.Kind = r.kind
+	if !c.known {
+		c.committer, c.known = c.e.committer(), true
+	}
+	m.Kind, m.Attachment = r.kind, c.committer
 	m.Redelivered = int64(c.inherited-r.pos) > 0
 }
 
@@ -140,7 +143,7 @@ func (e *Endpoint) receiveInto(ctx context.Context, buf []byte) (m Message, err 
 func (c *consumer) takeNow(buf []byte, m *Message) bool {
 	defer c.gate.unlock()
 	hook, pos, limit := c.e.hookFunc, c.cursor, c.spinNow()
-	if pos == limit {
+	if pos == limit || !c.known {
 		return false
 	}
 	r := c.ring.load(pos)
@@ -151,6 +154,7 @@ func (c *consumer) takeNow(buf []byte, m *Message) bool {
 		hook(step.Peeked, pos)
 	}
 	m.Kind, m.Redelivered = r.kind, int64(c.inherited-pos) > 0
+	m.Attachment = c.committer
 	c.deliver(r.next)
 	if hook != nil {
 		hook(step.Delivered, r.next)
