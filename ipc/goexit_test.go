@@ -105,6 +105,26 @@ func TestT4AHookThatEndsItsGoroutineStopsNoGoroutineOfTheEndpoint(t *testing.T) 
 	}
 }
 
+// A hook ends a Listen and a Dial in the way that it does not return itself, a panic with
+// nil too, and nothing is left of them.
+func TestT4AHookEndsListenAndDialInItsOwnWay(t *testing.T) {
+	inEachWay(t, func(t *testing.T, w way) {
+		path := testPath(t)
+		var reached [2]bool
+		w.check(t, "Listen", endingOf(func() {
+			_, _ = Listen(testContext(t), path, &Options{Hook: w.at(step.ServerLocked, &reached[0])})
+		}))
+		server := listenHere(t, path, nil)
+		w.check(t, "Dial", endingOf(func() {
+			_, _ = Dial(testContext(t), path, &Options{Hook: w.at(step.GrantReceived, &reached[1])})
+		}))
+		checkUsable(t, server, dialHere(t, path, &Options{Wait: true}))
+		if reached != [2]bool{true, true} {
+			t.Errorf("the hooks were called: %v", reached)
+		}
+	})
+}
+
 // A deserter is a context that does not return from the n-th call of its methods.
 type deserter struct {
 	context.Context

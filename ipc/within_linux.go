@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 )
 
@@ -51,12 +50,11 @@ func within[T any](ctx context.Context, call func(*T), undo func(T)) (result T, 
 	}
 }
 
-// An outcome is how a call of callWithin came back: with an error or none, or by a panic or
-// a Goexit of the hook.
+// An outcome is how a call of callWithin came back: with an error or none, or as the hook
+// has ended it.
 type outcome struct {
-	err      error
-	panicked any
-	goexit   bool
+	err error
+	end *ending
 }
 
 // callWithin is within for a call that hooks are called in: how they end it goes on in the
@@ -64,25 +62,13 @@ type outcome struct {
 // only if it came back without an error.
 func callWithin(ctx context.Context, call func() error, undo func()) (back bool, err error) {
 	result, back := within(ctx, func(o *outcome) {
-		o.goexit = true
-		defer func() {
-			if o.goexit {
-				o.panicked = recover()
-			}
-		}()
-		o.err = call()
-		o.goexit = false
+		o.end = endingOf(func() { o.err = call() })
 	}, func(late outcome) {
-		if late.err == nil && !late.goexit {
+		if late.err == nil && late.end == nil {
 			undo()
 		}
 	})
-	switch {
-	case result.panicked != nil:
-		panic(result.panicked)
-	case result.goexit:
-		runtime.Goexit()
-	}
+	result.end.resume()
 	return back, result.err
 }
 
