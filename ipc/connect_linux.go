@@ -56,9 +56,35 @@ func connect(path string) (*conn, error) {
 	case errors.Is(err, unix.EPROTOTYPE):
 		return nil, fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return nil, fmt.Errorf("%w: connect to %s: %w: the directory must let it in too", ErrRefused, path, err)
+		if shut := shutDirectory(path); shut != "" {
+			return nil, &shutOutError{path, shut, err}
+		}
+		return nil, fmt.Errorf("%w: connect to %s: %w", ErrRefused, path, err)
 	}
 	return nil, fmt.Errorf("ipc: connect to %s: %w: nothing was attached: try again", path, err)
+}
+
+// A shutOutError is an ErrRefused that no server has to do with.
+type shutOutError struct {
+	path, directory string
+	err             error
+}
+
+func (e *shutOutError) Error() string {
+	return fmt.Sprintf("ipc: connect to %s: %v: nothing was attached: user %d may not go through the directory %s", e.path, e.err, unix.Geteuid(), e.directory)
+}
+
+func (e *shutOutError) Unwrap() []error { return []error{ErrRefused, e.err} }
+
+// shutDirectory returns the first directory on the way to the path that does not let
+// this user through, or "".
+func shutDirectory(path string) string {
+	for i := range len(path) {
+		if path[i] == '/' && i > 0 && errors.Is(unix.Faccessat(unix.AT_FDCWD, path[:i], unix.X_OK, unix.AT_EACCESS), unix.EACCES) {
+			return path[:i]
+		}
+	}
+	return ""
 }
 
 // isMount reports whether what is at the path was mounted there. Such a mount keeps

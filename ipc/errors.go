@@ -21,7 +21,8 @@ var (
 	ErrClientRunning = errors.New("ipc: a client is running on this path: until it has gone no other attaches and no server starts: try again then, or set Options.Wait")
 
 	// ErrRefused is returned by Dial when the server does not let this user
-	// attach. Trying again does not help; Options.AllowUIDs does.
+	// attach. Trying again does not help; Options.AllowUIDs does. If it is a directory on
+	// the way to the path that does not let the user through, the text names that.
 	ErrRefused = errors.New("ipc: the server refuses this user: nothing was attached: list the user in the server's Options.AllowUIDs")
 
 	// ErrNoServer is returned by Dial and Redial with Options.FailFast when no server

@@ -157,7 +157,9 @@ type Reservation struct {
 	serial   uint64
 }
 
-// Reserve finds space for a message of up to size bytes, waiting like Send.
+// Reserve finds space for a message of up to size bytes, waiting like Send. Who has a
+// reservation open and calls Reserve or Send before its end waits for itself, until ctx
+// ends; TryReserve and TrySend return ErrFull.
 func (e *Endpoint) Reserve(ctx context.Context, size int) (Reservation, error) {
 	if size < 0 {
 		return Reservation{}, errNegativeSize
