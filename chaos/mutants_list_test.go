@@ -306,7 +306,7 @@ var mutants = []mutant{
 	{"T4 (a panic with nil in Listen)", "TestT4AHookEndsListen", []edit{{"within_linux.go",
 		"		o.end = endingOf(func() { o.err = call() })\n",
 		"		o.end = &ending{exited: true}\n		defer func() {\n			if o.end != nil {\n				o.end.panicked = recover()\n				o.end.exited = o.end.panicked == nil\n			}\n		}()\n		o.err = call()\n		o.end = nil\n"}}},
-	{"a shut directory blamed on the server", "TestT2OnlyTheListedUsersMayAttach", []edit{{"connect_linux.go",
+	{"a shut directory blamed on the server", "TestADirectoryThatShuts", []edit{{"connect_linux.go",
 		"		if shut := shutDirectory(path); shut != \"\" {\n",
 		"		if shut := shutDirectory(path); shut == path {\n"}}},
 	{"a message under another's number", "TestM1EachMessageNames", []edit{{"consumer.go",
