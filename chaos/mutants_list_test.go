@@ -460,7 +460,7 @@ var mutants = []mutant{
 	{"an ended context not looked at", "TestAContextThatHasEnded", []edit{{"within_linux.go",
 		"	if err := ctx.Err(); err != nil {\n", "	if err := ctx.Err(); err != nil && what == \"\" {\n"}}},
 	{"a hang blamed on the former", "TestL6AHangNames", []edit{{"heartbeat.go",
-		"		number, pid = e.pending, e.pendingPID //", "		number = e.pending //"}}},
+		"		number, pid = e.pending, e.granted.PID //", "		number = e.pending //"}}},
 	{"judged by memory that is gone", "TestUnreleasedBeside", []edit{{"ends.go",
 		"	if e.closing.Load() {\n		return ErrClosed // the memory may be gone\n	}\n", ""}}},
 	{"memory left open by a failure", "", []edit{{"segment_linux.go",

@@ -137,31 +137,6 @@ func (e *Endpoint) markEnd(mark endMark) {
 	e.in.attention.Store(true)
 }
 
-// merge returns the error that tells two ends, or more, as the worse.
-func merge(earlier, later error) error {
-	worse := later
-	if gravity(earlier) > gravity(later) {
-		worse = earlier
-	}
-	var first, last, told *PeerError
-	if !errors.As(worse, &told) || !errors.As(earlier, &first) || !errors.As(later, &last) {
-		return worse // one was told before, or the memory was corrupt
-	}
-	both := *told
-	both.Ends, both.First, both.Last = first.Ends+last.Ends, first.First, last.Last
-	return &both
-}
-
-// newPeerError tells the end of the client with the given number, or of the server.
-//
-// Preconditions: e.mu is held, and the peer's account is taken.
-func (e *Endpoint) newPeerError(err error, number uint64, pid int, a account) *PeerError {
-	return &PeerError{
-		Err: err, PID: pid, Attachment: number, Generation: e.generation,
-		UnreleasedBytes: a.writePos - a.readPos, Ends: 1, First: number, Last: number,
-	}
-}
-
 // gravity orders the ends that one mark tells: a death is not hidden by the clean end
 // of a client that came later and sent nothing.
 func gravity(end error) int {

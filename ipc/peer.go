@@ -1,6 +1,9 @@
 package ipc
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // A Role is one of the two sides.
 type Role uint8
@@ -43,4 +46,29 @@ type Peer struct {
 	PID        int    // 0 if unknown
 	UID        uint32 // of the process, as the kernel knows it
 	Attachment uint64 // of the client
+}
+
+// merge returns the error that tells two ends, or more, as the worse.
+func merge(earlier, later error) error {
+	worse := later
+	if gravity(earlier) > gravity(later) {
+		worse = earlier
+	}
+	var first, last, told *PeerError
+	if !errors.As(worse, &told) || !errors.As(earlier, &first) || !errors.As(later, &last) {
+		return worse // one was told before, or the memory was corrupt
+	}
+	both := *told
+	both.Ends, both.First, both.Last = first.Ends+last.Ends, first.First, last.Last
+	return &both
+}
+
+// newPeerError tells the end of the client with the given number, or of the server.
+//
+// Preconditions: e.mu is held, and the peer's account is taken.
+func (e *Endpoint) newPeerError(err error, number uint64, pid int, a account) *PeerError {
+	return &PeerError{
+		Err: err, PID: pid, Attachment: number, Generation: e.generation,
+		UnreleasedBytes: a.writePos - a.readPos, Ends: 1, First: number, Last: number,
+	}
 }
