@@ -85,9 +85,14 @@ type Endpoint struct {
 	corrupt      error // the peer was expelled for this and has not left yet
 	told         bool  // a Receive has returned corrupt
 	ends         []endMark
-	lastEnd      error    // of a peer
-	fresh        *segment // new peer memory that the producer has not taken over
-	missed       int
+	lastEnd      error // of a peer
+
+	// Of clients, at a server; stored with mu held: the latest, before it is granted
+	// anything, and that of ends[0], or 0.
+	newest, nextEnd atomic.Uint64
+
+	fresh  *segment // new peer memory that the producer has not taken over
+	missed int
 
 	deliveredSeen uint64 // the peer's deliveredPos, as the last account found it
 	tally         tally

@@ -72,8 +72,10 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 		return notice{err: mark.err}
 	}
 	e.ends = e.ends[1:]
+	e.nextEnd.Store(0)
 	switch {
 	case len(e.ends) > 0:
+		e.nextEnd.Store(e.ends[0].number)
 		e.in.writePos.set(e.ends[0].pos | frozenBit) // up to the next end
 	case e.corrupt == nil:
 		e.in.writePos.thaw() // the next attachment's messages may be taken
@@ -82,19 +84,15 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 }
 
 // committer is the client that has committed what Receive finds next, at a server: the
-// one whose end comes next, or the one that is there.
+// one whose end comes next, or the one that is there. It does not wait for e.mu, which
+// is held while an end is settled. The newest is looked at first: it was granted only
+// when the end of its predecessor was recorded.
 func (e *Endpoint) committer() uint64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.role == RoleClient:
-		return 0
-	case len(e.ends) > 0:
-		return e.ends[0].number
-	case e.pending != 0: // it may send before its ready is read
-		return e.pending
+	newest := e.newest.Load()
+	if next := e.nextEnd.Load(); next != 0 {
+		return next
 	}
-	return e.attachment.Load()
+	return newest
 }
 
 // newestWritePos is the last of the peer's writePos that was believed: that of the
@@ -133,6 +131,7 @@ func (e *Endpoint) markEnd(mark endMark) {
 	} else {
 		mark.sender = e.granted
 		e.ends = append(e.ends, mark)
+		e.nextEnd.Store(e.ends[0].number)
 	}
 	e.in.attention.Store(true)
 }
