@@ -75,8 +75,8 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 	e.nextEnd.Store(0)
 	switch {
 	case len(e.ends) > 0:
-		e.nextEnd.Store(e.ends[0].number)
 		e.in.writePos.set(e.ends[0].pos | frozenBit) // up to the next end
+		e.nextEnd.Store(e.ends[0].number)
 	case e.corrupt == nil:
 		e.in.writePos.thaw() // the next attachment's messages may be taken
 	}
