@@ -7,7 +7,8 @@ import (
 
 var roleNames = [...]string{"", "server", "client"}
 
-// MarshalText returns what String does. A role that is none is an error.
+// MarshalText returns what String does, nothing for the zero value, and an error for any
+// other that is no role.
 func (r Role) MarshalText() ([]byte, error) { return marshalName(roleNames[:], "role", uint8(r)) }
 
 // UnmarshalText reads what MarshalText writes.
@@ -25,7 +26,8 @@ func (s *PeerState) UnmarshalText(text []byte) error {
 	return unmarshalName(peerStateNames[:], "state of a peer", text, (*uint8)(s))
 }
 
-// MarshalText returns what String does. A kind that is none is an error.
+// MarshalText returns what String does, nothing for the zero value, and an error for any
+// other that is no kind.
 func (k EventKind) MarshalText() ([]byte, error) {
 	return marshalName(eventNames[:], "kind of event", uint8(k))
 }
@@ -36,7 +38,7 @@ func (k *EventKind) UnmarshalText(text []byte) error {
 }
 
 func marshalName(names []string, what string, value uint8) ([]byte, error) {
-	if int(value) >= len(names) || names[value] == "" {
+	if int(value) >= len(names) {
 		return nil, fmt.Errorf("ipc: %d is no %s: it has no name to be written by", value, what)
 	}
 	return []byte(names[value]), nil
@@ -44,7 +46,7 @@ func marshalName(names []string, what string, value uint8) ([]byte, error) {
 
 func unmarshalName(names []string, what string, text []byte, value *uint8) error {
 	i := slices.Index(names, string(text))
-	if i < 0 || len(text) == 0 {
+	if i < 0 {
 		return fmt.Errorf("ipc: %q is no %s: want one of %q", text, what, names)
 	}
 	*value = uint8(i)
