@@ -172,7 +172,7 @@ func TestWhatWasAskedEndsWithTheWorker(t *testing.T) {
 	p, _ := startPool(t, Config{Handlers: d.handlers()})
 	ended := make(chan error)
 	go func() {
-		_, err := p.Call(testContext(t), "ask", []byte("wait"), AtMostOnce())
+		_, err := p.Call(context.Background(), "ask", []byte("wait"), AtMostOnce()) // no deadline ends it
 		ended <- err
 	}()
 	eventually(t, "it was asked", func() bool { return d.running.Load() == 1 })
