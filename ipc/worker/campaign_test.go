@@ -130,9 +130,8 @@ func (c *campaign) handlers() Handlers {
 
 // Each caller repeats one sort of call until the campaign ends. patient calls are never
 // named for the kills of others.
-func (c *campaign) callers() map[string]func(id string) {
+func (c *campaign) callers(ctx context.Context) map[string]func(id string) {
 	patient := MaxAttempts(1 << 20)
-	ctx := testContext(c.t)
 	return map[string]func(string){
 		"answer": func(id string) {
 			answer, err := c.pool.Call(ctx, "c answer", []byte(id), patient)
@@ -223,13 +222,15 @@ func TestCampaign(t *testing.T) {
 			}
 		}()
 	}
-	for _, call := range c.callers() {
+	ctx, cancel := context.WithTimeout(context.Background(), duration+watchdog)
+	defer cancel()
+	for _, call := range c.callers(ctx) {
 		run(func() { call(strconv.FormatUint(c.ids.Add(1), 10)) })
 	}
 	run(func() {
-		ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
+		brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
-		_, _ = bad.Call(ctx, "echo", nil)
+		_, _ = bad.Call(brief, "echo", nil)
 		c.judge("Trust", true, "")
 	})
 	run(c.look)
@@ -243,7 +244,7 @@ func TestCampaign(t *testing.T) {
 	})
 	run(func() {
 		<-time.After(100 * time.Millisecond) // sleep: between two replacements
-		err := c.pool.Replace(testContext(t))
+		err := c.pool.Replace(ctx)
 		c.judge("Replace", err == nil || errors.Is(err, ErrNotReplaced), "%v", err)
 		replaces++
 	})

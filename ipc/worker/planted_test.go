@@ -81,7 +81,7 @@ var plantedBugs = []planted{
 	{"the channel of the old one stays", "ReplaceFailsNoCall", "replace.go", "	if !placed {\n", "	if !placed && false {\n"},
 	{"MaxCalls is only when to begin", "RecyclingFails", "schedule.go", "y.full = y.boarded >= limit", "y.full = false"},
 	{"who has had its calls waits for ever", "LeavesEvenIfNone", "replace.go", "				y.retireIfEmpty()\n			}\n			p.mu.Unlock()", "			}\n			p.mu.Unlock()"},
-	{"parts are lost at a death", "NotStartedAgain", "stream.go", "if p.deliver(ctx, c, yield) && (o.err", "if (o.err"},
+	{"parts are lost at the end", "ManyStreams", "stream.go", "if p.deliver(ctx, c, yield) && (o.err", "if (o.err"},
 	{"the directory stays", "ACallIsAnswered", "pool.go", "errs = append(errs, os.RemoveAll(p.dir))", "_ = p.dir"},
 }
 

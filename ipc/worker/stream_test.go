@@ -147,6 +147,11 @@ func TestManyStreamsAndCallsShareTheWorkers(t *testing.T) {
 		go func() {
 			parts, err := collect(t, p, "count", "500")
 			wantCount(t, parts, 500)
+			for range 100 { // part and end come together
+				parts, also := collect(t, p, "count", "1")
+				wantCount(t, parts, 1)
+				err = errors.Join(err, also)
+			}
 			ended <- err
 		}()
 	}
