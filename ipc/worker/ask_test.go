@@ -49,6 +49,16 @@ func init() {
 		asking.Wait()
 		return nil, errors.Join(errs...)
 	}
+	// ask on waits for a file, and asks for long.
+	testHandlers["ask on"] = func(ctx context.Context, r *Request) ([]byte, error) {
+		err := untilFile(ctx, string(r.Data))
+		for range 1000 {
+			if err == nil {
+				_, err = Ask(ctx, "nothing", nil)
+			}
+		}
+		return nil, err
+	}
 	testHandlers[squares.Name+" asked"] = func(ctx context.Context, _ *Request) ([]byte, error) {
 		n, err := double.Ask(ctx, 21)
 		return []byte(strconv.Itoa(n)), err
@@ -350,5 +360,36 @@ func TestAnAskForAnUnknownMethodFailsOnlyItself(t *testing.T) {
 	p, _ := startPool(t, Config{Command: command(t, "asks for what is not there"), Handlers: (&desk{}).handlers(), StopTimeout: 20 * time.Millisecond})
 	if got := mustCall(t, p, "echo", ""); got != "good" {
 		t.Errorf("answer %q", got)
+	}
+}
+
+// A handler that goes on while the pool is closed can ask as before.
+func TestCloseLetsCallsEndThatAsk(t *testing.T) {
+	nothing := func(context.Context, *Request) ([]byte, error) { return nil, nil }
+	p, j := startPool(t, Config{Handlers: Handlers{"nothing": nothing}, StopTimeout: time.Minute, Concurrency: 1})
+	gate := filepath.Join(t.TempDir(), "gate")
+	running, waiting := make(chan error), make(chan error)
+	call := func(method string, result chan error) {
+		_, err := p.Call(testContext(t), method, []byte(gate))
+		result <- err
+	}
+	go call("ask on", running)
+	eventually(t, "a call runs", func() bool { return p.Stats().Running == 1 })
+	go call("echo", waiting)
+	eventually(t, "a call waits", func() bool { return p.Stats().Waiting == 1 })
+	closed := make(chan error)
+	go func() { closed <- p.Close() }()
+	wantErrors(t, <-waiting, []error{ErrClosed, ErrNotSent}) // the pool closes
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-running; err != nil {
+		t.Errorf("the call that asks: %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if deaths := j.deaths(); len(deaths) != 1 || deaths[0].ExitCode != 0 {
+		t.Errorf("deaths %v", deaths)
 	}
 }
