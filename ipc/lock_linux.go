@@ -193,7 +193,7 @@ func (l *lockFile) write(r lockRecord) error {
 			err = unix.ENOSPC
 		}
 		if err != nil {
-			return fmt.Errorf("ipc: write %s: %w: %s", l.path, err, whyNotWritten(err))
+			return fmt.Errorf("ipc: write %s: %w: the record of who runs is not whole: %s", l.path, err, whyNotWritten(err))
 		}
 		at += n
 	}
