@@ -42,7 +42,11 @@ func TestSystemCallBoundariesShowAPlantedBug(t *testing.T) {
 		for n := 1; report.Finish(1).Verdict != Fail && !b.kill(context.Background(), n); n++ {
 		}
 	})
-	if report.Verdict != Fail || report.Steps["behind openat"]["broken"] != 1 {
+	broken := 0 // behind openat, or before what the thread does next: another goroutine may come in between
+	for _, outcomes := range report.Steps {
+		broken += outcomes["broken"]
+	}
+	if report.Verdict != Fail || broken != 1 {
 		t.Errorf("a file that is in the way of the next server was not found: %v, %v", report, report.Steps)
 	}
 }
