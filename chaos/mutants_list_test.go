@@ -214,7 +214,7 @@ var mutants = []mutant{
 		"	// It is frozen, before anybody says why: what was checked by then can be taken.\n	return c.cursor != c.limit(), nil\n",
 		"	return false, nil\n"}}},
 	{"an end passed over", "TestM5M7", []edit{{"ends.go",
-		"	case len(e.ends) > 0:\n		e.in.writePos.set(e.ends[0].pos | frozenBit) // up to the next end\n",
+		"	case len(e.ends) > 0:\n		e.in.writePos.set(e.ends[0].pos | frozenBit) // up to the next end\n		e.nextEnd.Store(e.ends[0].number)\n",
 		""}}},
 	{"a corrupt successor believed", "TestT1ACorruptSuccessors", []edit{{"ends.go",
 		"	if e.corrupt == nil { // else what the peer of now says of its releases is not believed either\n",
