@@ -867,14 +867,21 @@ func TestM4ACopyIsMadeBeforeItsSpaceIsReleased(t *testing.T) {
 			path := testPath(t)
 			server := listenHere(t, path, &Options{ToClientSize: os.Getpagesize()})
 			overwritten := 0
+			armed := false
 			client := dialHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
-				if at != step.Released {
+				if at != step.Released || !armed {
 					return
 				}
 				for server.TrySend(2, bytes.Repeat([]byte{2}, 1000)) == nil {
 					overwritten++
 				}
 			}})
+			// The first receive may look at more than the ring, and go another way.
+			err := server.Send(testContext(t), 1, nil)
+			if _, first := client.ReceiveInto(testContext(t), nil); err != nil || first != nil {
+				t.Fatal(err, first)
+			}
+			armed = true
 			if err := server.Send(testContext(t), 1, bytes.Repeat([]byte{1}, 1000)); err != nil {
 				t.Fatal(err)
 			}
