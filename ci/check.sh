@@ -183,8 +183,8 @@ stage_race() {
 	CGO_ENABLED=1 go test -race -short -count=1 -p 1 -timeout "$test_timeout" ./chaos ./model
 }
 
-# Each module under integrations is built without the workspace, as whoever imports it
-# builds it; and the workspace must not change what the main module is built with.
+# Each module under integrations is built without the workspace: its users build it so.
+# And the workspace must not change what the main module is built with.
 stage_integrations() {
 	local module apart together
 	while read -r module; do

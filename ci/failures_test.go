@@ -81,7 +81,7 @@ func testNames(files tree) (names map[string]bool, broken []string) {
 	return names, broken
 }
 
-// outcome matches what a user of ipc is told by: an error, an event, or the reason of
+// outcome matches the name of an error, of an event, or of the reason for
 // a worker's end, with the package before it if it has one.
 var outcome = regexp.MustCompile(`(?:\b(\w+)\.)?\b((?:Err|Event|Reason)[A-Z]\w*|[A-Z]\w*Error)\b`)
 

@@ -16,8 +16,7 @@ type endMark struct {
 	peer *segment // the memory to go on with, if it was replaced
 
 	renewal uint32 // the number of that memory
-	sender  Peer   // who has committed what lies between the end before and this one
-	number  uint64 // of the client that has committed what stands before it, at a server
+	sender  Peer   // the client that has committed what lies between the end before and this one
 }
 
 // attendProducer is the producer's look at what happened besides the ring.
@@ -76,7 +75,7 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 	switch {
 	case len(e.ends) > 0:
 		e.in.writePos.set(e.ends[0].pos | frozenBit) // up to the next end
-		e.nextEnd.Store(e.ends[0].number)
+		e.nextEnd.Store(e.ends[0].sender.Attachment)
 	case e.corrupt == nil:
 		e.in.writePos.thaw() // the next attachment's messages may be taken
 	}
@@ -120,7 +119,7 @@ func (e *Endpoint) markEnd(mark endMark) {
 	if n := len(e.ends); n > 0 && e.ends[n-1].pos == mark.pos {
 		// Nothing was committed since the last end: one mark tells both, as the worse.
 		last := &e.ends[n-1]
-		mark.err, mark.number = merge(last.err, mark.err), last.number
+		mark.err = merge(last.err, mark.err)
 		if mark.peer == nil {
 			mark.peer, mark.renewal = last.peer, last.renewal
 		} else if last.peer != nil {
@@ -131,7 +130,7 @@ func (e *Endpoint) markEnd(mark endMark) {
 	} else {
 		mark.sender = e.granted
 		e.ends = append(e.ends, mark)
-		e.nextEnd.Store(e.ends[0].number)
+		e.nextEnd.Store(e.ends[0].sender.Attachment)
 	}
 	e.in.attention.Store(true)
 }

@@ -90,13 +90,13 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 		e.tally.corruptions++
 		e.out.outlived, e.out.hasOutlived = e.out.writePos.settled(), true
 		if !e.told {
-			e.markEnd(endMark{pos: e.newestWritePos(), err: e.corrupt, number: a.number})
+			e.markEnd(endMark{pos: e.newestWritePos(), err: e.corrupt})
 			e.told = true // to Receive, which finds it there; other memory comes with the next client
 		}
 	case a.ready:
-		e.markEnd(endMark{pos: writePos, err: end.Err, number: a.number})
+		e.markEnd(endMark{pos: writePos, err: end.Err})
 	default:
-		e.markEnd(endMark{pos: writePos, number: a.number}) // what it sent without a word is not its successor's
+		e.markEnd(endMark{pos: writePos}) // what it sent without a word is not its successor's
 	}
 	if !a.ready {
 		return end, counts, false // it was never announced, and sent nothing
@@ -164,7 +164,7 @@ func (s *server) renew(uid uint32, fresh *segment, at positions) {
 		e.fresh.release()
 	}
 	e.fresh = fresh
-	mark := endMark{pos: at.writePos, err: e.corrupt, peer: fresh, renewal: e.renewals.Add(1), number: s.granted}
+	mark := endMark{pos: at.writePos, err: e.corrupt, peer: fresh, renewal: e.renewals.Add(1)}
 	if e.told {
 		mark.err = nil
 	}

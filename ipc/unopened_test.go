@@ -168,7 +168,7 @@ func TestT4OptionsAreReadOnce(t *testing.T) {
 		e, _ := Listen(testContext(t), path, nil)
 		waits <- e
 	}()
-	<-client.Done() // else it may come to the same server again
+	awaitState(t, client, PeerClosed) // else Redial may find the same server again
 	next, err := client.Redial(testContext(t))
 	if err != nil {
 		t.Fatalf("Redial: %v", err)

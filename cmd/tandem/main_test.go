@@ -214,7 +214,7 @@ func TestAFullDiskBehindTheOutputIsAFailure(t *testing.T) {
 	}
 }
 
-// Whoever reads the output has gone. Nothing is left behind all the same.
+// The reader of the output has gone. The command still leaves nothing behind.
 func TestAReaderThatHasGoneLeavesNothing(t *testing.T) {
 	dir, _ := makeInput(t, 2)
 	for _, args := range [][]string{
