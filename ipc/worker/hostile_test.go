@@ -105,6 +105,49 @@ func TestAWorkerThatBreaksTheRulesFailsOnlyItsOwnCalls(t *testing.T) {
 	}
 }
 
+// again leaves the channel and comes back, as nobody does who keeps the rules.
+func (r *rogue) again() {
+	path := r.endpoint.Path()
+	leave(r.endpoint.Close())
+	endpoint, err := ipc.Dial(context.Background(), path, &ipc.Options{Wait: true})
+	leave(err)
+	r.endpoint = endpoint
+}
+
+var (
+	_ = roguePart("comes back", func(r *rogue) {
+		r.hello()
+		id := r.request()
+		r.again()
+		r.hello()
+		r.send(kindAnswer, header{id: id}, nil)
+		r.again()
+		r.hello()
+	})
+	_ = roguePart("comes back as another version", func(r *rogue) {
+		r.send(kindHello, header{id: wireVersion + 1}, nil)
+		r.again()
+		r.hello()
+	})
+)
+
+// A stay has one beginning and one end, whatever its process does in between.
+func TestAWorkerThatComesBackIsNotHeardAgain(t *testing.T) {
+	for name, want := range map[string]Reason{"comes back": ReasonLeft, "comes back as another version": ReasonBroken} {
+		t.Run(name, func(t *testing.T) {
+			p, j := startPool(t, quick(Config{Command: command(t, name), StopTimeout: time.Millisecond}))
+			_, err := p.Call(testContext(t), "echo", nil, MaxAttempts(1))
+			if err == nil {
+				t.Error("who had left has answered")
+			}
+			death := j.await(t, "its end", func(e Event) bool { return e.Kind == EventEnded }).Death
+			if death.Reason != want {
+				t.Errorf("death %v, want the reason %v", death, want)
+			}
+		})
+	}
+}
+
 var (
 	_ = roguePart("old version", func(r *rogue) { r.send(kindHello, header{id: wireVersion + 1}, nil) })
 	_ = roguePart("no hello", func(r *rogue) { r.send(kindAnswer, header{id: 1}, nil); r.raw(77, nil) })

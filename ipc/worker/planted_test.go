@@ -48,6 +48,7 @@ var plantedBugs = []planted{
 	{"a malformed frame is passed over", "BreaksTheRules", "receive.go", "		return speaker, err\n	case h.start", "		return speaker, nil\n	case h.start"},
 	{"an answer above the limit is taken", "BreaksTheRules", "receive.go", "if len(payload) > p.config.MaxMessage {", "if false {"},
 	{"a hello counts from anybody", "AnotherVersion", "receive.go", "if h.id != wireVersion {", "if false {"},
+	{"who has left is heard again", "ComesBack", "receive.go", "!y.over && !y.heard {", "!y.over {"},
 	{"Close does not wait for calls", "CloseLetsCallsEndThatAsk", "slot.go", "		case <-y.retire:\n			if y.send(ctx, kindStop", "		default:\n			if y.send(ctx, kindStop"},
 	{"SIGTERM is enough", "DeafToSIGTERM", "slot.go", "		process.kill()\n		<-process.ended", "		<-process.ended"},
 	{"a timeout counts the waiting", "ATimeoutCounts", "call.go", "	p.enqueue(c, p.ordinary)\n", "	p.enqueue(c, p.ordinary)\n	if c.timeout > 0 {\n		time.AfterFunc(c.timeout, func() { p.leave(c, nil, context.DeadlineExceeded) })\n	}\n"},

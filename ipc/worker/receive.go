@@ -44,7 +44,8 @@ func (s *slot) take(speaker *stay, m ipc.Message) (*stay, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if speaker == nil {
-		if y := s.current; err == nil && m.Kind == kindHello && y != nil && y.start == h.start && !y.over {
+		if y := s.current; err == nil && m.Kind == kindHello && y != nil && y.start == h.start && !y.over && !y.heard {
+			y.heard = true
 			if h.id != wireVersion {
 				return y, fmt.Errorf("it speaks version %d, not %d", h.id, wireVersion)
 			}

@@ -29,6 +29,7 @@ type stay struct {
 	noticing  bool            // it has begun the oldest
 	intake    intake          // of its notifications
 	serving   bool            // it has said hello, and its process has not ended
+	heard     bool            // a hello of it has come, so that no other counts
 	over      bool            // its process has ended
 	solitary  bool            // it has a suspect
 	full      bool            // it has had MaxCalls calls
