@@ -215,7 +215,7 @@ func (c *consumer) availableNow() error {
 		return nil
 	}
 	ready, err := c.look()
-	if err == nil && !ready || err == ErrViewsHeld {
+	if err == nil && !ready || err == ErrViewsHeld && !c.starved.isDue(c) {
 		err = ErrEmpty
 	}
 	return err

@@ -165,3 +165,42 @@ func TestW8TheOneThatCanReleaseIsTold(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who only polls is told too, after a heartbeat: else it would hold its views, and its
+// peer wait, for ever.
+func TestW8APollerThatHoldsAllTheSpaceIsTold(t *testing.T) {
+	page := os.Getpagesize()
+	server, client := pair(t, &Options{ToClientSize: page}, &Options{HeartbeatInterval: 5 * time.Millisecond})
+	ctx := testContext(t)
+	sendAll(t, server, 1)
+	m, err := client.Receive(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error)
+	go func() { sent <- server.Send(ctx, 2, make([]byte, page-headerSize)) }()
+	polls := []func() error{
+		func() error { _, err := client.TryReceive(); return err },
+		func() error { _, err := client.TryReceiveInto(nil); return err },
+		func() error { _, err := client.TryReceiveBatch(make([]Message, 1)); return err },
+		func() error { _, err := client.TryReceiveBatchInto(nil, make([]Message, 1)); return err },
+	}
+	for i, poll := range polls { // those that are told release nothing
+		eventually(t, "the poller is told", func() bool {
+			err := poll()
+			if !errors.Is(err, ErrEmpty) && !errors.Is(err, ErrViewsHeld) {
+				t.Fatalf("form %d: %v", i, err)
+			}
+			return errors.Is(err, ErrViewsHeld)
+		})
+	}
+	if err := m.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := client.Receive(ctx); err != nil || m.Kind != 2 {
+		t.Errorf("after the release: %+v, %v", m, err)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+}

@@ -66,7 +66,8 @@ var (
 	// after a heartbeat, then after twice as long, and so on; a call in between waits
 	// like any other, for a peer can also lie about its waiting. Where other goroutines
 	// have released while a call waited, the first is told after a heartbeat too, in
-	// which nothing was released: then it may be for views that only others hold.
+	// which nothing was released: then it may be for views that only others hold. The
+	// Try forms tell it after a heartbeat too, and return ErrEmpty until then.
 	ErrViewsHeld = errors.New("ipc: unreleased messages leave the sender no space: both would wait for ever: release some, then try again")
 
 	// ErrReleased is returned by the second release of a message and by the

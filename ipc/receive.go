@@ -13,7 +13,8 @@ func (e *Endpoint) Receive(ctx context.Context) (Message, error) {
 }
 
 // TryReceive is Receive without waiting: ErrEmpty if no message waits, or if
-// another goroutine is just receiving.
+// another goroutine is just receiving. It returns ErrViewsHeld too: who only polls may
+// be the one that leaves the peer no space.
 func (e *Endpoint) TryReceive() (Message, error) { return e.tryReceive(nil, true) }
 
 // ReceiveInto copies the next message into buf and releases it. If buf is too

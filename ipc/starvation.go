@@ -13,10 +13,12 @@ import (
 //
 // Who holds a view cannot be known. But what is released while the caller waits, another
 // goroutine has released. From then on nobody is told at once: only after a heartbeat in
-// which nothing was released.
+// which nothing was released. Nor are callers of TryReceive: they come again, and have
+// perhaps released by then.
 type starvation struct {
 	shared    bool // another goroutine than the caller has released
 	state     struct{ readPos, cursor, attachment uint64 }
+	since     time.Time // when this state was seen first
 	tellAgain time.Time
 	pause     time.Duration // until the next time after that
 }
@@ -34,14 +36,7 @@ const (
 //
 // Preconditions: the caller holds the gate of c, and look has just said ErrViewsHeld.
 func (s *starvation) pace(ctx context.Context, c *consumer) error {
-	state := s.state
-	state.readPos, state.cursor, state.attachment = c.views.readPosOf(c), c.cursor, c.e.attachment.Load()
-	if s.state != state {
-		*s = starvation{state: state, pause: c.e.heartbeatInterval, shared: s.shared}
-		if s.shared {
-			s.tellAgain = time.Now().Add(s.pause)
-		}
-	}
+	s.note(c)
 	for look := firstLook; ; look = min(2*look, lastLook) {
 		left := time.Until(s.tellAgain)
 		if left <= 0 {
@@ -53,7 +48,7 @@ func (s *starvation) pace(ctx context.Context, c *consumer) error {
 		if err := pause(ctx, min(look, left)); err != nil {
 			return err
 		}
-		if c.views.readPosOf(c) != state.readPos {
+		if c.views.readPosOf(c) != s.state.readPos {
 			s.shared = true
 			return nil
 		}
@@ -61,9 +56,39 @@ func (s *starvation) pace(ctx context.Context, c *consumer) error {
 			return err
 		}
 	}
+	s.told()
+	return ErrViewsHeld
+}
+
+// isDue is pace for the calls that do not wait: it reports whether it is time to tell.
+//
+// Preconditions: as for pace.
+func (s *starvation) isDue(c *consumer) bool {
+	s.note(c)
+	if now := time.Now(); now.Before(s.tellAgain) || now.Sub(s.since) < c.e.heartbeatInterval {
+		return false
+	}
+	s.told()
+	return true
+}
+
+// note begins anew if the state is another.
+func (s *starvation) note(c *consumer) {
+	state := s.state
+	state.readPos, state.cursor, state.attachment = c.views.readPosOf(c), c.cursor, c.e.attachment.Load()
+	if s.state == state {
+		return
+	}
+	*s = starvation{state: state, since: time.Now(), pause: c.e.heartbeatInterval, shared: s.shared}
+	if s.shared {
+		s.tellAgain = s.since.Add(s.pause)
+	}
+}
+
+// told sets when it is told again.
+func (s *starvation) told() {
 	s.tellAgain = time.Now().Add(s.pause)
 	s.pause = min(2*s.pause, maxPause)
-	return ErrViewsHeld
 }
 
 // pause waits, or returns the error of ctx.
