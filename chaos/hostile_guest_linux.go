@@ -25,18 +25,20 @@ var _ = register("guest", func(p *player) {
 	for {
 		switch p.next() {
 		case "visit":
-			p.say("visited %s", s.visit(r, d))
+			p.say("visited %s", s.visit(r, d, time.Duration(100+r.IntN(400))*time.Millisecond))
+		case "call": // on somebody honest
+			p.say("visited %s", s.visit(r, d, settleLimit/2))
 		case "foot":
 			p.say("foot %s", ownFooting())
 		}
 	}
 })
 
-// visit is one stay. It says how it went.
-func (s *honestScript) visit(r *rand.Rand, d *diary) string {
+// visit is one stay, for which it dials until the limit. It says how it went.
+func (s *honestScript) visit(r *rand.Rand, d *diary, limit time.Duration) string {
 	o := s.options()
 	o.HandshakeTimeout, o.Wait = 100*time.Millisecond, r.IntN(2) == 0
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(100+r.IntN(400))*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	e, err := ipc.Dial(ctx, s.Path, o)
 	if err != nil {
@@ -148,7 +150,8 @@ func (e *hostileEpisode) withHostileServers(ctx context.Context) error {
 			return e.broke("harness", "%v: %v", s, err)
 		}
 		for range 1 + e.draw.IntN(6) {
-			if _, err := e.visitBy(guest, false); err != nil {
+			guest.tell("visit")
+			if _, err := e.visited(guest); err != nil {
 				return err
 			}
 		}
@@ -157,7 +160,7 @@ func (e *hostileEpisode) withHostileServers(ctx context.Context) error {
 		if err := e.strike(s); err != nil {
 			return err
 		}
-		if _, err := e.visitBy(guest, true); err != nil {
+		if _, err := e.visited(guest); err != nil {
 			return err
 		}
 	}
@@ -171,7 +174,8 @@ func (e *hostileEpisode) withHostileServers(ctx context.Context) error {
 		return err
 	}
 	// Nobody is there beside the guest: it must be let in.
-	if rest, err := e.visitBy(guest, false); err != nil {
+	guest.tell("call")
+	if rest, err := e.visited(guest); err != nil {
 		return err
 	} else if rest != "attached " {
 		return e.broke("L7 ClientRestart", "%v, behind hostile servers: %s", guest, rest)
@@ -182,11 +186,8 @@ func (e *hostileEpisode) withHostileServers(ctx context.Context) error {
 	return e.conclude()
 }
 
-// visitBy has the guest dial, or waits for a visit that is under way.
-func (e *hostileEpisode) visitBy(guest *extra, underWay bool) (rest string, err error) {
-	if !underWay {
-		guest.tell("visit")
-	}
+// visited waits for the end of a visit that the guest was told to make.
+func (e *hostileEpisode) visited(guest *extra) (rest string, err error) {
 	_, rest, err = e.want(guest, contractStuck, "visited")
 	if err != nil {
 		return "", err
