@@ -323,6 +323,8 @@ var mutants = []mutant{
 	{"a hang told as a stall too", "TestL6AStallIsOf", []edit{{"standstill.go",
 		"	if e.hung.Load() || e.corrupt != nil {\n",
 		"	if e.corrupt != nil {\n"}}},
+	{"a message for another is one's own", "TestM1AMessageForAn", []edit{{"ends.go",
+		"		if int64(pos-e.in.joined) < 0 {\n", "		if int64(pos-e.in.joined) < -1<<62 {\n"}}},
 	{"a poller told of nothing", "TestW8APoller", []edit{{"consumer.go",
 		" || err == ErrViewsHeld && !c.starved.isDue(c) {\n", " || err == ErrViewsHeld {\n"}}},
 	{"a pool told at once", "TestW8APool", []edit{{"starvation.go",

@@ -18,7 +18,8 @@ type consumer struct {
 	cursor       uint64 // end of what this process has taken
 	deliveredPos uint64 // what the own word holds
 	inherited    uint64 // what it held when this process came: what lies below is marked
-	committer    uint64 // the client that has committed what stands at the cursor, if known
+	joined       uint64 // at a client, where the peer's word stood when this process came
+	stay         uint64 // Message.Attachment of what stands at the cursor, if known
 	known        bool
 	wait         waiter
 	received     counter

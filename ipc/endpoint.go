@@ -161,6 +161,7 @@ func (e *Endpoint) join(own, peer *segment) error {
 	e.in.cursor = ownAt.readPos
 	e.in.deliveredPos = ownAt.deliveredPos
 	e.in.inherited = ownAt.deliveredPos
+	e.in.joined = peerAt.writePos
 	e.in.writePos.set(e.in.cursor)
 	e.in.views.readPos.set(e.in.cursor)
 	e.in.views.peer = peer

@@ -82,16 +82,24 @@ func (e *Endpoint) attendConsumer(cursor uint64) notice {
 	return notice{err: mark.err, peer: mark.peer, renewal: mark.renewal, again: true}
 }
 
-// committer is the client that has committed what Receive finds next, at a server: the
-// one whose end comes next, or the one that is there. It does not wait for e.mu, which
-// is held while an end is settled. The newest is looked at first: it was granted only
-// when the end of its predecessor was recorded.
-func (e *Endpoint) committer() uint64 {
+// stayOf is the Attachment of the message at pos, which Receive finds next, and says
+// whether it is that of the following ones too, up to the next end.
+//
+// At a server it is the client whose end comes next, or the one that is there. It does
+// not wait for e.mu, which is held while an end is settled. The newest is looked at
+// first: it was granted only when the end of its predecessor was recorded.
+func (e *Endpoint) stayOf(pos uint64) (number uint64, lasts bool) {
+	if e.role == RoleClient {
+		if int64(pos-e.in.joined) < 0 {
+			return 0, false
+		}
+		return e.attachment.Load(), true
+	}
 	newest := e.newest.Load()
 	if next := e.nextEnd.Load(); next != 0 {
-		return next
+		return next, true
 	}
-	return newest
+	return newest, true
 }
 
 // newestWritePos is the last of the peer's writePos that was believed: that of the

@@ -19,9 +19,10 @@ type Message struct {
 	// died, or closed, between delivery and release (M3).
 	Redelivered bool
 
-	// Attachment, at a server, is the number of the client that has committed the
-	// message, by the server's own count. At a client it is 0: for which client a
-	// message was meant is not recorded.
+	// Attachment is the number of a client, by the server's count. At a server: of the
+	// client that has committed the message. At a client: its own, if the server has
+	// committed the message since this client came. What waited there before may have
+	// been meant for another one, and has 0.
 	Attachment uint64
 
 	from *consumer

@@ -54,9 +54,9 @@ func (c *consumer) deliver(next uint64) {
 func (c *consumer) describe(r *record, m *Message) {
 	m.Data = c.ring.payload(r.pos, r.size)
 	if !c.known {
-		c.committer, c.known = c.e.committer(), true
+		c.stay, c.known = c.e.stayOf(r.pos)
 	}
-	m.Kind, m.Attachment = r.kind, c.committer
+	m.Kind, m.Attachment = r.kind, c.stay
 	m.Redelivered = int64(c.inherited-r.pos) > 0
 }
 
@@ -154,7 +154,7 @@ func (c *consumer) takeNow(buf []byte, m *Message) bool {
 		hook(step.Peeked, pos)
 	}
 	m.Kind, m.Redelivered = r.kind, int64(c.inherited-pos) > 0
-	m.Attachment = c.committer
+	m.Attachment = c.stay
 	c.deliver(r.next)
 	if hook != nil {
 		hook(step.Delivered, r.next)
