@@ -191,6 +191,9 @@ func (e *Endpoint) join(own, peer *segment) error {
 // server lock and of the socket. If it is then killed, no server starts before the
 // child has ended: the *RunningError names that child.
 //
+// A process to which the path leads nowhere, because it has mounts of its own, can
+// inherit a descriptor of the directory instead, and dial /proc/self/fd/N/name.
+//
 // Listen, Dial and Close act for the process, and not for the thread that calls them.
 // In a thread that is locked and has mounts, a root or a working directory of its own,
 // the path leads where it does in the other threads.

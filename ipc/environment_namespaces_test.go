@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,11 +68,25 @@ var _ = sceneOf("a client elsewhere", func(s *scene) {
 	s.obey(client)
 })
 
+// A client whose path leads nowhere has inherited the directory of its server.
+var _ = sceneOf("a client that has inherited the directory", func(s *scene) {
+	s.ownMounts()
+	s.mountAt("tmpfs", filepath.Dir(s.path), "mode=0700")
+	if _, err := Dial(s.ctx, s.path, &Options{FailFast: true}); !errors.Is(err, ErrNoServer) {
+		s.fail("dial where the directory is hidden: %v, want %v", err, ErrNoServer)
+	}
+	client, err := Dial(s.ctx, fmt.Sprintf("/proc/self/fd/%d/%s", firstInherited, filepath.Base(s.path)), nil)
+	if err != nil {
+		s.fail("dial: %v", err)
+	}
+	s.obey(client)
+})
+
 // startElsewhere starts a scene that obeys in namespaces of its own.
-func startElsewhere(t *testing.T, name, path string) *process {
+func startElsewhere(t *testing.T, name, path string, inherits ...*os.File) *process {
 	t.Helper()
 	needsRealKernel(t, "namespaces are the kernel's")
-	p := startIn(t, elsewhere, "scene", sceneArgument{name, path})
+	p := startIn(t, elsewhere, "scene", sceneArgument{name, path}, inherits...)
 	p.isReady()
 	return p
 }
@@ -87,6 +102,32 @@ func (p *process) isReady() {
 	}
 }
 
+// A process needs no path of its own to its server: a descriptor of the directory does.
+func TestL7AClientWithAnInheritedDirectory(t *testing.T) {
+	path := testPath(t)
+	directory, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer directory.Close()
+	options := &Options{Wait: true, CloseTimeout: time.Millisecond}
+	server := listenHere(t, path, options)
+	client := startElsewhere(t, "a client that has inherited the directory", path, directory)
+	nextEvent(t, server, EventAttached)
+	for range 2 {
+		sendAll(t, server, 7)
+		client.ask("received <nil>", "receive")
+		if err := server.Close(); !errors.Is(err, ErrClientRunning) { // the next one is found through it too
+			t.Fatal(err)
+		}
+		client.tell("redial")
+		server = listenHere(t, path, options)
+		client.expect("redialled <nil>")
+		nextEvent(t, server, EventAttached)
+	}
+	client.ask("closed <nil>", "close")
+}
+
 func TestL5L7AClientInNamespacesOfItsOwn(t *testing.T) {
 	path := testPath(t)
 	server := listenHere(t, path, nil)
@@ -98,7 +139,7 @@ func TestL5L7AClientInNamespacesOfItsOwn(t *testing.T) {
 		sendAll(t, server, 7)
 		client.ask("received <nil>", "receive")
 		client.ask("sent <nil>", "send")
-		wants := ErrPeerDied
+		wants, kind := ErrPeerDied, EventDied
 		switch end {
 		case "killed":
 			client.kill()
@@ -108,13 +149,13 @@ func TestL5L7AClientInNamespacesOfItsOwn(t *testing.T) {
 			}
 		case "closed":
 			client.ask("closed <nil>", "close")
-			wants = ErrPeerClosed
+			wants, kind = ErrPeerClosed, EventClosed
 		}
 		if kinds, err := receiveAll(t, server); kinds != "7" || !errors.Is(err, wants) {
 			t.Errorf("of a client that was %s came %q, then %v", end, kinds, err)
 		}
 		client.wait()
-		<-server.Events()
+		nextEvent(t, server, kind)
 	}
 	works(t, path+"2")
 }

@@ -183,9 +183,11 @@ func start(t testing.TB, name string, argument any) *process {
 	return startIn(t, 0, name, argument)
 }
 
+const firstInherited = 4 // behind standard input, output, errors and the leash
+
 // startIn is start in namespaces of its own, CLONE_NEWPID and so on. Where that is
-// forbidden the test is not run.
-func startIn(t testing.TB, namespaces uintptr, name string, argument any) *process {
+// forbidden the test is not run. What the process inherits begins at firstInherited.
+func startIn(t testing.TB, namespaces uintptr, name string, argument any, inherits ...*os.File) *process {
 	t.Helper()
 	encoded, err := json.Marshal(argument)
 	if err != nil {
@@ -212,7 +214,7 @@ func startIn(t testing.TB, namespaces uintptr, name string, argument any) *proce
 		t.Fatal(err)
 	}
 	defer leash.Close()
-	p.cmd.ExtraFiles = []*os.File{leash}
+	p.cmd.ExtraFiles = append([]*os.File{leash}, inherits...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: namespaces}
 	if namespaces != 0 && os.Geteuid() != 0 { // who is not root may be root in a user namespace
 		attributes := p.cmd.SysProcAttr
