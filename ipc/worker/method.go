@@ -20,7 +20,8 @@ type Method[Req, Resp any] struct {
 	Codec Codec // JSON if nil
 }
 
-// A Codec turns values into bytes and back.
+// A Codec turns values into bytes and back. That for protobuf messages is a module of its
+// own, integrations/protobuf.
 type Codec interface {
 	Encode(value any) ([]byte, error)
 	Decode(data []byte, into any) error
