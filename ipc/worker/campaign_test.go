@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -88,7 +89,20 @@ func init() {
 		}
 		return nil, nil
 	}
-	testHandlers["c ask"] = func(ctx context.Context, r *Request) ([]byte, error) { return Ask(ctx, "c double", r.Data) }
+	// ask asks for more at a time than there are places.
+	testHandlers["c ask"] = func(ctx context.Context, r *Request) ([]byte, error) {
+		answers, errs := make([][]byte, campaignAsks+2), make([]error, campaignAsks+2)
+		var asking sync.WaitGroup
+		for i := range answers {
+			asking.Add(1)
+			go func() {
+				defer asking.Done()
+				answers[i], errs[i] = Ask(ctx, "c double", fmt.Appendf(nil, "%s.%d ", r.Data, i))
+			}()
+		}
+		asking.Wait()
+		return bytes.Join(answers, nil), errors.Join(errs...)
+	}
 	// tell says in the ledger how often Tell has returned, and then dies.
 	testHandlers["c tell"] = func(ctx context.Context, r *Request) ([]byte, error) {
 		for range 5 {
@@ -173,7 +187,11 @@ func (c *campaign) callers(ctx context.Context) map[string]func(id string) {
 		},
 		"ask": func(id string) {
 			answer, err := c.pool.Call(ctx, "c ask", []byte(id), patient)
-			c.judge("Ask", err == nil && string(answer) == id+id, "%s is answered with %q, %v", id, answer, err)
+			want := ""
+			for i := range campaignAsks + 2 {
+				want += strings.Repeat(fmt.Sprintf("%s.%d ", id, i), 2)
+			}
+			c.judge("Ask", err == nil && string(answer) == want, "%s is answered with %q, %v", id, answer, err)
 		},
 		"tell": func(id string) {
 			_, err := c.pool.Call(ctx, "c tell", []byte(id), patient, AtMostOnce())
@@ -207,9 +225,9 @@ func TestCampaign(t *testing.T) {
 		Size: 2, Concurrency: campaignConcurrency, MaxMessage: campaignMessage, MaxAsks: campaignAsks, Handlers: c.handlers(),
 		Grace: watchdog, MaxCalls: 500, MaxQuickDeaths: 1 << 30, HangTimeout: watchdog,
 	}))
-	bad, _ := startPool(t, quick(Config{
-		Command: command(t, "scribble"), Output: io.Discard, MaxMessage: 1000, Handlers: c.handlers(),
-		Grace: time.Millisecond, StopTimeout: 10 * time.Millisecond, StartTimeout: time.Second, MaxQuickDeaths: 1 << 30,
+	bad, scribblers := startPool(t, quick(Config{
+		Command: command(t, "scribble"), Output: io.Discard, MaxMessage: 1000, Handlers: c.handlers(), Size: 2,
+		Grace: time.Millisecond, StopTimeout: 10 * time.Millisecond, StartTimeout: 200 * time.Millisecond, MaxQuickDeaths: 1 << 30,
 	}))
 	c.end = time.Now().Add(duration)
 	var load sync.WaitGroup
@@ -230,10 +248,17 @@ func TestCampaign(t *testing.T) {
 	run(func() {
 		brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
-		_, _ = bad.Call(brief, "echo", nil)
-		c.judge("Trust", true, "")
+		answer, err := bad.Call(brief, "echo", nil)
+		c.judge("Trust", len(answer) <= bad.config.MaxMessage && (err == nil || saysWhetherToRepeat(err)), "a call to a scribbler ends with %q, %v", answer, err)
+		for part, err := range bad.Stream(brief, "echo", nil) {
+			c.judge("Trust", len(part) <= bad.config.MaxMessage && (err == nil || saysWhetherToRepeat(err)), "a stream of a scribbler has %q, %v", part, err)
+		}
 	})
-	run(c.look)
+	run(func() {
+		c.look("Bounded", c.pool)
+		c.look("Trust", bad)
+		<-time.After(time.Millisecond) // sleep: between two looks
+	})
 	kills, replaces := 0, 0
 	rng := rand.New(rand.NewPCG(seed, 0))
 	run(func() {
@@ -252,6 +277,9 @@ func TestCampaign(t *testing.T) {
 	stats := c.pool.Stats()
 	err := errors.Join(c.pool.Close(), bad.Close())
 	c.judge("Leave", err == nil, "%v", err)
+	for _, pid := range append(c.journal.started(), scribblers.started()...) {
+		c.judge("Leave", parentOf(pid) != os.Getpid(), "process %d has outlived its pool", pid)
+	}
 	c.judgeDeaths()
 	c.judgeLedger()
 	for _, promise := range promises {
@@ -289,28 +317,58 @@ func (c *campaign) kill(rng *rand.Rand) bool {
 	return true
 }
 
+// saysWhetherToRepeat reports whether an error is one of those of a call.
+func saysWhetherToRepeat(err error) bool {
+	var remote *RemoteError
+	known := []error{ErrNotSent, ErrOutcomeUnknown, ErrPoison, ErrWorkerDown, ErrUnknownMethod, ErrTooLarge}
+	return errors.As(err, &remote) || slices.ContainsFunc(known, func(target error) bool { return errors.Is(err, target) })
+}
+
 // look looks at what is bounded, at a moment of its own choice.
-func (c *campaign) look() {
-	p := c.pool
+func (c *campaign) look(promise string, p *Pool) {
+	limit := &p.config
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, s := range p.slots {
-		c.judge("Bounded", s.serving <= campaignAsks && len(s.asks) <= campaignAsks, "%d asks served, %d wait", s.serving, len(s.asks))
-		c.judge("Bounded", s.backlog <= 4*(campaignMessage+messageCost), "notifications of %d bytes", s.backlog)
-		if y := s.current; y != nil {
-			c.judge("Bounded", len(y.flights) <= campaignConcurrency && len(y.asks) <= campaignAsks, "%d calls and %d asks", len(y.flights), len(y.asks))
-			for _, f := range y.flights {
-				bytes := 0
-				if f.call.stream != nil && !f.abandoned {
-					for _, part := range f.call.stream.parts {
-						bytes += len(part)
-					}
+		c.judge(promise, s.serving <= limit.MaxAsks && len(s.asks) <= limit.MaxAsks, "%d asks served, %d wait", s.serving, len(s.asks))
+		c.judge(promise, s.backlog <= 4*(limit.MaxMessage+messageCost), "notifications of %d bytes", s.backlog)
+		y := s.current
+		if y == nil {
+			continue
+		}
+		c.judge(promise, len(y.flights) <= limit.Concurrency && len(y.asks) <= limit.MaxAsks, "%d calls and %d asks", len(y.flights), len(y.asks))
+		for _, f := range y.flights {
+			size := 0
+			if f.call.stream != nil && !f.abandoned {
+				for _, part := range f.call.stream.parts {
+					size += len(part)
 				}
-				c.judge("Bounded", bytes < 2*campaignMessage, "parts of %d bytes", bytes)
 			}
+			c.judge(promise, size < 2*limit.MaxMessage, "parts of %d bytes", size)
 		}
 	}
-	p.mu.Unlock()
-	<-time.After(time.Millisecond) // sleep: between two looks
+}
+
+// started are the processes that were started.
+func (j *journal) started() (pids []int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, event := range j.events {
+		if event.Kind == EventStarted {
+			pids = append(pids, event.PID)
+		}
+	}
+	return pids
+}
+
+// parentOf is the parent of a process, 0 if there is no such process.
+func parentOf(pid int) int {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // of the state and the parent
+	return number(fields[1])
 }
 
 // judgeDeaths holds the rules of blame and of replacement against each death.
