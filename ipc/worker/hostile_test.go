@@ -192,9 +192,10 @@ var (
 			switch {
 			case rng.IntN(30) == 0:
 				kind, h.methodSize = uint32(rng.IntN(int(kindCount)+2)), rng.IntN(2)*rng.IntN(40)
-			case kind == kindRequest:
-				h.id = uint64(i)
-			case kind != kindAnswer && kind != kindPart && kind != kindNotice:
+			case kind == kindRequest || kind == kindNotice: // of a handler that takes its time
+				h.id, h.methodSize = uint64(i), len("c double")
+				payload = append([]byte("c double"), payload...)
+			case kind != kindAnswer && kind != kindPart:
 				payload = nil
 			}
 			r.send(kind, h, payload)

@@ -78,6 +78,13 @@ func init() {
 		method, data, _ := strings.Cut(string(r.Data), "\n")
 		return nil, Tell(ctx, method, []byte(data))
 	}
+	// tell once told so waits for a file first.
+	testHandlers["tell once told so"] = func(ctx context.Context, r *Request) ([]byte, error) {
+		leave(untilFile(ctx, string(r.Data)))
+		leave(tell(ctx, 2000))
+		os.Exit(7)
+		return nil, nil
+	}
 	// tell without end counts what it could send before its time was over.
 	testHandlers["tell without end"] = func(ctx context.Context, r *Request) ([]byte, error) {
 		for n := 0; ; n++ {
@@ -149,6 +156,34 @@ func TestWhatADeadWorkerHadToldIsHandled(t *testing.T) {
 	if err := p.Close(); err != nil || len(b.all()) != 600 {
 		t.Errorf("after Close there are %d, %v", len(b.all()), err)
 	}
+}
+
+// What a worker has told is received after its end, if nobody could receive it before.
+func TestWhatADeadWorkerHadToldIsReceivedAfterItsEnd(t *testing.T) {
+	b := &board{}
+	p, _ := startPool(t, Config{Handlers: b.handlers("")})
+	gate, ended := filepath.Join(t.TempDir(), "gate"), make(chan error)
+	go func() {
+		_, err := p.Call(testContext(t), "tell once told so", []byte(gate), AtMostOnce())
+		ended <- err
+	}()
+	eventually(t, "the handler has started", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		y := p.slots[0].current
+		return y != nil && len(y.flights) == 1 && y.flightsInOrder()[0].started
+	})
+	p.mu.Lock() // so that nothing is received
+	process := p.slots[0].current.process
+	err := os.WriteFile(gate, nil, 0o600)
+	<-process.ended
+	p.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErrors(t, <-ended, []error{ErrOutcomeUnknown})
+	eventually(t, "all have come", func() bool { return len(b.all()) == 2000 })
+	wantCount(t, b.all(), 2000)
 }
 
 func TestANotificationThatKillsIsNamedAndNoCallIsBlamed(t *testing.T) {

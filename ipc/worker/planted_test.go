@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -15,7 +16,7 @@ import (
 var huntPlanted = flag.Bool("planted", false, "plant each bug, and see that its tests fail")
 
 // A planted bug is an edit of a text that stands once in a file of this package.
-// Some of its tests must fail.
+// Some of its tests must fail. docs/TESTING.md says which promise it breaks.
 type planted struct{ name, tests, file, old, new string }
 
 var plantedBugs = []planted{
@@ -83,10 +84,62 @@ var plantedBugs = []planted{
 	{"MaxCalls is only when to begin", "RecyclingFails", "schedule.go", "y.full = y.boarded >= limit", "y.full = false"},
 	{"who has had its calls waits for ever", "LeavesEvenIfNone", "replace.go", "				y.retireIfEmpty()\n			}\n			p.mu.Unlock()", "			}\n			p.mu.Unlock()"},
 	{"parts are lost at the end", "ManyStreams", "stream.go", "if p.deliver(ctx, c, yield) && (o.err", "if (o.err"},
+	{"what a handler fails with is its answer", "AHandlersError", "receive.go", "		return nil, &RemoteError{method, string(payload), nil}\n", "		return payload, nil\n"},
+	{"a call waits beyond its context", "AStuckHandler", "call.go", "			p.leave(c, nil, ctx.Err())\n			o := <-c.done", "			o := <-c.done"},
+	{"what may have run is called not sent", "WhileItsReaderIsBusy", "call.go", "c.finish(nil, unknown(cause))", "c.finish(nil, notSent(cause))"},
+	{"what was not sent is called unknown", "WaitsForAPlace", "call.go", "return notSent(cause)", "return unknown(cause)"},
+	{"calls that had not started are given up", "CallsThatHadNotStarted", "blame.go", "c.queue, c.place = p.ordinary, p.ordinary.PushFront(c)", "failed(ErrOutcomeUnknown, nil)"},
+	{"calls that had not started are blamed", "CallsThatHadNotStarted", "blame.go", "		if f.started {\n			blamed", "		if true {\n			blamed"},
+	{"a call is poison one death too early", "ASuspectRunsAlone", "blame.go", "c.blame >= c.maxAttempts", "c.blame >= c.maxAttempts-1"},
+	{"parts come in another order", "InOrderAndWhole", "stream.go", "append(s.parts, part), true", "append([][]byte{part}, s.parts...), true"},
+	{"a part comes twice", "InOrderAndWhole", "stream.go", "append(s.parts, part), true", "append(s.parts, part, part), true"},
+	{"what the dead had told is dropped", "ReceivedAfterItsEnd", "notice.go", "	p.mu.Lock()\n	s.notices, s.backlog = append", "	p.mu.Lock()\n	if y.over {\n		return nil\n	}\n	s.notices, s.backlog = append"},
+	{"a worker gets more calls than it takes", "WaitsForAPlace", "schedule.go", "len(y.flights) >= p.config.Concurrency", "len(y.flights) > p.config.Concurrency"},
+	{"a notification is handled twice", "TellsInOrder", "notice.go", "append(s.notices, n), s.backlog", "append(s.notices, n, n), s.backlog"},
 	{"the directory stays", "ACallIsAnswered", "pool.go", "errs = append(errs, os.RemoveAll(p.dir))", "_ = p.dir"},
 }
 
+// mustFind says of each promise which bug the campaign must find by itself.
+var mustFind = map[string]string{
+	"Answer":     "calls that had not started are given up",
+	"Blame":      "all suspects are blamed",
+	"AtMostOnce": "at most once is not looked at",
+	"Stream":     "parts come in another order",
+	"Drain":      "what the dead had told is dropped",
+	"Bounded":    "a worker gets more calls than it takes",
+	"Ask":        "a worker does not wait for a place",
+	"Notify":     "a notification is handled twice",
+	"Replace":    "calls of the old one are not waited for",
+	"Trust":      "what was not allowed is taken",
+	"Leave":      "the directory stays",
+}
+
+// machineMustFind is what the machine must find by itself.
+const machineMustFind = "all suspects are blamed"
+
+// hunts are the runs of tests that must fail: those that each bug names, and those that
+// must find one by themselves.
+func hunts(t *testing.T) (all []planted, campaign map[string]bool) {
+	all, campaign = slices.Clone(plantedBugs), map[string]bool{}
+	again := func(hunter, bug, tests string) string {
+		i := slices.IndexFunc(plantedBugs, func(p planted) bool { return p.name == bug })
+		if i < 0 {
+			t.Fatalf("%s must find %q, which is not planted", hunter, bug)
+		}
+		hunt := plantedBugs[i]
+		hunt.name, hunt.tests = hunter+" finds: "+bug, tests
+		all = append(all, hunt)
+		return hunt.name
+	}
+	again("the machine", machineMustFind, "^TestAnyMixOfCallsEndsAsEachDeserves$")
+	for _, promise := range promises {
+		campaign[again("the campaign, for "+promise+",", mustFind[promise], "^TestCampaign$")] = true
+	}
+	return all, campaign
+}
+
 func TestEachPlantedBugIsFound(t *testing.T) {
+	hunts, campaign := hunts(t)
 	for _, bug := range plantedBugs {
 		text, err := os.ReadFile(bug.file)
 		if err != nil || strings.Count(string(text), bug.old) != 1 {
@@ -100,7 +153,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bug := range plantedBugs {
+	for _, bug := range hunts {
 		t.Run(bug.name, func(t *testing.T) {
 			t.Parallel() // many wait for a watchdog
 			text, err := os.ReadFile(bug.file)
@@ -116,6 +169,9 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 				t.Fatal(err1, err2)
 			}
 			cmd := exec.Command("go", "test", "-count=1", "-timeout=2m", "-overlay="+overlay, "-run", bug.tests, ".")
+			if campaign[bug.name] {
+				cmd.Args = append(cmd.Args, "-campaign=15s")
+			}
 			cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=5s")
 			out, err := cmd.CombinedOutput()
 			switch {
