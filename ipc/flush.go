@@ -88,11 +88,15 @@ func (f *flush) look() (bool, error) {
 	return false, end
 }
 
-// end returns the end of the peer, if it has come.
+// end returns the end of the peer, if it has come. A corrupt server may stay for as long
+// as it likes: its end came when it was found out (T1).
 //
 // Preconditions: e.mu is held.
 func (f *flush) end() error {
 	e := f.e
+	if e.role == RoleClient {
+		return e.err
+	}
 	ends := e.tally.closes + e.tally.deaths
 	if !f.looked {
 		f.looked, f.ends = true, ends

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -156,6 +157,40 @@ func TestC7SilentConnectionsKeepNobodyOut(t *testing.T) {
 	}
 }
 
+// A scribbler is a server that grants sound memory, and stays until hangUp is closed.
+func scribbler(t *testing.T) (path string, own *segment, hangUp chan struct{}) {
+	t.Helper()
+	path, hangUp = testPath(t), make(chan struct{})
+	page := uint64(os.Getpagesize())
+	own, err := newSegment(RoleServer, 1, page, positions{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(own.release)
+	peer, err := newSegment(RoleClient, 1, page, positions{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(peer.release)
+	rawServe(t, path, func(conn *conn) {
+		_, _, _ = conn.receive(0)
+		p := newPacket(packetGrant)
+		p.Generation, p.Attachment, p.ToServerSize, p.ToClientSize = 1, 1, page, page
+		token, err := os.Create(path + ".token")
+		if err != nil {
+			t.Error(err)
+		}
+		defer token.Close()
+		err = conn.send(p, own.file, peer.file, int(token.Fd()))
+		if err != nil {
+			t.Error(err)
+		}
+		_, _, _ = conn.receive(0) // ready
+		<-hangUp
+	})
+	return path, own, hangUp
+}
+
 // A peer of T1 may also be a server.
 func TestT1AServerThatScribblesIsOnlyTold(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -171,35 +206,7 @@ func TestT1AServerThatScribblesIsOnlyTold(t *testing.T) {
 		"deliveredPos beyond":      {func(s *segment) { s.control.deliveredPos.Store(1 << 20) }, "I2", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := testPath(t)
-			page := uint64(os.Getpagesize())
-			own, err := newSegment(RoleServer, 1, page, positions{}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer own.release()
-			peer, err := newSegment(RoleClient, 1, page, positions{}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer peer.release()
-			hangUp := make(chan struct{})
-			rawServe(t, path, func(conn *conn) {
-				_, _, _ = conn.receive(0)
-				p := newPacket(packetGrant)
-				p.Generation, p.Attachment, p.ToServerSize, p.ToClientSize = 1, 1, page, page
-				token, err := os.Create(path + ".token")
-				if err != nil {
-					t.Error(err)
-				}
-				defer token.Close()
-				err = conn.send(p, own.file, peer.file, int(token.Fd()))
-				if err != nil {
-					t.Error(err)
-				}
-				_, _, _ = conn.receive(0) // ready
-				<-hangUp
-			})
+			path, own, hangUp := scribbler(t)
 			client, err := Dial(testContext(t), path, hostileOptions())
 			if err != nil {
 				t.Fatal(err)
@@ -230,5 +237,29 @@ func TestT1AServerThatScribblesIsOnlyTold(t *testing.T) {
 				t.Errorf("close: %v", err)
 			}
 		})
+	}
+}
+
+// A Flush of its client ends at once, one that sleeps and one that comes later, though
+// the server stays.
+func TestT1AFlushToACorruptServerEnds(t *testing.T) {
+	path, own, hangUp := scribbler(t)
+	defer close(hangUp)
+	options := hostileOptions()
+	options.HeartbeatInterval = time.Hour
+	client := dialHere(t, path, options)
+	sendAll(t, client, 1)
+	ctx := testContext(t)
+	ended := flushes(t, client, ctx)
+	mustWait(t, ended)
+	own.control.writePos.Store(7)
+	var corrupt *CorruptError
+	if _, err := client.Receive(ctx); !errors.As(err, &corrupt) {
+		t.Fatalf("Receive gave %v, want I1", err)
+	}
+	for what, err := range map[string]error{"one that slept": <-ended, "one that comes later": client.Flush(ctx)} {
+		if !errors.As(err, &corrupt) {
+			t.Errorf("Flush, %s: %v, want the same", what, err)
+		}
 	}
 }
