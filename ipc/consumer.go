@@ -21,6 +21,7 @@ type consumer struct {
 	joined       uint64 // at a client, where the peer's word stood when this process came
 	stay         uint64 // Message.Attachment of what stands at the cursor, if known
 	known        bool
+	batch        []record // what a call has peeked at to take at once
 	wait         waiter
 	received     counter
 	starved      starvation

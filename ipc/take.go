@@ -205,9 +205,10 @@ func (c *consumer) spinNow() uint64 {
 }
 
 // takeViews takes records as views, as many as wait and fit, marked delivered
-// with one store.
+// with one store. What into holds, which the caller may change, is not read back (T4).
 func (c *consumer) takeViews(into []Message) (int, error) {
-	n, end := 0, c.cursor
+	n, end, seq := 0, c.cursor, c.views.next // which only the holder of the gate moves
+	c.batch = c.batch[:0]
 	for limit := c.limit(); n < len(into) && end != limit; n++ {
 		r, err := c.peek(end)
 		if err != nil && n == 0 {
@@ -217,12 +218,13 @@ func (c *consumer) takeViews(into []Message) (int, error) {
 			break // told by the next call, which begins here
 		}
 		c.describe(&r, &into[n])
-		into[n].from = c
+		into[n].from, into[n].seq = c, seq+uint64(n)
+		c.batch = append(c.batch, r)
 		end = r.next
 	}
 	c.deliver(end)
 	c.e.hook(step.Delivered, end)
-	c.views.pushAll(c, into[:n])
+	c.views.pushAll(c, c.batch)
 	c.cursor = end
 	c.received.count(n)
 	return n, nil
@@ -233,6 +235,7 @@ func (c *consumer) takeViews(into []Message) (int, error) {
 func (c *consumer) takeCopies(buf []byte, into []Message) (int, error) {
 	n, end := 0, c.cursor
 	room := len(buf)
+	c.batch = c.batch[:0]
 	for limit := c.limit(); n < len(into) && end != limit; n++ {
 		r, err := c.peek(end)
 		switch {
@@ -246,13 +249,14 @@ func (c *consumer) takeCopies(buf []byte, into []Message) (int, error) {
 		}
 		c.describe(&r, &into[n])
 		into[n].from, into[n].seq = nil, 0 // a view may have stood here before
+		c.batch = append(c.batch, r)
 		room -= r.size
 		end = r.next
 	}
 	c.deliver(end)
 	c.e.hook(step.Delivered, end)
-	for i := range into[:n] {
-		size := copy(buf, into[i].Data)
+	for i, r := range c.batch {
+		size := copy(buf, c.ring.payload(r.pos, r.size))
 		into[i].Data, buf = buf[:size:size], buf[size:]
 	}
 	c.cursor = end

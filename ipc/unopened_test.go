@@ -210,3 +210,46 @@ func TestT4ABatchIsReadOnce(t *testing.T) {
 		}
 	}
 }
+
+// Nor is a slice that is received into read back: who changes it harms nobody else.
+func TestT4ABatchThatIsReceivedIsNotReadBack(t *testing.T) {
+	buffer := make([]byte, 4096)
+	for name, receive := range map[string]func(*Endpoint, []Message) (int, error){
+		"ReceiveBatch": func(e *Endpoint, into []Message) (int, error) { return e.ReceiveBatch(testContext(t), into) },
+		"ReceiveBatchInto": func(e *Endpoint, into []Message) (int, error) {
+			return e.ReceiveBatchInto(testContext(t), buffer, into)
+		},
+	} {
+		var into []Message
+		options := hostileOptions()
+		options.Hook = func(at step.ID, _ uint64) {
+			if at == step.Delivered {
+				for i := range into {
+					into[i].Data = buffer[:0]
+				}
+			}
+		}
+		server, client := pair(t, options, hostileOptions())
+		sendAll(t, client, 1, 2, 3)
+		into = make([]Message, 3)
+		n, err := receive(server, into)
+		if n != 3 || err != nil {
+			t.Fatalf("%s received %d, %v", name, n, err)
+		}
+		for i := range into {
+			if err := checkPattern(into[i]); name == "ReceiveBatchInto" && err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if err := ReleaseBatch(into); name == "ReceiveBatch" && err != nil {
+			t.Errorf("%s: release: %v", name, err)
+		}
+		if left, err := client.Unreleased(); err != nil || len(left) != 0 {
+			t.Errorf("%s: %d unreleased, %v; want none", name, len(left), err)
+		}
+		sendAll(t, client, 4)
+		if m, err := server.Receive(testContext(t)); err != nil || m.Kind != 4 {
+			t.Errorf("%s: behind it came %+v, %v", name, m, err)
+		}
+	}
+}

@@ -62,16 +62,14 @@ func (v *views) push(c *consumer, end uint64) uint64 {
 	return seq
 }
 
-// pushAll adds the views of consecutive messages, and numbers them.
-func (v *views) pushAll(c *consumer, messages []Message) {
+// pushAll adds the views of consecutive records.
+func (v *views) pushAll(c *consumer, records []record) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	end := c.cursor
-	for i := range messages {
-		end += recordSize(len(messages[i].Data))
-		messages[i].seq = v.add(end)
+	for i := range records {
+		v.add(records[i].next)
 	}
-	c.held.Add(int64(len(messages)))
+	c.held.Add(int64(len(records)))
 }
 
 func (v *views) add(end uint64) uint64 {
