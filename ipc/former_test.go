@@ -29,6 +29,37 @@ func inodeOf(t testing.TB, fd int) uint64 {
 	return stat.Ino
 }
 
+// While one view is held, memory in which there is none is let go all the same.
+func TestT1MemoriesReplacedBehindAViewAreLetGo(t *testing.T) {
+	server := listenHere(t, testPath(t), hostileOptions())
+	var view Message
+	for i := range 4 * maxMemories {
+		client := rawAttach(t, server.Path())
+		nextEvent(t, server, EventAttached)
+		if i == 0 {
+			client.own.control.writePos.Store(client.record(0, 4, 8))
+			var err error
+			if view, err = server.Receive(testContext(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		client.own.control.goodbye.Store(client.grant.Attachment + 1)
+		client.leave()
+		checkEndOfHostile(t, receiveUntilEnd(t, server), "I4")
+		nextEvent(t, server, EventDied)
+	}
+	if n := len(server.in.views.retired); n != 1 {
+		t.Errorf("%d replaced memories are kept for one view", n)
+	}
+	if err := view.Release(); err != nil {
+		t.Error(err)
+	}
+	if n := len(server.in.views.retired); n != 0 {
+		t.Errorf("%d are kept for none", n)
+	}
+	checkSuccessor(t, server, 0, 10)
+}
+
 // Whoever spoils memory after memory, and keeps a descriptor of each, keeps few.
 func TestT1MemoriesThatFormerClientsKeepAreBounded(t *testing.T) {
 	server := listenHere(t, testPath(t), hostileOptions())

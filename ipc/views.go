@@ -181,8 +181,9 @@ func (v *views) close(peer *segment) {
 }
 
 func (v *views) leave(old *segment) {
-	if v.first == v.next {
-		old.release()
+	n := len(v.retired)
+	if v.first == v.next || n > 0 && v.retired[n-1].until == v.next {
+		old.release() // no view lies in it, though one may in what was before
 		return
 	}
 	v.retired = append(v.retired, retiredSegment{old, v.next})
