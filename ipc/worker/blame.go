@@ -98,13 +98,15 @@ func (p *Pool) decide(f *flight, y *stay, death Death) {
 	failed := func(err, also error) {
 		c.finish(nil, &DeathError{Err: err, Method: c.method, Attempts: c.starts, Death: death, also: also})
 	}
+	var closed error // beside what is known of the handler
+	if p.shut {
+		closed = ErrClosed
+	}
 	switch {
 	case c.blame >= c.maxAttempts:
 		failed(ErrPoison, nil)
-	case f.started && c.atMostOnce, c.stream != nil && c.stream.begun:
-		failed(ErrOutcomeUnknown, nil)
-	case p.shut && c.starts > 0:
-		failed(ErrOutcomeUnknown, ErrClosed)
+	case f.started && c.atMostOnce, c.stream != nil && c.stream.begun, p.shut && c.starts > 0:
+		failed(ErrOutcomeUnknown, closed)
 	case p.shut:
 		c.finish(nil, notSent(ErrClosed))
 	case c.blame > 0, f.started && !y.excuses() && y.stuck == nil:

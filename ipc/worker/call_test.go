@@ -264,6 +264,33 @@ func TestCloseKillsAWorkerThatDoesNotLeave(t *testing.T) {
 	}
 }
 
+// Also what is not started again after any death ends with the pool, and says so.
+func TestWhatCloseBreaksOffSaysThatThePoolIsClosed(t *testing.T) {
+	p, _ := startPool(t, Config{StopTimeout: 100 * time.Millisecond})
+	begun, ended := make(chan struct{}), make(chan error, 2)
+	go func() {
+		_, err := p.Call(testContext(t), "hang", nil, AtMostOnce())
+		ended <- err
+	}()
+	go func() {
+		var once sync.Once
+		for _, err := range p.Stream(testContext(t), "part, then hang", nil) {
+			once.Do(func() { close(begun) })
+			if err != nil {
+				ended <- err
+			}
+		}
+	}()
+	<-begun
+	eventually(t, "both run", func() bool { return p.Stats().Running == 2 })
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		wantErrors(t, <-ended, []error{ErrClosed, ErrOutcomeUnknown}, ErrNotSent)
+	}
+}
+
 func TestThePoolEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p, err := Start(ctx, Config{Command: command(t, "serve")})

@@ -53,6 +53,7 @@ var plantedBugs = []planted{
 	{"Close does not wait for calls", "CloseLetsCallsEndThatAsk", "slot.go", "		case <-y.retire:\n			if y.send(ctx, kindStop", "		default:\n			if y.send(ctx, kindStop"},
 	{"SIGTERM is enough", "DeafToSIGTERM", "slot.go", "		process.kill()\n		<-process.ended", "		<-process.ended"},
 	{"a timeout counts the waiting", "ATimeoutCounts", "call.go", "	p.enqueue(c, p.ordinary)\n", "	p.enqueue(c, p.ordinary)\n	if c.timeout > 0 {\n		time.AfterFunc(c.timeout, func() { p.leave(c, nil, context.DeadlineExceeded) })\n	}\n"},
+	{"what Close breaks off does not say so", "WhatCloseBreaksOff", "blame.go", "		closed = ErrClosed\n", "		_ = ErrClosed\n"},
 	{"a begun stream is started again", "NotStartedAgain", "blame.go", "c.stream != nil && c.stream.begun", "false"},
 	{"no stream is started again", "BeforeItsFirstPart", "blame.go", "c.stream != nil && c.stream.begun", "c.stream != nil"},
 	{"a stream is not held back", "ReaderIsBehind", "flow.go", "case a.left <= 0:", "case false:"},

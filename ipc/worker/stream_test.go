@@ -65,6 +65,10 @@ func init() {
 		lastSend.Store(&err)
 		return nil, err
 	}
+	testHandlers["part, then hang"] = func(_ context.Context, r *Request) ([]byte, error) {
+		_ = r.Send(nil)
+		select {}
+	}
 	testHandlers["lasting"] = func(ctx context.Context, r *Request) ([]byte, error) {
 		go func() {
 			<-ctx.Done()
