@@ -204,3 +204,36 @@ func TestW8APollerThatHoldsAllTheSpaceIsTold(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who releases what it was told to, and not the oldest first, is told again at once.
+func TestW8WhoReleasesTheNewestFirstIsToldEachTime(t *testing.T) {
+	page := os.Getpagesize()
+	server, client := pair(t, &Options{ToClientSize: page}, &Options{HeartbeatInterval: time.Hour})
+	ctx := testContext(t)
+	held := make([]Message, 16)
+	sendAll(t, server, 1, 2, 3, 4, 5, 6, 7, 8)
+	n, err := client.ReceiveBatch(ctx, held)
+	if err != nil || n != 8 {
+		t.Fatalf("%d views, %v", n, err)
+	}
+	sent := make(chan error)
+	go func() { sent <- server.Send(ctx, 9, make([]byte, page-headerSize)) }()
+	eventually(t, "the sender waits", func() bool { return server.own.control.spaceWaitFor.Load() == client.in.cursor })
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for n > 0 {
+		if _, err := client.Receive(ended); !errors.Is(err, ErrViewsHeld) {
+			t.Fatalf("with %d views: %v, want %v", n, err, ErrViewsHeld)
+		}
+		n--
+		if err := held[n].Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err := client.Receive(ctx); err != nil || m.Kind != 9 {
+		t.Errorf("after the releases: %+v, %v", m, err)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+}

@@ -62,12 +62,13 @@ var (
 
 	// ErrViewsHeld is returned by receiving when the peer waits for space that
 	// only the caller's unreleased messages occupy, so that both would wait
-	// for ever. Release some, then try again. While nothing changes it is told again
-	// after a heartbeat, then after twice as long, and so on; a call in between waits
-	// like any other, for a peer can also lie about its waiting. Where other goroutines
-	// have released while a call waited, the first is told after a heartbeat too, in
-	// which nothing was released: then it may be for views that only others hold. The
-	// Try forms tell it after a heartbeat too, and return ErrEmpty until then.
+	// for ever. Release some, the oldest if there is a choice, then try again. While
+	// nothing changes it is told again after a heartbeat, then after twice as long, and so
+	// on; a call in between waits like any other, for a peer can also lie about its
+	// waiting. Where other goroutines have released while a call waited, the first is told
+	// after a heartbeat too, in which nothing was released: then it may be for views that
+	// only others hold. The Try forms tell it after a heartbeat too, and return ErrEmpty
+	// until then.
 	ErrViewsHeld = errors.New("ipc: unreleased messages leave the sender no space: both would wait for ever: release some, then try again")
 
 	// ErrReleased is returned by the second release of a message and by the

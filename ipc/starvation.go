@@ -7,9 +7,11 @@ import (
 
 // A starvation is when callers of Receive are told that their views leave the peer no
 // space (W8). A peer can lie about its waiting, so that in one state of this end, in
-// which nothing is received and readPos stands, they are told at once, then after a
+// which nothing is received and nothing released, they are told at once, then after a
 // heartbeat, then after twice as long, and so on (T1). They are told again because the
-// one that was told may not be the one that has something to release.
+// one that was told may not be the one that has something to release. A release begins
+// another state also if an older view keeps readPos where it is: the caller did what it
+// was told, and must be told that it was not enough.
 //
 // Who holds a view cannot be known. But what is released while the caller waits, another
 // goroutine has released. From then on nobody is told at once: only after a heartbeat in
@@ -17,7 +19,7 @@ import (
 // perhaps released by then.
 type starvation struct {
 	shared    bool // another goroutine than the caller has released
-	state     struct{ readPos, cursor, attachment uint64 }
+	state     struct{ readPos, released, cursor, attachment uint64 }
 	since     time.Time // when this state was seen first
 	tellAgain time.Time
 	pause     time.Duration // until the next time after that
@@ -48,7 +50,7 @@ func (s *starvation) pace(ctx context.Context, c *consumer) error {
 		if err := pause(ctx, min(look, left)); err != nil {
 			return err
 		}
-		if c.views.readPosOf(c) != s.state.readPos {
+		if c.views.readPosOf(c) != s.state.readPos || c.views.marked.Load() != s.state.released {
 			s.shared = true
 			return nil
 		}
@@ -75,7 +77,8 @@ func (s *starvation) isDue(c *consumer) bool {
 // note begins anew if the state is another.
 func (s *starvation) note(c *consumer) {
 	state := s.state
-	state.readPos, state.cursor, state.attachment = c.views.readPosOf(c), c.cursor, c.e.attachment.Load()
+	state.readPos, state.released = c.views.readPosOf(c), c.views.marked.Load()
+	state.cursor, state.attachment = c.cursor, c.e.attachment.Load()
 	if s.state == state {
 		return
 	}

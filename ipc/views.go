@@ -3,15 +3,17 @@ package ipc
 import (
 	"cmp"
 	"sync"
+	"sync/atomic"
 )
 
 // views is the queue of messages handed out as views and not yet out of the
 // way. They are released in any order; readPos follows the oldest.
 type views struct {
 	mu      sync.Mutex
-	queue   []view // a circle; its length is a power of two
-	first   uint64 // sequence number of the oldest
-	next    uint64 // sequence number of the next
+	queue   []view        // a circle; its length is a power of two
+	first   uint64        // sequence number of the oldest
+	next    uint64        // sequence number of the next
+	marked  atomic.Uint64 // how often one was released
 	readPos ownPos
 	peer    *segment
 	renewal uint32 // the number of peer
@@ -126,6 +128,7 @@ func (v *views) mark(seq uint64) error {
 		return ErrReleased
 	}
 	view.released = true
+	v.marked.Add(1)
 	return nil
 }
 
