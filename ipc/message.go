@@ -86,7 +86,7 @@ const (
 	EventAdmissionFailed                        // this server cannot admit anybody, by no doing of the client; told once, until it can again
 	EventLockFileLost                           // the lock file or the token file was deleted or replaced: close, and listen again
 	EventInsecureDirectory                      // Options.SharedDirectory: others can replace what is at the path
-	EventStalled                                // the peer beats, and has taken nothing for Options.StallTimeout while messages wait for it
+	EventStalled                                // the peer beats, and has taken and released nothing for Options.StallTimeout, though that is waited for
 	EventResumed                                // a stalled peer has taken something, or nothing waits any more
 )
 

@@ -48,9 +48,9 @@ type Options struct {
 	// given three of its own heartbeats.
 	HangTimeout time.Duration
 
-	// StallTimeout is how long an attached peer may beat and take none of the messages
-	// that wait for it, before EventStalled tells of it; off if 0. It is looked at twice
-	// in a heartbeat.
+	// StallTimeout is how long an attached peer may beat, and take and release nothing,
+	// while messages wait for it, or a Flush or a sender here waits for its releases,
+	// before EventStalled tells of it; off if 0. It is looked at twice in a heartbeat.
 	StallTimeout time.Duration
 
 	// FailOnHang makes calls that wait for a hung peer return ErrPeerHung.

@@ -2,9 +2,10 @@ package ipc
 
 import "time"
 
-// A standstill is how long the attached peer has taken nothing, while messages wait that
-// nobody was ever handed, by the observer's clock as in silence. What the peer says of
-// itself makes an event and nothing else.
+// A standstill is how long the attached peer has taken and released nothing, while
+// messages wait that nobody was ever handed, or somebody here waits for releases, by the
+// observer's clock as in silence. What the peer says of itself makes an event and
+// nothing else.
 type standstill struct {
 	attachment     uint64
 	taken, readPos uint64
@@ -36,7 +37,8 @@ func (e *Endpoint) judgeStall(s *standstill, tick time.Duration) {
 	}
 	peer := e.peer.control
 	taken, readPos := peer.deliveredPos.Load(), peer.readPos.Load() // a guess that nobody acts upon
-	if waits := int64(e.out.writePos.load()-taken) > 0; !waits || taken != s.taken || readPos != s.readPos {
+	waits := int64(e.out.writePos.load()-taken) > 0 || e.out.awaitsRelease()
+	if !waits || taken != s.taken || readPos != s.readPos {
 		if s.told {
 			e.emit(Event{Kind: EventResumed})
 		}
@@ -48,3 +50,7 @@ func (e *Endpoint) judgeStall(s *standstill, tick time.Duration) {
 		e.emit(Event{Kind: EventStalled})
 	}
 }
+
+// awaitsRelease reports whether a sender waits for space, or a flush for all. The peer
+// may have been handed everything, and be stuck with it.
+func (p *producer) awaitsRelease() bool { return p.waits.Load() || p.flushing.Load() }

@@ -3,6 +3,8 @@
 package ipc
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 )
@@ -71,6 +73,45 @@ func TestL6AStallIsToldAndItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("all is done", time.Minute, 0)
+}
+
+// A peer that was handed all there is, and is stuck with it, is told of when a sender or
+// a Flush waits for it.
+func TestL6AStallWithAllInHandIsToldToWhoWaits(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *Endpoint) error{
+		"Send":    func(ctx context.Context, e *Endpoint) error { return e.Send(ctx, 2, make([]byte, e.MaxMessage())) },
+		"Reserve": func(ctx context.Context, e *Endpoint) error { _, err := e.Reserve(ctx, e.MaxMessage()); return err },
+		"SendBatch": func(ctx context.Context, e *Endpoint) error {
+			_, err := e.SendBatch(ctx, []Message{{Data: make([]byte, e.MaxMessage())}})
+			return err
+		},
+		"Flush": func(ctx context.Context, e *Endpoint) error { return e.Flush(ctx) },
+	} {
+		server, client, tick := watchedForStalls(t, 10*time.Second)
+		expect := func(what string, d time.Duration, want EventKind) {
+			t.Helper()
+			if got := tick(d); got != want {
+				t.Fatalf("%s, %s: event %v, want %v", name, what, got, want)
+			}
+		}
+		sendAll(t, server, 1)
+		if _, err := client.Receive(testContext(t)); err != nil { // and keeps it
+			t.Fatal(err)
+		}
+		expect("the first look", time.Second, 0)
+		expect("nobody waits", time.Minute, 0)
+		ctx, cancel := context.WithCancel(testContext(t))
+		ended := make(chan error)
+		go func() { ended <- call(ctx, server) }()
+		eventually(t, "it waits", server.out.awaitsRelease)
+		expect("nearly", 9*time.Second, 0)
+		expect("too long", time.Second, EventStalled)
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+		expect("nobody waits any more", time.Second, EventResumed)
+	}
 }
 
 // A peer that hangs is not stalled besides, a client that comes is judged anew, and
