@@ -245,6 +245,7 @@ func (s *server) admit(c *conn) (a *attachment, reason uint32, holder int) {
 		return nil, reasonFailed, 0
 	}
 	a = &attachment{number: s.granted + 1, conn: c, token: own, who: who}
+	a.from.writePos, a.from.readPos = s.e.newestWritePos(), s.e.out.readPos.pos()
 	s.e.newest.Store(a.number) // before it can send
 	grant := newPacket(packetGrant)
 	grant.Generation, grant.Attachment = s.e.generation, a.number

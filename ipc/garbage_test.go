@@ -331,6 +331,24 @@ func TestT1GarbageOfADeadClientIsNotBlamedOnItsSuccessor(t *testing.T) {
 func TestT1AClientThatNeverSaysReadyLeavesItsGarbageToNobody(t *testing.T) {
 	path := testPath(t)
 	server := listenHere(t, path, hostileOptions())
+	client := rawGranted(t, path)
+	client.record(0, 1, 1<<20)
+	client.own.control.writePos.Store(64)
+	client.leave()
+	next := dialHere(t, path, hostileOptions())
+	sendAll(t, next, 5)
+	var corrupt *CorruptError
+	if _, err := server.Receive(testContext(t)); !errors.As(err, &corrupt) {
+		t.Errorf("the garbage is told as %v, want a CorruptError", err)
+	}
+	if m, err := server.Receive(testContext(t)); err != nil || m.Kind != 5 {
+		t.Errorf("behind it came %+v, %v; want the successor's message", m, err)
+	}
+}
+
+// rawGranted makes the handshake, and never says ready.
+func rawGranted(t *testing.T, path string) *rawClient {
+	t.Helper()
 	conn := rawConnect(t, path)
 	if err := conn.send(newPacket(packetHello)); err != nil {
 		t.Fatal(err)
@@ -343,18 +361,48 @@ func TestT1AClientThatNeverSaysReadyLeavesItsGarbageToNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &rawClient{conn: conn, files: files, own: own, peer: peer}
-	client.record(0, 1, 1<<20)
-	client.own.control.writePos.Store(64)
-	client.leave()
-	next := dialHere(t, path, hostileOptions())
-	sendAll(t, next, 5)
-	var corrupt *CorruptError
-	if _, err := server.Receive(testContext(t)); !errors.As(err, &corrupt) {
-		t.Errorf("the garbage is told as %v, want a CorruptError", err)
-	}
-	if m, err := server.Receive(testContext(t)); err != nil || m.Kind != 5 {
-		t.Errorf("behind it came %+v, %v; want the successor's message", m, err)
+	return &rawClient{conn: conn, grant: grant, files: files, own: own, peer: peer}
+}
+
+// Who sends or releases without ever saying ready has an end, behind its messages, which
+// are not taken for its successor's.
+func TestT1AClientThatNeverSaysReadyHasAnEndIfItSpeaks(t *testing.T) {
+	for what, speak := range map[string]func(*rawClient){
+		"it sends":    func(r *rawClient) { r.own.control.writePos.Store(r.record(0, 4, 8)) },
+		"it releases": func(r *rawClient) { r.own.control.deliveredPos.Store(24); r.own.control.readPos.Store(24) },
+	} {
+		for _, received := range []bool{false, true} {
+			server := listenHere(t, testPath(t), hostileOptions())
+			if err := server.Send(testContext(t), 1, make([]byte, 16)); err != nil {
+				t.Fatal(err)
+			}
+			client := rawGranted(t, server.Path())
+			speak(client)
+			takes := func() {
+				t.Helper()
+				if m, err := server.ReceiveInto(testContext(t), make([]byte, 8)); err != nil || m.Kind != 4 || m.Attachment != 1 {
+					t.Fatalf("%s: received %+v, %v", what, m, err)
+				}
+			}
+			sends := what == "it sends"
+			if sends && received {
+				takes()
+			}
+			client.leave()
+			next := dialHere(t, server.Path(), hostileOptions())
+			sendAll(t, next, 5)
+			if sends && !received {
+				takes()
+			}
+			if _, err := server.Receive(testContext(t)); !errors.Is(err, ErrPeerDied) {
+				t.Fatalf("%s: its end is told as %v, want its death", what, err)
+			}
+			if m, err := server.Receive(testContext(t)); err != nil || m.Kind != 5 || m.Attachment != 2 {
+				t.Errorf("%s: behind it came %+v, %v; want the successor's message", what, m, err)
+			}
+			nextEvent(t, server, EventAttached)
+			nextEvent(t, server, EventDied)
+		}
 	}
 }
 

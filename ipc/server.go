@@ -58,6 +58,7 @@ type attachment struct {
 	read   atomic.Bool // the grant was read, or its queue is gone
 	socket uint32      // the inode of its end of the connection, where the grant waits at Close
 	over   bool        // its end is proven and its account is taken
+	from   positions   // where its words stood at the grant, but for what was handed out
 }
 
 // serve starts the server's goroutines.

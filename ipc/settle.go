@@ -62,13 +62,13 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 	e.hung.Store(false)
 	a.conn.wake() // its watcher, if this is admission
 	e.hookApart(step.EndProven, a.number)
-	if e.peer.control.attachment.Load() == a.number { // pairs: attachment
-		s.announce(a) // it may have sent before its ready was read
-	}
 
-	end, state := s.verdict(a)
 	writePos, err := e.finalWritePos()
 	counts, accountErr := e.account()
+	if e.peer.control.attachment.Load() == a.number || writePos != a.from.writePos || counts.readPos != a.from.readPos { // pairs: attachment
+		s.announce(a) // it may have sent before its ready was read, and a hostile one never says it
+	}
+	end, state := s.verdict(a)
 	// The next client would be refused for the words that this one has spoilt.
 	err = cmp.Or(err, accountErr, e.peer.check(RoleClient, e.generation), e.peer.checkNumbers(a.number))
 	// No later client takes these releases back, and this one has not, between
@@ -96,10 +96,10 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 	case a.ready:
 		e.markEnd(endMark{pos: writePos, err: end.Err})
 	default:
-		e.markEnd(endMark{pos: writePos}) // what it sent without a word is not its successor's
+		e.markEnd(endMark{pos: writePos}) // Receive goes on with the next
 	}
 	if !a.ready {
-		return end, counts, false // it was never announced, and sent nothing
+		return end, counts, false // it was never announced, and has sent and released nothing
 	}
 	e.noteEnd(state, end.Err)
 	e.state = state
