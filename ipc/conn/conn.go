@@ -144,15 +144,12 @@ func (c *Conn) Write(b []byte) (int, error) {
 		if size == 0 {
 			return written, nil
 		}
-		err = c.a.send(ctx, dataFrame, c.number, b[written:written+size])
-		if err == nil {
+		err = c.sendPart(ctx, b[written:written+size])
+		switch {
+		case err == nil:
 			if written += size; written == len(b) {
 				return written, nil // what has happened since is for the next Write
 			}
-			continue
-		}
-		c.unclaim(size)
-		switch {
 		case errors.Is(err, ipc.ErrTooLarge) && size > 1: // only the ring knows what it holds
 			c.a.chunkSize.Store(int64(size+1) / 2)
 		case errors.Is(err, context.Canceled): // claim says why, or that it may go on
@@ -187,6 +184,19 @@ func (c *Conn) claim(size int) (int, context.Context, error) {
 		}
 		c.writable.Wait()
 	}
+}
+
+// sendPart sends what is claimed. What is not sent, because b faults too, is unclaimed.
+func (c *Conn) sendPart(ctx context.Context, b []byte) error {
+	sent := false
+	defer func() {
+		if !sent {
+			c.unclaim(len(b))
+		}
+	}()
+	err := c.a.send(ctx, dataFrame, c.number, b)
+	sent = err == nil
+	return err
 }
 
 func (c *Conn) unclaim(size int) {

@@ -59,17 +59,21 @@ func (s *store) write(b []byte, limit int) {
 	s.size += len(b)
 }
 
-// read takes the oldest bytes.
+// read takes the oldest bytes. It keeps no view, also if b faults: nobody else may come
+// to read it.
 func (s *store) read(b []byte, limit int) int {
 	if len(s.rest) == 0 {
 		return s.readRing(b)
 	}
-	n := copy(b, s.rest)
-	if s.rest = s.rest[n:]; len(s.rest) == 0 {
-		s.release()
-	} else {
-		s.dropView(limit)
-	}
+	n := 0
+	defer func() {
+		if s.rest = s.rest[n:]; len(s.rest) == 0 {
+			s.release()
+		} else {
+			s.dropView(limit)
+		}
+	}()
+	n = copy(b, s.rest)
 	return n
 }
 
