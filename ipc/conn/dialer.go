@@ -142,6 +142,9 @@ func greet(ctx context.Context, a *attachment) error {
 		f, ok := parse(m)
 		if !ok || f.stamp != a.stamp || f.kind != helloFrame {
 			_ = m.Release()
+			if ctx.Err() != nil { // Receive looks only when it waits, and here it may never
+				return ctx.Err()
+			}
 			continue
 		}
 		peer, err := decodeHello(f.body)

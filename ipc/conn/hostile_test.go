@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/tandem-ipc/tandem/ipc"
+	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // A rawPeer speaks frames by hand.
@@ -287,4 +288,38 @@ func (l *Listener) waiting() []*Conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.pending
+}
+
+// A server that sends anything but its hello, and without end, holds no Dial up beyond
+// its context.
+func TestADialEndsWithItsContextThoughTheServerFloods(t *testing.T) {
+	path := testPath(t)
+	server, err := ipc.Listen(testContext(t), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	taken := 0
+	options := &ipc.Options{Hook: func(at step.ID, _ uint64) {
+		if at == step.Delivered && taken < 1000 {
+			taken++
+			cancel()
+			if err := server.TrySend(1, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	if err := server.TrySend(1, nil); err != nil {
+		t.Fatal(err)
+	}
+	dialer := NewDialer(path, &Options{IPC: options})
+	defer dialer.Close()
+	if _, err := dialer.Dial(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Dial gave %v", err)
+	}
+	if taken != 1 {
+		t.Errorf("behind the end of its context Dial took %d messages more", taken-1)
+	}
 }
