@@ -237,3 +237,20 @@ func TestW8WhoReleasesTheNewestFirstIsToldEachTime(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A sender that does not wait says nothing in the shared memory: its errors are its own.
+func TestW8ASenderThatOnlyTriesTellsNobody(t *testing.T) {
+	server, client := pair(t, &Options{ToClientSize: os.Getpagesize(), HeartbeatInterval: time.Millisecond, HangTimeout: time.Hour}, nil)
+	sendAll(t, server, 1)
+	if _, err := client.Receive(testContext(t)); err != nil { // and keeps it
+		t.Fatal(err)
+	}
+	for begun := time.Now(); time.Since(begun) < 10*time.Millisecond; {
+		if err := server.TrySend(2, make([]byte, server.MaxMessage())); !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		if _, err := client.TryReceive(); !errors.Is(err, ErrEmpty) {
+			t.Fatal(err)
+		}
+	}
+}

@@ -68,7 +68,7 @@ var (
 	// waiting. Where other goroutines have released while a call waited, the first is told
 	// after a heartbeat too, in which nothing was released: then it may be for views that
 	// only others hold. The Try forms tell it after a heartbeat too, and return ErrEmpty
-	// until then.
+	// until then. A peer that only tries to send does not wait, and nobody is told.
 	ErrViewsHeld = errors.New("ipc: unreleased messages leave the sender no space: both would wait for ever: release some, then try again")
 
 	// ErrReleased is returned by the second release of a message and by the

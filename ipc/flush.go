@@ -11,7 +11,8 @@ import (
 
 // Flush waits until the peer has released all that was committed here when Flush was
 // called, at a client also by the clients before it, and then returns nil. Others send
-// and receive meanwhile as if nobody flushed.
+// and receive meanwhile as if nobody flushed. A peer that keeps its views while it waits
+// for more messages keeps Flush waiting too, and is not told: give it a deadline.
 //
 // It returns the end of the peer if that ends, or has ended, before it has released
 // everything: at a server, of the last client. A server that has had no client yet
