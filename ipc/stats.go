@@ -91,7 +91,7 @@ func (e *Endpoint) byteCounts() byteCounts {
 	memory, from, to := e.in.unreceived()
 	memory.release()
 	return byteCounts{
-		unreceived: to - from,
+		unreceived: min(to-from, e.peer.ring.size), // beside a receiver at work they are of two moments
 		sent:       writePos - e.firstWritePos,
 		received:   e.in.views.readPos.load() - e.firstReadPos,
 		unreleased: min(writePos-released, e.own.ring.size),
