@@ -349,15 +349,16 @@ func (b binaries) binary(t *testing.T, name string) string {
 
 // hunt runs one hunter, in its short form and with short watchdogs: mutants hang.
 // What must be found gets more time. What rapid finds leaves no file in the tree: it
-// is not of the code as it is. The watchdogs stretch by the given factor.
+// is not of the code as it is. The watchdogs and the budget stretch by the given factor.
 func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch float64) (output string, failed bool, seconds float64) {
 	t.Helper()
+	stretched := func(limit time.Duration) time.Duration { return time.Duration(float64(limit) * stretch) }
 	name, form := "chaos", []string{"-test.short"}
 	switch {
 	case h.run == "":
 		name, form = "ipc", nil
 	case must:
-		form = []string{"-chaos.budget=10s"}
+		form = []string{"-chaos.budget=" + stretched(10*time.Second).String()} // so much work
 	}
 	binary := b.binary(t, name)
 	temporary, err := newDirectory() // a mutant that dies leaves its files
@@ -365,7 +366,6 @@ func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch floa
 		t.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(temporary) }()
-	stretched := func(limit time.Duration) time.Duration { return time.Duration(float64(limit) * stretch) }
 	ctx, cancel := context.WithTimeout(t.Context(), stretched(3*time.Minute))
 	defer cancel()
 	command := exec.CommandContext(ctx, binary, append(form, "-test.v", "-test.failfast",
