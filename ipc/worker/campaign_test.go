@@ -389,6 +389,7 @@ func (c *campaign) judgeDeaths() {
 				blamed++
 			}
 		}
+		c.judge("Bounded", death.Reason != ReasonBroken, "an honest worker sends more than it may: %+v", death)
 		c.judge("Blame", blamed == 0 || blamed == 1 && len(death.Suspects) == 1, "death %+v", death)
 		if death.Reason == ReasonReplaced || death.Reason == ReasonRetired {
 			c.judge("Replace", len(death.Suspects) == 0, "it left calls behind: %+v", death)
