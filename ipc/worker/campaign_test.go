@@ -41,6 +41,7 @@ type campaign struct {
 	mu     sync.Mutex
 	judged map[string]int
 	failed map[string][]string
+	killed map[int]bool // processes, by the campaign
 }
 
 // The promises of the package comment, each of which must have been looked at.
@@ -60,14 +61,18 @@ const (
 	campaignMessage     = 4096
 	campaignAsks        = 3
 	campaignTold        = 40
+
+	wholeLine = " .\n"
 )
 
 // The workers' handlers. A request begins with the call's id.
 func init() {
+	// note writes one line to the ledger. A kill may break a write off at the end of a page:
+	// only what stands between both marks was written whole.
 	note := func(text string) {
 		file, err := os.OpenFile(os.Getenv("TANDEM_TEST_LEDGER"), os.O_WRONLY|os.O_APPEND, 0)
 		leave(err)
-		_, err = file.WriteString(text + "\n")
+		_, err = file.WriteString("\n" + text + wholeLine)
 		leave(errors.Join(err, file.Close()))
 	}
 	testHandlers["c answer"] = func(ctx context.Context, r *Request) ([]byte, error) {
@@ -111,7 +116,7 @@ func init() {
 				return nil, err
 			}
 			if n == campaignTold/2 {
-				note(strings.TrimSpace(strings.Repeat("told "+string(r.Data)+"\n", n)))
+				note(fmt.Sprintf("told %s %d", r.Data, n))
 			}
 		}
 		os.Exit(7)
@@ -220,7 +225,7 @@ func TestCampaign(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("again: go test ./ipc/worker -run TestCampaign -campaign %v -seed %d", duration, seed)
-	c := &campaign{t: t, judged: map[string]int{}, failed: map[string][]string{}, ledger: filepath.Join(t.TempDir(), "ledger")}
+	c := &campaign{t: t, judged: map[string]int{}, failed: map[string][]string{}, killed: map[int]bool{}, ledger: filepath.Join(t.TempDir(), "ledger")}
 	if err := os.WriteFile(c.ledger, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +327,11 @@ func (c *campaign) kill(rng *rand.Rand) bool {
 	if len(living) == 0 {
 		return false
 	}
-	living[rng.IntN(len(living))].kill()
+	victim := living[rng.IntN(len(living))]
+	c.mu.Lock()
+	c.killed[victim.cmd.Process.Pid] = true
+	c.mu.Unlock()
+	victim.kill()
 	return true
 }
 
@@ -391,7 +400,7 @@ func (c *campaign) judgeDeaths() {
 		}
 		c.judge("Bounded", death.Reason != ReasonBroken, "an honest worker sends more than it may: %+v", death)
 		c.judge("Blame", blamed == 0 || blamed == 1 && len(death.Suspects) == 1, "death %+v", death)
-		if death.Reason == ReasonReplaced || death.Reason == ReasonRetired {
+		if (death.Reason == ReasonReplaced || death.Reason == ReasonRetired) && !c.killed[death.PID] {
 			c.judge("Replace", len(death.Suspects) == 0, "it left calls behind: %+v", death)
 		}
 	}
@@ -406,13 +415,17 @@ func (c *campaign) judgeLedger() {
 	lines := map[string]int{}
 	notices := map[string][]int{} // by process
 	for line := range strings.Lines(string(text)) {
+		line, whole := strings.CutSuffix(line, wholeLine)
 		fields := strings.Fields(line)
-		if fields[0] == "notice" {
-			id, _ := strconv.Atoi(fields[2])
-			notices[fields[1]] = append(notices[fields[1]], id)
-			continue
+		switch {
+		case !whole:
+		case fields[0] == "notice":
+			notices[fields[1]] = append(notices[fields[1]], number(fields[2]))
+		case fields[0] == "told":
+			lines["told "+fields[1]] = number(fields[2])
+		default:
+			lines[fields[0]+" "+fields[1]]++
 		}
-		lines[fields[0]+" "+fields[1]]++
 	}
 	c.told.Range(func(key, value any) bool {
 		id := key.(string)
