@@ -26,10 +26,11 @@ import (
 // whose other end is closed. When its pair is over, the cell's goroutines go on, find nothing, and end.
 type cell struct {
 	actor
-	m     *member
-	ctx   context.Context // of its calls
-	stop  context.CancelFunc
-	grave int
+	m          *member
+	ctx        context.Context // of its calls
+	stop       context.CancelFunc
+	grave      int
+	gravestone int // holds the lock of a dead server's grave; -1 if there is none
 
 	fuse atomic.Pointer[burning] // by this cell's steps; nil if there is none
 
@@ -74,7 +75,7 @@ func newCell(m *member) (party, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cell{m: m, grave: grave, fallen: make(chan struct{}), risen: make(chan struct{})}
+	c := &cell{m: m, grave: grave, gravestone: -1, fallen: make(chan struct{}), risen: make(chan struct{})}
 	c.actor = actor{path: m.w.path, options: m.w.options, report: c.step}
 	c.ctx, c.stop = context.WithCancel(m.w.ctx)
 	c.copied.Store(-1)
@@ -182,14 +183,32 @@ func (c *cell) die() {
 			runtime.Gosched()
 		}
 	}
-	for storeRuns() {
+	for storeRuns() || retireRuns() {
 		runtime.Gosched()
 	}
 	c.rests.Store(true)
+	c.lockGrave()
 	c.takeAll()
 	if c.ended != nil {
 		c.ended()
 	}
+}
+
+// lockGrave makes every token that is taken from a server look held, for as long as
+// the cell lies: its goroutines that look again whether a client has left find that it
+// has not, and put no token file where the next server's is.
+func (c *cell) lockGrave() {
+	if c.m.role != ipc.RoleServer {
+		return
+	}
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(c.grave), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Len: 1})
+	}
+	if err != nil {
+		c.m.w.broken("harness", "lock the grave: %v", err)
+	}
+	c.gravestone = fd
 }
 
 // takeLocks takes the descriptor away by which a server holds its locks, and
@@ -332,6 +351,14 @@ func admissionRuns() bool {
 	})
 }
 
+// retireRuns reports whether a server's goroutine is retiring the token of a client that
+// has left: it makes a file and renames it, with no step in between.
+func retireRuns() bool {
+	return goroutineIs("/ipc.(*server).retire", func(state string) bool {
+		return !strings.HasPrefix(state, "sync.Mutex.Lock")
+	})
+}
+
 // storeRuns reports whether a goroutine is on its way from one step to the next,
 // where it may store. One in the kernel is not: behind each system call is a step.
 func storeRuns() bool {
@@ -387,6 +414,9 @@ func (c *cell) bury() {
 		return
 	}
 	c.stop() // ends every call that waits
+	if c.gravestone >= 0 {
+		_ = unix.Close(c.gravestone)
+	}
 	close(c.risen)
 	c.calls.Wait()
 	if c.e != nil {
