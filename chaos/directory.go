@@ -3,6 +3,7 @@ package chaos
 import (
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // inMemory is a file system in memory, where there is one.
@@ -12,8 +13,12 @@ const inMemory = "/dev/shm"
 // a service has its sockets too. A file system on a disk takes ever longer for files
 // that are made and removed by the thousand, and a client there goes by the end of a
 // process alone, which a simulated death is not. Where there is no memory the
-// environment says where temporary files belong.
+// environment says where temporary files belong; so it is too where it names a
+// directory in memory, as whoever removes that after a process which may be killed does.
 func newDirectory() (string, error) {
+	if strings.HasPrefix(os.TempDir(), inMemory+"/") {
+		return os.MkdirTemp("", "")
+	}
 	if directory, err := os.MkdirTemp(inMemory, "tandem"); err == nil {
 		return directory, nil
 	}
