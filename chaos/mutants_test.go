@@ -15,6 +15,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/tandem-ipc/tandem/internal/plant"
 )
 
 var (
@@ -66,7 +68,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 	if !*mutantsFlag {
 		t.Skip("takes minutes: run it with -mutants")
 	}
-	sound := &soundness{asItIs: prepare(t, nil), known: map[string]bool{}}
+	sound := &soundness{soil: newSoil(t), known: map[string]bool{}}
 	var shown []mutant
 	for _, m := range mutants {
 		if strings.Contains(m.name, *onlyFlag) {
@@ -96,21 +98,25 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 
 // A soundness is who passes on the code as it is.
 type soundness struct {
-	asItIs binaries
-	mu     sync.Mutex
-	known  map[string]bool
+	*soil
+	mu    sync.Mutex
+	known map[string]bool
 }
 
-// passes reports whether a hunter does.
+// passes reports whether a hunter does. The tests of ipc must with every bug asleep.
 func (s *soundness) passes(t *testing.T, h hunter, m mutant) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := h.name + h.pattern(m)
 	if _, known := s.known[key]; !known {
 		var output string
+		asItIs := s.asItIs
+		if h.run == "" {
+			asItIs = s.all
+		}
 		for patience := 1.0; patience < 100 && !s.known[key]; patience *= 5 { // a machine can stand still
 			var failed bool
-			output, failed, _ = s.asItIs.hunt(t, h, m, false, patience*pace())
+			output, failed, _ = asItIs.hunt(t, h, m, false, patience*pace())
 			s.known[key] = !failed && strings.Contains(output, "--- PASS")
 		}
 		if !s.known[key] {
@@ -123,12 +129,16 @@ func (s *soundness) passes(t *testing.T, h hunter, m mutant) bool {
 // huntAll shows a bug to the hunters.
 func huntAll(t *testing.T, m mutant, sound *soundness) row {
 	r := row{Name: m.name, Files: m.files(), Layers: map[string]catch{}}
-	mutated := prepare(t, &m)
+	mutated := sown(t, m)
 	for _, h := range hunters {
 		if !h.asked(m, r.KilledBy != "") || !sound.passes(t, h, m) {
 			continue
 		}
-		_, failed, seconds := mutated.hunt(t, h, m, mustFind[h.name] == m.name, pace())
+		hunted, environment := mutated, []string(nil)
+		if h.run == "" && sound.bed.Has(m.name) {
+			hunted, environment = sound.all, []string{sound.bed.Awaken(m.name)}
+		}
+		_, failed, seconds := hunted.hunt(t, h, m, mustFind[h.name] == m.name, pace(), environment...)
 		r.Layers[h.name] = catch{map[bool]string{true: "killed", false: "survived"}[failed], seconds}
 		if failed && (r.KilledBy == "" || seconds < r.Seconds) {
 			r.KilledBy, r.Seconds = h.name, seconds
@@ -167,8 +177,8 @@ func TestEachMutantIsOne(t *testing.T) {
 			t.Errorf("two mutants are called %s", m.name)
 		}
 		names[m.name] = true
-		if _, err := m.overlay(); err != nil {
-			t.Errorf("%s: %v", m.name, err)
+		if _, err := m.bug().Alone("../ipc"); err != nil {
+			t.Error(err)
 		}
 		for pattern := range strings.SplitSeq(m.tests, "|") {
 			if !hasTest(t, filepath.Join("..", "ipc"), pattern) {
@@ -258,28 +268,13 @@ func (m mutant) files() (files []string) {
 	return files
 }
 
-// overlay returns the edited files, by their absolute names.
-func (m mutant) overlay() (map[string]string, error) {
-	edited := map[string]string{}
+// bug is the mutant as it is planted.
+func (m mutant) bug() plant.Bug {
+	b := plant.Bug{Name: m.name}
 	for _, e := range m.edits {
-		name, err := filepath.Abs(filepath.Join("..", "ipc", e.file))
-		if err != nil {
-			return nil, err
-		}
-		text := edited[name]
-		if text == "" {
-			content, err := os.ReadFile(name)
-			if err != nil {
-				return nil, err
-			}
-			text = string(content)
-		}
-		if n := strings.Count(text, e.old); n != 1 {
-			return nil, fmt.Errorf("%s has the text %d times, want once:\n%s", e.file, n, e.old)
-		}
-		edited[name] = strings.Replace(text, e.old, e.new, 1)
+		b.Edits = append(b.Edits, plant.Edit{File: e.file, Old: e.old, New: e.new})
 	}
-	return edited, nil
+	return b
 }
 
 func (h hunter) pattern(m mutant) string {
@@ -294,42 +289,61 @@ func (h hunter) pattern(m mutant) string {
 type binaries struct {
 	directory, overlay string
 	optimised          bool // the tests of ipc too
+	mu                 sync.Mutex
 }
 
 // inOptimisedCode are bugs that a call which is not inlined hides.
 var inOptimisedCode = []string{"a Close that keeps its processor"}
 
-func prepare(t *testing.T, m *mutant) binaries {
+func prepare(t *testing.T, files map[string]string) *binaries {
 	t.Helper()
 	directory := t.TempDir()
-	replace := map[string]string{}
-	if m != nil {
-		edited, err := m.overlay()
-		if err != nil {
-			t.Fatalf("%s: %v", m.name, err)
-		}
-		for name, text := range edited {
-			changed := filepath.Join(directory, filepath.Base(name))
-			if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			replace[name] = changed
-		}
-	}
-	text, err := json.Marshal(map[string]any{"Replace": replace})
+	overlay, err := plant.WriteOverlay(directory, files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	overlay := filepath.Join(directory, "overlay.json")
-	if err := os.WriteFile(overlay, text, 0o600); err != nil {
+	return &binaries{directory: directory, overlay: overlay}
+}
+
+// A soil is what bugs are planted in: package ipc.
+type soil struct {
+	asItIs *binaries
+	bed    *plant.Bed // what can be there together, for the tests of ipc
+	all    *binaries  // with it
+}
+
+func newSoil(t *testing.T) *soil {
+	t.Helper()
+	var bugs []plant.Bug
+	for _, m := range mutants {
+		if !slices.Contains(inOptimisedCode, m.name) {
+			bugs = append(bugs, m.bug())
+		}
+	}
+	bed, err := plant.Together("../ipc", bugs)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return binaries{directory, overlay, m != nil && slices.Contains(inOptimisedCode, m.name)}
+	return &soil{prepare(t, nil), bed, prepare(t, bed.Files)}
+}
+
+// sown is the mutant alone.
+func sown(t *testing.T, m mutant) *binaries {
+	t.Helper()
+	files, err := m.bug().Alone("../ipc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := prepare(t, files)
+	b.optimised = slices.Contains(inOptimisedCode, m.name)
+	return b
 }
 
 // binary is the test of a package.
-func (b binaries) binary(t *testing.T, name string) string {
+func (b *binaries) binary(t *testing.T, name string) string {
 	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	path := filepath.Join(b.directory, name+".test")
 	if _, err := os.Stat(path); err == nil {
 		return path
@@ -350,7 +364,7 @@ func (b binaries) binary(t *testing.T, name string) string {
 // hunt runs one hunter, in its short form and with short watchdogs: mutants hang.
 // What must be found gets more time. What rapid finds leaves no file in the tree: it
 // is not of the code as it is. The watchdogs and the budget stretch by the given factor.
-func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch float64) (output string, failed bool, seconds float64) {
+func (b *binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch float64, environment ...string) (output string, failed bool, seconds float64) {
 	t.Helper()
 	stretched := func(limit time.Duration) time.Duration { return time.Duration(float64(limit) * stretch) }
 	name, form := "chaos", []string{"-test.short"}
@@ -372,6 +386,7 @@ func (b binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch floa
 		"-rapid.nofailfile", "-test.timeout="+stretched(45*time.Second).String(), "-test.run="+h.pattern(m))...)
 	command.Dir = filepath.Join("..", name)
 	command.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG="+stretched(10*time.Second).String(), "TMPDIR="+temporary)
+	command.Env = append(command.Env, environment...)
 	begun := time.Now()
 	text, err := command.CombinedOutput()
 	return string(text), err != nil, time.Since(begun).Seconds()

@@ -130,11 +130,16 @@ func (s *slot) noticed(y *stay, h header, data []byte) error {
 // handleNext handles the oldest notification, and starts itself for the next: a
 // handler may end its goroutine.
 //
-// Preconditions: there is one, and nobody else handles any.
+// Preconditions: nobody else handles any.
 func (s *slot) handleNext() {
 	p := s.pool
 	defer p.serving.Done()
 	p.mu.Lock()
+	if len(s.notices) == 0 { // dropped since, by limitBacklog
+		s.noticing = false
+		p.mu.Unlock()
+		return
+	}
 	n := s.notices[0]
 	s.notices[0] = notice{}
 	s.notices, s.backlog = s.notices[1:], s.backlog-n.cost

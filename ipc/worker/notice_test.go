@@ -349,6 +349,37 @@ func TestNotificationsOfTheDeadAreBounded(t *testing.T) {
 	}
 }
 
+// Who is about to handle the oldest notification can find that it was dropped meanwhile,
+// with the others of processes that had ended: it is nobody's fault, and the next is handled.
+func TestANotificationIsDroppedBeforeItsHandlerBegins(t *testing.T) {
+	b := &board{}
+	p, _ := startPool(t, quick(Config{Handlers: b.handlers(filepath.Join(t.TempDir(), "gate")), MaxMessage: 1000}))
+	mustCall(t, p, "echo", "")
+	p.mu.Lock()
+	s := p.slots[0]
+	if s.noticing || len(s.notices) > 0 {
+		t.Fatal("it handles what nobody sent")
+	}
+	for range 4 {
+		s.notices, s.backlog = append(s.notices, notice{stay: s.current, request: &Request{}, cost: 1000}), s.backlog+1000
+	}
+	s.noticing = true
+	p.serving.Add(1)
+	go s.handleNext() // it waits for the lock
+	s.limitBacklog()
+	p.mu.Unlock()
+	eventually(t, "it gives up", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return !s.noticing
+	})
+	if dropped := p.Stats().Dropped; dropped != 4 {
+		t.Errorf("%d were dropped, want 4", dropped)
+	}
+	mustCall(t, p, "tell of", "note\nnext")
+	eventually(t, "the next is handled", func() bool { return slices.Equal(b.all(), []string{"next"}) })
+}
+
 func TestNotificationsWithTypes(t *testing.T) {
 	var got board
 	note := Method[int, struct{}]{Name: "typed note"}

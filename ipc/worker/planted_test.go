@@ -3,14 +3,14 @@
 package worker
 
 import (
-	"encoding/json"
 	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
+
+	"github.com/tandem-ipc/tandem/internal/plant"
 )
 
 var huntPlanted = flag.Bool("planted", false, "plant each bug, and see that its tests fail")
@@ -75,6 +75,7 @@ var plantedBugs = []planted{
 	{"notifications are handled at once", "EachWorkerGets", "notice.go", "	if !w.noticing {\n		w.noticing = true\n		go w.handleNext()", "	if true {\n		go w.handleNext()"},
 	{"a worker that is behind is not waited for", "ThatIsBehindWaits", "notice.go", "	for _, y := range behind {", "	for _, y := range behind[:0] {"},
 	{"a flood of notifications is taken in", "RulesOfNotifications", "notice.go", "case !y.intake.accept(costOf(payload)):", "case false:"},
+	{"a dropped notification is handled", "DroppedBeforeItsHandler", "notice.go", "if len(s.notices) == 0 { // dropped", "if len(s.notices) < 0 { // dropped"},
 	{"the end of a notification counts from anybody", "RulesOfNotifications", "notice.go", "if !y.noticing || int(h.number) != y.notified[0].cost {", "if !y.noticing {"},
 	{"any number of the dead's notifications wait", "NotificationsOfTheDead", "notice.go", "if s.backlog > 2*s.pool.config.MaxMessage+messageCost {", "if false {"},
 	{"a death is waited for to make room", "ThatIsBehindWaits", "slot.go", "	y.allowance.end(errGone)\n", ""},
@@ -118,68 +119,95 @@ var mustFind = map[string]string{
 // machineMustFind is what the machine must find by itself.
 const machineMustFind = "all suspects are blamed"
 
-// hunts are the runs of tests that must fail: those that each bug names, and those that
-// must find one by themselves.
-func hunts(t *testing.T) (all []planted, campaign map[string]bool) {
-	all, campaign = slices.Clone(plantedBugs), map[string]bool{}
-	again := func(hunter, bug, tests string) string {
+// A hunt is a run of tests that must fail with a bug.
+type hunt struct {
+	name, tests string
+	bug         planted
+	campaign    bool
+}
+
+// hunts are those that each bug names, and those that must find one by themselves.
+func hunts(t *testing.T) (all []hunt) {
+	for _, bug := range plantedBugs {
+		all = append(all, hunt{bug.name, bug.tests, bug, false})
+	}
+	again := func(hunter, bug, tests string, campaign bool) {
 		i := slices.IndexFunc(plantedBugs, func(p planted) bool { return p.name == bug })
 		if i < 0 {
 			t.Fatalf("%s must find %q, which is not planted", hunter, bug)
 		}
-		hunt := plantedBugs[i]
-		hunt.name, hunt.tests = hunter+" finds: "+bug, tests
-		all = append(all, hunt)
-		return hunt.name
+		all = append(all, hunt{hunter + " finds: " + bug, tests, plantedBugs[i], campaign})
 	}
-	again("the machine", machineMustFind, "^TestAnyMixOfCallsEndsAsEachDeserves$")
+	again("the machine", machineMustFind, "^TestAnyMixOfCallsEndsAsEachDeserves$", false)
 	for _, promise := range promises {
-		campaign[again("the campaign, for "+promise+",", mustFind[promise], "^TestCampaign$")] = true
+		again("the campaign, for "+promise+",", mustFind[promise], "^TestCampaign$", true)
 	}
-	return all, campaign
+	return all
+}
+
+// bug is the planted bug as it is planted.
+func (p planted) bug() plant.Bug {
+	return plant.Bug{Name: p.name, Edits: []plant.Edit{{File: p.file, Old: p.old, New: p.new}}}
+}
+
+// build builds the tests of this package with some files replaced.
+func build(t *testing.T, files map[string]string) (program string) {
+	t.Helper()
+	directory := t.TempDir()
+	overlay, err := plant.WriteOverlay(directory, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program = filepath.Join(directory, "worker.test")
+	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-o", program, "-overlay="+overlay, ".").CombinedOutput(); err != nil {
+		t.Fatalf("it does not build: %v\n%s", err, out)
+	}
+	return program
 }
 
 func TestEachPlantedBugIsFound(t *testing.T) {
-	hunts, campaign := hunts(t)
+	hunts := hunts(t)
+	var bugs []plant.Bug
 	for _, bug := range plantedBugs {
-		text, err := os.ReadFile(bug.file)
-		if err != nil || strings.Count(string(text), bug.old) != 1 {
-			t.Errorf("%s: its text stands %d times in %s, %v", bug.name, strings.Count(string(text), bug.old), bug.file, err)
+		if _, err := bug.bug().Alone("."); err != nil {
+			t.Error(err)
 		}
+		bugs = append(bugs, bug.bug())
 	}
 	if !*huntPlanted || t.Failed() {
 		t.Skip("-planted hunts them; their texts are there")
 	}
-	here, err := os.Getwd()
+	bed, err := plant.Together(".", bugs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bug := range hunts {
-		t.Run(bug.name, func(t *testing.T) {
+	together := build(t, bed.Files)
+	run := func(program, tests string, args ...string) *exec.Cmd {
+		cmd := exec.Command(program, append(args, "-test.timeout=2m", "-test.run="+tests, "-rapid.nofailfile")...)
+		cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=5s")
+		return cmd
+	}
+	if out, err := run(together, "", "-test.short").CombinedOutput(); err != nil {
+		t.Fatalf("with every bug asleep: %v\n%s", err, out)
+	}
+	for _, h := range hunts {
+		t.Run(h.name, func(t *testing.T) {
 			t.Parallel() // many wait for a watchdog
-			text, err := os.ReadFile(bug.file)
-			if err != nil {
-				t.Fatal(err)
+			program := together
+			if !bed.Has(h.bug.name) {
+				files, err := h.bug.bug().Alone(".")
+				if err != nil {
+					t.Fatal(err)
+				}
+				program = build(t, files)
 			}
-			edited := filepath.Join(t.TempDir(), bug.file)
-			overlay := filepath.Join(t.TempDir(), "overlay.json")
-			replace, _ := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(here, bug.file): edited}})
-			err1 := os.WriteFile(edited, []byte(strings.Replace(string(text), bug.old, bug.new, 1)), 0o600)
-			err2 := os.WriteFile(overlay, replace, 0o600)
-			if err1 != nil || err2 != nil {
-				t.Fatal(err1, err2)
-			}
-			cmd := exec.Command("go", "test", "-count=1", "-timeout=2m", "-overlay="+overlay, "-run", bug.tests, ".", "-rapid.nofailfile")
-			if campaign[bug.name] {
+			cmd := run(program, h.tests)
+			if h.campaign {
 				cmd.Args = append(cmd.Args, "-campaign=15s")
 			}
-			cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=5s")
-			out, err := cmd.CombinedOutput()
-			switch {
-			case strings.Contains(string(out), "[build failed]"):
-				t.Errorf("it does not build:\n%s", out)
-			case err == nil:
-				t.Errorf("nobody finds it: %s passes", bug.tests)
+			cmd.Env = append(cmd.Env, bed.Awaken(h.bug.name))
+			if out, err := cmd.CombinedOutput(); err == nil {
+				t.Errorf("nobody finds it: %s passes\n%s", h.tests, out)
 			}
 		})
 	}

@@ -1,0 +1,144 @@
+// Package plant plants bugs in a package, so that its tests can be seen to find them.
+//
+// A bug is an edit of the package's text. Alone, it is a build of its own. Together,
+// many are in one build and asleep: each has its own copies of the functions that it
+// changes, and a function begins with the question whether a copy of it is awake. That
+// is decided once, by the environment, when the program begins. No file of the tree is
+// touched: what is built is an overlay, as go build -overlay takes it.
+package plant
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// An Edit replaces a text that stands once in a file of the package.
+type Edit struct{ File, Old, New string }
+
+// A Bug has a name, by which it is awakened.
+type Bug struct {
+	Name  string
+	Edits []Edit
+}
+
+// awake is the variable of the environment that has the number of the bug that is awake.
+const awake = "TANDEM_PLANTED"
+
+// Alone returns the files that the bug changes, by their absolute names, as they are
+// with it. It is an error if the text of an edit does not stand there once.
+func (b Bug) Alone(directory string) (map[string]string, error) {
+	changed := map[string]string{}
+	for _, e := range b.Edits {
+		name, err := filepath.Abs(filepath.Join(directory, e.File))
+		if err != nil {
+			return nil, err
+		}
+		text, begun := changed[name]
+		if !begun {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				return nil, err
+			}
+			text = string(content)
+		}
+		if n := strings.Count(text, e.Old); n != 1 {
+			return nil, fmt.Errorf("%s: %s has the text %d times, want once:\n%s", b.Name, e.File, n, e.Old)
+		}
+		changed[name] = strings.Replace(text, e.Old, e.New, 1)
+	}
+	return changed, nil
+}
+
+// A Bed is the files of a package with bugs in them, asleep.
+type Bed struct {
+	Files map[string]string // by their absolute names
+
+	planted []string // names; a bug's number is its place, from 1
+}
+
+// Has reports whether a bug is there. One that changes more than the bodies of
+// functions, or a function that recovers or is generic, can only be planted alone.
+func (b *Bed) Has(name string) bool { return slices.Contains(b.planted, name) }
+
+// Awaken is the entry of the environment by which a program that was built of the bed
+// has the bug, if it is there.
+func (b *Bed) Awaken(name string) string {
+	return fmt.Sprintf("%s=%d", awake, slices.Index(b.planted, name)+1)
+}
+
+// Together plants what can be planted together in the package of a directory.
+func Together(directory string, bugs []Bug) (*Bed, error) {
+	bed := &Bed{Files: map[string]string{}}
+	sources := map[string]*source{}
+	for _, bug := range bugs {
+		changed, err := bug.Alone(directory)
+		if err != nil {
+			return nil, err
+		}
+		copies := map[string][]function{}
+		together := true
+		for name, text := range changed {
+			if sources[name] == nil {
+				if sources[name], err = parse(name); err != nil {
+					return nil, err
+				}
+			}
+			var fits bool
+			if copies[name], fits, err = sources[name].differences(text); err != nil {
+				return nil, fmt.Errorf("%s: %w", bug.Name, err)
+			}
+			together = together && fits
+		}
+		if !together {
+			continue
+		}
+		bed.planted = append(bed.planted, bug.Name)
+		for name, functions := range copies {
+			for _, f := range functions {
+				sources[name].plant(f, len(bed.planted))
+			}
+		}
+	}
+	packageName := ""
+	for name, s := range sources {
+		bed.Files[name] = s.text()
+		packageName = s.file.Name.Name
+	}
+	own, err := filepath.Abs(filepath.Join(directory, "planted_together.go"))
+	if err != nil {
+		return nil, err
+	}
+	bed.Files[own] = fmt.Sprintf(`package %s
+
+import (
+	"os"
+	"strconv"
+)
+
+// plantedBug is the number of the bug that is awake; 0 if none is.
+var plantedBug = func() int { n, _ := strconv.Atoi(os.Getenv(%q)); return n }()
+`, packageName, awake)
+	return bed, nil
+}
+
+// WriteOverlay writes files to a directory, and beside them the list that go build
+// -overlay takes, of which it returns the name.
+func WriteOverlay(directory string, files map[string]string) (string, error) {
+	replace := map[string]string{}
+	for name, text := range files {
+		replace[name] = filepath.Join(directory, filepath.Base(name))
+		if err := os.WriteFile(replace[name], []byte(text), 0o600); err != nil {
+			return "", err
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	overlay := filepath.Join(directory, "overlay.json")
+	return overlay, os.WriteFile(overlay, text, 0o600)
+}
