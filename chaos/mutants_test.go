@@ -116,7 +116,7 @@ func (s *soundness) passes(t *testing.T, h hunter, m mutant) bool {
 		}
 		for patience := 1.0; patience < 100 && !s.known[key]; patience *= 5 { // a machine can stand still
 			var failed bool
-			output, failed, _ = asItIs.hunt(t, h, m, false, patience*pace())
+			output, failed, _ = asItIs.hunt(t, h, m, false, patience*plant.Pace())
 			s.known[key] = !failed && strings.Contains(output, "--- PASS")
 		}
 		if !s.known[key] {
@@ -138,7 +138,7 @@ func huntAll(t *testing.T, m mutant, sound *soundness) row {
 		if h.run == "" && sound.bed.Has(m.name) {
 			hunted, environment = sound.all, []string{sound.bed.Awaken(m.name)}
 		}
-		_, failed, seconds := hunted.hunt(t, h, m, mustFind[h.name] == m.name, pace(), environment...)
+		_, failed, seconds := hunted.hunt(t, h, m, mustFind[h.name] == m.name, plant.Pace(), environment...)
 		r.Layers[h.name] = catch{map[bool]string{true: "killed", false: "survived"}[failed], seconds}
 		if failed && (r.KilledBy == "" || seconds < r.Seconds) {
 			r.KilledBy, r.Seconds = h.name, seconds
@@ -389,8 +389,14 @@ func (b *binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch flo
 	command.Env = append(command.Env, environment...)
 	begun := time.Now()
 	text, err := command.CombinedOutput()
-	return string(text), err != nil, time.Since(begun).Seconds()
+	if output = string(text); err != nil && !found.MatchString(output) {
+		t.Errorf("%s: %s ended otherwise than by a test that failed: %v\n%s", m.name, h.name, err, output)
+	}
+	return output, err != nil, time.Since(begun).Seconds()
 }
+
+// found is what a test binary says that has found a bug.
+var found = regexp.MustCompile(`(?m)^ *--- FAIL: |^panic: |^fatal error: |^unexpected fault address |^SIG[A-Z]+: `)
 
 // table is the matrix for people.
 func table(rows []row) string {

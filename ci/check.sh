@@ -334,7 +334,7 @@ under_emulation() {
 # together have none.
 stage_mutants() {
 	go test -count=1 -timeout 0 -parallel 6 ./chaos -run EachPlantedBug -mutants -v
-	go test -count=1 -timeout 0 -parallel 4 ./ipc/worker -run EachPlantedBug -planted -v
+	go test -count=1 -timeout 0 -parallel 6 ./ipc/worker -run EachPlantedBug -planted -v
 }
 
 stage_tla() {

@@ -358,6 +358,14 @@ func TestL5AKilledPeerIsNotHung(t *testing.T) {
 	path := testPath(t)
 	options := patientOptions() // nobody else judges
 	options.FailOnHang = true
+	asked := make(chan struct{})
+	ask := sync.OnceFunc(func() { close(asked) })
+	defer ask()
+	options.Hook = func(at step.ID, _ uint64) {
+		if at == step.EndSeen {
+			<-asked // the end is not told before
+		}
+	}
 	server := listenHere(t, path, options)
 	client := startActor(t, actorArgument{Path: path, Options: quick})
 	client.ask("attached", "dial")
@@ -374,6 +382,10 @@ func TestL5AKilledPeerIsNotHung(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.hear(server, server.patience()/2)
+	if _, err := server.TryReceive(); !errors.Is(err, ErrEmpty) {
+		t.Errorf("TryReceive from a killed client whose end is not seen yet: %v, want %v", err, ErrEmpty)
+	}
+	ask()
 	if _, err := server.Receive(testContext(t)); !errors.Is(err, ErrPeerDied) {
 		t.Errorf("Receive from a killed client: %v, want %v", err, ErrPeerDied)
 	}

@@ -5,6 +5,7 @@ package ipc
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"time"
 )
@@ -111,6 +112,66 @@ func TestL6AStallWithAllInHandIsToldToWhoWaits(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		expect("nobody waits any more", time.Second, EventResumed)
+	}
+}
+
+// Two sides that wait for space in full rings, and receive nothing meanwhile, wait for each
+// other. Each may yet receive, so neither call fails; with StallTimeout each side is told,
+// and when one receives both go on.
+func TestM7M8TwoSidesThatSendIntoFullRingsAreTold(t *testing.T) {
+	options := Options{ToServerSize: os.Getpagesize(), ToClientSize: os.Getpagesize(), HeartbeatInterval: 5 * time.Millisecond, HangTimeout: time.Hour, StallTimeout: 20 * time.Millisecond}
+	server, client := pair(t, &options, &options)
+	sides := []*Endpoint{server, client}
+	ended := make(chan error, len(sides))
+	for _, e := range sides {
+		nextEvent(t, e, EventAttached)
+		payload := make([]byte, 1000)
+		for e.TrySend(1, payload) == nil {
+			payload[0]++
+		}
+		go func() { ended <- e.Send(testContext(t), 2, payload) }()
+	}
+	for _, e := range sides {
+		nextEvent(t, e, EventStalled)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("a send ended by itself: %v", err)
+	default:
+	}
+	for {
+		m, err := server.Receive(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind := m.Kind
+		if err := m.Release(); err != nil {
+			t.Fatal(err)
+		}
+		if kind == 2 {
+			break
+		}
+	}
+	if err := <-ended; err != nil { // the client's
+		t.Error(err)
+	}
+	nextEvent(t, client, EventResumed)
+	takeAll := func(e *Endpoint) {
+		for last := uint32(0); last != 2; {
+			m, err := e.Receive(testContext(t))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			last = m.Kind
+			if err := m.Release(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	takeAll(client)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

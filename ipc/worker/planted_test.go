@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/tandem-ipc/tandem/internal/plant"
 )
@@ -123,24 +124,24 @@ const machineMustFind = "all suspects are blamed"
 type hunt struct {
 	name, tests string
 	bug         planted
-	campaign    bool
+	campaign    time.Duration // how long it takes, if it is among the tests
 }
 
 // hunts are those that each bug names, and those that must find one by themselves.
 func hunts(t *testing.T) (all []hunt) {
 	for _, bug := range plantedBugs {
-		all = append(all, hunt{bug.name, bug.tests, bug, false})
+		all = append(all, hunt{bug.name, bug.tests, bug, 0})
 	}
-	again := func(hunter, bug, tests string, campaign bool) {
+	again := func(hunter, bug, tests string, campaign time.Duration) {
 		i := slices.IndexFunc(plantedBugs, func(p planted) bool { return p.name == bug })
 		if i < 0 {
 			t.Fatalf("%s must find %q, which is not planted", hunter, bug)
 		}
 		all = append(all, hunt{hunter + " finds: " + bug, tests, plantedBugs[i], campaign})
 	}
-	again("the machine", machineMustFind, "^TestAnyMixOfCallsEndsAsEachDeserves$", false)
+	again("the machine", machineMustFind, "^TestAnyMixOfCallsEndsAsEachDeserves$", 0)
 	for _, promise := range promises {
-		again("the campaign, for "+promise+",", mustFind[promise], "^TestCampaign$", true)
+		again("the campaign, for "+promise+",", mustFind[promise], "^TestCampaign$", 15*time.Second)
 	}
 	return all
 }
@@ -182,12 +183,14 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	together := build(t, bed.Files)
-	run := func(program, tests string, args ...string) *exec.Cmd {
-		cmd := exec.Command(program, append(args, "-test.timeout=2m", "-test.run="+tests, "-rapid.nofailfile")...)
-		cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG=5s")
+	run := func(program, tests string, campaign time.Duration, stretch float64) *exec.Cmd {
+		stretched := func(limit time.Duration) string { return time.Duration(float64(limit) * stretch).String() }
+		cmd := exec.Command(program, "-test.run="+tests, "-rapid.nofailfile", "-test.failfast",
+			"-test.timeout="+stretched(20*time.Second+2*campaign), "-campaign="+stretched(campaign))
+		cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG="+stretched(5*time.Second))
 		return cmd
 	}
-	if out, err := run(together, "", "-test.short").CombinedOutput(); err != nil {
+	if out, err := run(together, "", 0, 5*plant.Pace()).CombinedOutput(); err != nil {
 		t.Fatalf("with every bug asleep: %v\n%s", err, out)
 	}
 	for _, h := range hunts {
@@ -201,10 +204,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 				}
 				program = build(t, files)
 			}
-			cmd := run(program, h.tests)
-			if h.campaign {
-				cmd.Args = append(cmd.Args, "-campaign=15s")
-			}
+			cmd := run(program, h.tests, h.campaign, plant.Pace())
 			cmd.Env = append(cmd.Env, bed.Awaken(h.bug.name))
 			if out, err := cmd.CombinedOutput(); err == nil {
 				t.Errorf("nobody finds it: %s passes\n%s", h.tests, out)
