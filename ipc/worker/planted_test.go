@@ -179,6 +179,9 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 	if !*huntPlanted || t.Failed() {
 		t.Skip("-planted hunts them; their texts are there")
 	}
+	if err := plant.AdoptOrphans(); err != nil {
+		t.Fatal(err)
+	}
 	bed, err := plant.Together(".", bugs)
 	if err != nil {
 		t.Fatal(err)
@@ -194,22 +197,25 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 	if out, err := run(together, "", 1, 5*plant.Pace()).CombinedOutput(); err != nil {
 		t.Fatalf("with every bug asleep: %v\n%s", err, out)
 	}
-	for _, h := range hunts {
-		t.Run(h.name, func(t *testing.T) {
-			t.Parallel() // many wait for a watchdog
-			program := together
-			if !bed.Has(h.bug.name) {
-				files, err := h.bug.bug().Alone(".")
-				if err != nil {
-					t.Fatal(err)
+	t.Run("bugs", func(t *testing.T) { // it ends when all of them have
+		for _, h := range hunts {
+			t.Run(h.name, func(t *testing.T) {
+				t.Parallel() // many wait for a watchdog
+				program := together
+				if !bed.Has(h.bug.name) {
+					files, err := h.bug.bug().Alone(".")
+					if err != nil {
+						t.Fatal(err)
+					}
+					program = build(t, files)
 				}
-				program = build(t, files)
-			}
-			cmd := run(program, h.tests, h.rounds, plant.Pace())
-			cmd.Env = append(cmd.Env, bed.Awaken(h.bug.name))
-			if out, err := cmd.CombinedOutput(); err == nil {
-				t.Errorf("nobody finds it: %s passes\n%s", h.tests, out)
-			}
-		})
-	}
+				cmd := run(program, h.tests, h.rounds, plant.Pace())
+				cmd.Env = append(cmd.Env, bed.Awaken(h.bug.name))
+				if out, err := cmd.CombinedOutput(); err == nil {
+					t.Errorf("nobody finds it: %s passes\n%s", h.tests, out)
+				}
+			})
+		}
+	})
+	t.Logf("%d processes were left, and are no more", plant.EndOrphans())
 }
