@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // An actor holds one endpoint and does what it is told, command by command. It is
@@ -94,7 +94,7 @@ func (a *actor) ipcOptions(wait bool) *ipc.Options {
 		Wait: wait, KillOnClose: o.KillOnClose,
 	}
 	if !a.hookless {
-		options.Hook = a.hook
+		step.Watched(options, a.hook)
 	}
 	return options
 }

@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // An order is one line to an actor in a process of its own: a command, a charge,

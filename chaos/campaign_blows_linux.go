@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
 )
 
@@ -196,7 +197,7 @@ func (p *pair) intrude(ctx context.Context) error {
 			return err
 		}
 		defer recorder.close()
-		tries[i], options[i] = at, &ipc.Options{Hook: recorder.hook}
+		tries[i], options[i] = at, step.Watched(&ipc.Options{}, recorder.hook)
 	}
 	if e, err := ipc.Listen(ctx, p.path(), options[0]); !errors.Is(err, ipc.ErrServerRunning) {
 		if err == nil {

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // A blow is one thing that a campaign does to a pair.
@@ -193,10 +193,10 @@ func pow2(x float64) float64 {
 }
 
 func (s *swarm) options(hook func(step.ID, uint64)) *ipc.Options {
-	return &ipc.Options{
+	return step.Watched(&ipc.Options{
 		ToServerSize: s.ToServer, ToClientSize: s.ToClient, Spin: s.Spin, HeartbeatInterval: s.Heartbeat,
-		HangTimeout: s.Hang, CloseTimeout: time.Minute, FailOnHang: s.FailOnHang, Wait: true, Hook: hook,
-	}
+		HangTimeout: s.Hang, CloseTimeout: time.Minute, FailOnHang: s.FailOnHang, Wait: true,
+	}, hook)
 }
 
 // A spot is where a process died: in a lane at a step of an operation, or

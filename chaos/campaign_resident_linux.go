@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // A resident is the inside of a server or a client of a campaign: several

@@ -1,6 +1,6 @@
 package chaos
 
-import "github.com/tandem-ipc/tandem/ipc/step"
+import "github.com/tandem-ipc/tandem/internal/step"
 
 // onlyForked are the steps at which layer 1 kills nobody, each with the reason.
 // At every other step it does, in every run.

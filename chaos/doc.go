@@ -19,7 +19,7 @@
 //
 // A process that is killed leaves shared memory as a prefix of its own stores
 // left it, and its kernel objects closed. Each store to shared memory and each
-// system call of the life cycle has a named step (package ipc/step), so the
+// system call of the life cycle has a named step (package internal/step), so the
 // states that a death can leave behind are the steps that it can die at. Nothing
 // is sampled where it can be counted.
 //

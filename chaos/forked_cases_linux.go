@@ -5,8 +5,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // killClose is the operation of killOnClose, in coordinates.

@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // Forked is layer 2: real processes, each of which is killed, or frozen and

@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // A tape is the history that one endpoint of a campaign writes: a file that it

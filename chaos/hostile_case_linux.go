@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // A hostileCase is one case of the enumerator with hostile clients: they come one
@@ -89,8 +89,8 @@ func playHostile(ctx context.Context, c hostileCase) (broken []Failure) {
 }
 
 func (g *hostileStage) options(hook func(step.ID, uint64)) *ipc.Options {
-	return &ipc.Options{ToServerSize: pageSize, ToClientSize: pageSize, Spin: ipc.NoSpin, HeartbeatInterval: 10 * time.Millisecond,
-		HangTimeout: time.Minute, HandshakeTimeout: time.Second, CloseTimeout: time.Second, Hook: hook}
+	return step.Watched(&ipc.Options{ToServerSize: pageSize, ToClientSize: pageSize, Spin: ipc.NoSpin, HeartbeatInterval: 10 * time.Millisecond,
+		HangTimeout: time.Minute, HandshakeTimeout: time.Second, CloseTimeout: time.Second}, hook)
 }
 
 // step hears the steps of the server's calls, and of its own goroutines.

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // shareOf is how long a layer may take that goes through everything if it may: 0

@@ -11,8 +11,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // The sizes of messages of this layer: one word, which is stored in one store, so
@@ -133,7 +133,7 @@ var _ = register("instruction", func(p *player) {
 	p.arg(&arg)
 	v := &victim{options: quiet(), path: arg.Path, role: arg.Role, buffer: make([]byte, 2*fillMessage)}
 	if arg.Hook {
-		v.options.Hook = func(at step.ID, _ uint64) { markStep.here(uint64(at)) }
+		step.Watched(v.options, func(at step.ID, _ uint64) { markStep.here(uint64(at)) })
 	}
 	o := operations[arg.Operation]
 	if o == nil {

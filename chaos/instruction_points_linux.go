@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // crossingsOf lists them, or the one that a coordinate names.

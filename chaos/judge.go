@@ -9,7 +9,7 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // A ruling is what the judge says of one episode.

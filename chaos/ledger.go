@@ -1,8 +1,8 @@
 package chaos
 
 import (
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // A ledger keeps one direction of one generation, by the steps that its two ends

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // A puppet holds one endpoint and does one thing for each line, in one thread,
@@ -60,10 +60,10 @@ var _ = register("puppet", func(p *player) {
 })
 
 func (u *puppet) options() *ipc.Options {
-	return &ipc.Options{
+	return step.Watched(&ipc.Options{
 		ToServerSize: traceRingSize, ToClientSize: traceRingSize, HeartbeatInterval: 10 * time.Millisecond, HangTimeout: 30 * time.Millisecond,
-		CloseTimeout: time.Hour, Hook: u.hook,
-	}
+		CloseTimeout: time.Hour,
+	}, u.hook)
 }
 
 func (u *puppet) hook(at step.ID, value uint64) {

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // What a recording has besides the steps of package ipc: what is done to the

@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // recordingSlots is for how many events a traced process has room.
@@ -74,10 +74,10 @@ func (a *traced) hook(at step.ID, value uint64) {
 }
 
 func (a *traced) options() *ipc.Options {
-	return &ipc.Options{
+	return step.Watched(&ipc.Options{
 		ToServerSize: traceRingSize, ToClientSize: traceRingSize, Spin: ipc.NoSpin,
-		HeartbeatInterval: 20 * time.Millisecond, HangTimeout: watchdog, CloseTimeout: watchdog, Wait: true, Hook: a.hook,
-	}
+		HeartbeatInterval: 20 * time.Millisecond, HangTimeout: watchdog, CloseTimeout: watchdog, Wait: true,
+	}, a.hook)
 }
 
 func (a *traced) do(lane string, order []string) error {

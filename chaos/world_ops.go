@@ -3,8 +3,8 @@ package chaos
 import (
 	"time"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // The sizes of what is sent. The rings of a world hold one page, so that a few

@@ -15,15 +15,15 @@ import (
 // modules that its go.mod then names.
 var importers = map[string]struct{ packages, modules []string }{
 	"ipc": {
-		[]string{modulePath + "/ipc", modulePath + "/ipc/step", "golang.org/x/sys/unix"},
+		[]string{modulePath + "/internal/step", modulePath + "/ipc", "golang.org/x/sys/unix"},
 		[]string{modulePath, "golang.org/x/sys"},
 	},
 	"ipc/conn": {
-		[]string{modulePath + "/ipc", modulePath + "/ipc/conn", modulePath + "/ipc/step", "golang.org/x/sys/unix"},
+		[]string{modulePath + "/internal/step", modulePath + "/ipc", modulePath + "/ipc/conn", "golang.org/x/sys/unix"},
 		[]string{modulePath, "golang.org/x/sys"},
 	},
 	"ipc/worker": {
-		[]string{"github.com/cenkalti/backoff/v5", modulePath + "/ipc", modulePath + "/ipc/step", modulePath + "/ipc/worker", "golang.org/x/sys/unix"},
+		[]string{"github.com/cenkalti/backoff/v5", modulePath + "/internal/step", modulePath + "/ipc", modulePath + "/ipc/worker", "golang.org/x/sys/unix"},
 		[]string{"github.com/cenkalti/backoff/v5", modulePath, "golang.org/x/sys"},
 	},
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // numbered is a message that says which one it is.
@@ -98,7 +98,7 @@ func TestM6M7WhatIsBeingCopiedIsNotWrittenOver(t *testing.T) {
 	options := hostileOptions()
 	options.HeartbeatInterval, options.HangTimeout = time.Hour, 3*time.Hour // which end no sleep
 	asleep := make(chan struct{}, 100)
-	options.Hook = func(at step.ID, _ uint64) {
+	options.hook = func(at step.ID, _ uint64) {
 		if at == step.Sleeping {
 			asleep <- struct{}{}
 		}

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // An actor is a real process that holds one endpoint and does what the test
@@ -41,7 +41,7 @@ func (a actorOptions) options(hook func(step.ID, uint64)) *Options {
 		ToServerSize: a.ToServerSize, ToClientSize: a.ToClientSize, Spin: a.Spin,
 		HeartbeatInterval: a.HeartbeatInterval, HangTimeout: a.HangTimeout, CloseTimeout: a.CloseTimeout,
 		HandshakeTimeout: a.Handshake, Wait: a.Wait, KillOrphan: a.KillOrphan, KillOnClose: a.KillOnClose,
-		FailOnHang: a.FailOnHang, Hook: hook,
+		FailOnHang: a.FailOnHang, hook: hook,
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // spoil makes a descriptor name a socket, which nobody can open again, and returns
@@ -49,7 +49,7 @@ func TestAServerThatCannotAdmitSaysWhy(t *testing.T) {
 		dialed := make(chan error, 1)
 		tries := make(chan struct{}, 1<<16)
 		options := quickOptions()
-		options.Hook = func(at step.ID, _ uint64) {
+		options.hook = func(at step.ID, _ uint64) {
 			if at == step.DialBegun {
 				tries <- struct{}{}
 			}
@@ -142,7 +142,7 @@ func TestL7AServerThatIsDeniedACallOfTheHandshakeSaysSo(t *testing.T) {
 			defer cancel()
 			tries, dialed := make(chan struct{}, 1<<16), make(chan error, 1)
 			go func() {
-				client, err := Dial(ctx, path, &Options{Hook: func(at step.ID, _ uint64) {
+				client, err := Dial(ctx, path, &Options{hook: func(at step.ID, _ uint64) {
 					if at == step.DialBegun {
 						tries <- struct{}{}
 					}

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // With Options.FailFast nobody waits where no server listens, and the error says what is
@@ -52,7 +52,7 @@ func TestDialFailsFastWhereNoServerListens(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Dial(short, empty, &Options{Hook: hook}); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "no server listens") {
+	if _, err := Dial(short, empty, &Options{hook: hook}); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "no server listens") {
 		t.Errorf("a Dial that has waited: %v, want it to say for what", err)
 	}
 
@@ -401,7 +401,7 @@ func TestASocketThatAnswersNothingIsWaitedForUntilTheContextEnds(t *testing.T) {
 	_, err := Dial(ctx, path, &Options{HandshakeTimeout: 20 * time.Millisecond})
 	refuses(t, "Dial", path, before, err, context.DeadlineExceeded, path)
 	ctx, cancel = context.WithCancel(t.Context())
-	_, err = Dial(ctx, path, &Options{HandshakeTimeout: watchdog, Hook: cancelAt(step.HelloSent, cancel)})
+	_, err = Dial(ctx, path, &Options{HandshakeTimeout: watchdog, hook: cancelAt(step.HelloSent, cancel)})
 	refuses(t, "Dial that is cancelled while it waits for the answer", path, before, err, context.Canceled, path)
 	_, err = Listen(testContext(t), path, nil)
 	refuses(t, "Listen", path, before, err, ErrServerRunning, path)

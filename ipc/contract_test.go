@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // The contract's names, one test or more for each, beside the crash tables.
@@ -361,7 +361,7 @@ func TestL5AKilledPeerIsNotHung(t *testing.T) {
 	asked := make(chan struct{})
 	ask := sync.OnceFunc(func() { close(asked) })
 	defer ask()
-	options.Hook = func(at step.ID, _ uint64) {
+	options.hook = func(at step.ID, _ uint64) {
 		if at == step.EndSeen {
 			<-asked // the end is not told before
 		}
@@ -494,7 +494,7 @@ func TestM7EveryWaitEndsWithItsContextAndWithClose(t *testing.T) {
 	page := os.Getpagesize()
 	for _, spin := range []time.Duration{0, NoSpin, time.Hour} {
 		var server, client *Endpoint
-		server, client = pair(t, &Options{ToClientSize: page, Spin: spin, Hook: func(at step.ID, _ uint64) {
+		server, client = pair(t, &Options{ToClientSize: page, Spin: spin, hook: func(at step.ID, _ uint64) {
 			if at == step.PathUnlinked { // no sooner: that the client has closed would be told too
 				go client.Close()
 			}
@@ -880,7 +880,7 @@ func TestM4ACopyIsMadeBeforeItsSpaceIsReleased(t *testing.T) {
 			server := listenHere(t, path, &Options{ToClientSize: os.Getpagesize()})
 			overwritten := 0
 			armed := false
-			client := dialHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
+			client := dialHere(t, path, &Options{hook: func(at step.ID, _ uint64) {
 				if at != step.Released || !armed {
 					return
 				}
@@ -913,7 +913,7 @@ func TestL5L6AServerThatWaitsForThePathDoesNotHideADeath(t *testing.T) {
 	first := startActor(t, actorArgument{Path: path})
 	first.ask("listening 1", "listen")
 	waits := make(chan struct{})
-	client := dialHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
+	client := dialHere(t, path, &Options{hook: func(at step.ID, _ uint64) {
 		if at == step.EndSeen {
 			<-waits // from here on it looks for the proof
 		}
@@ -945,7 +945,7 @@ func TestL5L7AClientThatComesAndGoesUnnoticedIsStillTold(t *testing.T) {
 			close(noticed)
 		}
 	}()
-	server := listenHere(t, path, &Options{Hook: func(at step.ID, number uint64) {
+	server := listenHere(t, path, &Options{hook: func(at step.ID, number uint64) {
 		if at == step.ReadyReceived && number == 1 {
 			<-noticed // the server is late
 		}

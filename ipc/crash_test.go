@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // The crash tables: a process dies at a step, and the row says what must hold.
@@ -201,7 +201,7 @@ func TestM5WhoSleepsWhileItsPeerCommitsAndDiesDrainsFirst(t *testing.T) {
 			victim := startActor(t, actorArgument{Path: path})
 			var survivor *Endpoint
 			slept := false
-			options := &Options{Hook: func(at step.ID, _ uint64) {
+			options := &Options{hook: func(at step.ID, _ uint64) {
 				if at == step.Sleeping && !slept { // only this goroutine receives
 					slept = true
 					victim.ask("sent 3", "send 1 2 3")

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // A lowWatch notices descriptors below 3. One that is about to be moved is there
@@ -60,7 +60,7 @@ var _ = sceneOf("closed standard descriptors", func(s *scene) {
 		_ = unix.Close(fd)
 	}
 	var watch lowWatch
-	err := useAll(s, &Options{Hook: watch.look, HeartbeatInterval: 5 * time.Millisecond})
+	err := useAll(s, &Options{hook: watch.look, HeartbeatInterval: 5 * time.Millisecond})
 	watch.look(step.ServerUnlocked, 0)
 	for fd, copied := range saved {
 		_ = unix.Dup3(copied, fd, 0)

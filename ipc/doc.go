@@ -33,7 +33,7 @@
 // A peer that scribbles over its memory can cause no more than a [CorruptError]
 // and its own disconnection (T1). Only the configured users attach (T2). A kill hits
 // only the process that provably holds the token (T3). A fault in the caller's memory,
-// or a panic in its hooks and contexts, leaves no lock taken and nothing half done (T4).
+// or a panic in its contexts, leaves no lock taken and nothing half done (T4).
 //
 // # Concurrency
 //

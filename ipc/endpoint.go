@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // An Endpoint is one side of the pair: the server, from Listen, or the client,
@@ -123,7 +123,7 @@ func newEndpoint(role Role, path string, o *Options) *Endpoint {
 	e := &Endpoint{
 		role: role, path: path, options: &options,
 		heartbeatInterval: o.heartbeatInterval(), hangTimeout: o.hangTimeout(),
-		spinOption: options.Spin, failOnHang: options.FailOnHang, hookFunc: options.Hook,
+		spinOption: options.Spin, failOnHang: options.FailOnHang, hookFunc: options.hook,
 		closed: make(chan struct{}), resting: make(chan struct{}), done: make(chan struct{}), events: make(chan Event, 64),
 	}
 	e.out.e, e.in.e = e, e

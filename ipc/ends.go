@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // An endMark is the end of one attachment in the stream of received messages.

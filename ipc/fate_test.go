@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // A sleeper lives until its standard input ends.
@@ -175,7 +175,7 @@ func TestL3ACopyOfTheServerLockIsToldApartFromTheServer(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(testContext(t))
 	tries := 0
-	_, err = Dial(ctx, path, &Options{HandshakeTimeout: 10 * time.Millisecond, Hook: func(at step.ID, _ uint64) {
+	_, err = Dial(ctx, path, &Options{HandshakeTimeout: 10 * time.Millisecond, hook: func(at step.ID, _ uint64) {
 		if at == step.HelloSent {
 			if tries++; tries == 3 {
 				cancel()

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // What a former client keeps: memory, the grant that it did not read, a connection that
@@ -294,7 +294,7 @@ func TestT3AClientFrozenBeforeItHasReadItsGrantIsKilled(t *testing.T) {
 		t.Run(by, func(t *testing.T) {
 			path := testPath(t)
 			sent := make(chan struct{})
-			server := listenHere(t, path, &Options{KillOnClose: true, CloseTimeout: time.Millisecond, Hook: func(at step.ID, _ uint64) {
+			server := listenHere(t, path, &Options{KillOnClose: true, CloseTimeout: time.Millisecond, hook: func(at step.ID, _ uint64) {
 				if at == step.TokenHandedOver {
 					close(sent)
 				}

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // The requests of FUSE that are answered here, from linux/fuse.h.
@@ -261,7 +261,7 @@ func TestT1ATokenWhoseFileSystemDoesNotAnswerHoldsUpNeitherDialNorClose(t *testi
 func TestT1ADialTakesNothingMoreWhileDescriptorsDoNotClose(t *testing.T) {
 	path, end := serveToken(t, "hang up")
 	var attempts int
-	options := &Options{CloseTimeout: time.Millisecond, Hook: func(at step.ID, _ uint64) {
+	options := &Options{CloseTimeout: time.Millisecond, hook: func(at step.ID, _ uint64) {
 		if at == step.Connected {
 			attempts++
 		}

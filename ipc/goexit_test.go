@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // A way is one in which user code does not return.
@@ -66,7 +66,7 @@ func TestT4AHookThatEndsItsGoroutineStopsNoGoroutineOfTheEndpoint(t *testing.T) 
 			options := func() *Options {
 				o := hostileOptions()
 				o.HeartbeatInterval, o.HangTimeout = time.Millisecond, time.Minute
-				o.Hook = func(step step.ID, _ uint64) {
+				o.hook = func(step step.ID, _ uint64) {
 					if step == at {
 						reached.Store(true)
 						runtime.Goexit()
@@ -112,11 +112,11 @@ func TestT4AHookEndsListenAndDialInItsOwnWay(t *testing.T) {
 		path := testPath(t)
 		var reached [2]bool
 		w.check(t, "Listen", endingOf(func() {
-			_, _ = Listen(testContext(t), path, &Options{Hook: w.at(step.ServerLocked, &reached[0])})
+			_, _ = Listen(testContext(t), path, &Options{hook: w.at(step.ServerLocked, &reached[0])})
 		}))
 		server := listenHere(t, path, nil)
 		w.check(t, "Dial", endingOf(func() {
-			_, _ = Dial(testContext(t), path, &Options{Hook: w.at(step.GrantReceived, &reached[1])})
+			_, _ = Dial(testContext(t), path, &Options{hook: w.at(step.GrantReceived, &reached[1])})
 		}))
 		checkUsable(t, server, dialHere(t, path, &Options{Wait: true}))
 		if reached != [2]bool{true, true} {

@@ -3,7 +3,7 @@ package ipc
 import (
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // pathLookEvery is how many ticks pass between two looks at the path (C5).

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // A lack is a system call that a kernel, or a sandbox, does not have.
@@ -137,7 +137,7 @@ func (s *scene) asleep(sleeping <-chan struct{}, call func() error) (result func
 // signalSleeps reports each step Sleeping, as far as there is room.
 func signalSleeps(o *Options) (*Options, <-chan struct{}) {
 	sleeping := make(chan struct{}, 1)
-	o.Hook = func(at step.ID, _ uint64) {
+	o.hook = func(at step.ID, _ uint64) {
 		if at != step.Sleeping {
 			return
 		}

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // Who leaves touches nothing that is no longer its own, kills nobody but whom it
@@ -33,7 +33,7 @@ func TestACancelledDialShutsDownNobodyElsesSocket(t *testing.T) {
 	listenHere(t, path, nil)
 	for round := range 200 {
 		ctx, cancel := context.WithCancel(parent)
-		_, err := Dial(ctx, path, &Options{Hook: cancelAt(step.ReadySent, cancel)})
+		_, err := Dial(ctx, path, &Options{hook: cancelAt(step.ReadySent, cancel)})
 		var sockets [8]int // one of them gets the number that Dial's had
 		for i := 0; i < len(sockets); i += 2 {
 			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -63,7 +63,7 @@ func TestACancelledDialShutsDownNobodyElsesSocket(t *testing.T) {
 func TestKillPeerBehindACloseKillsNobody(t *testing.T) {
 	path := testPath(t)
 	client := startActor(t, actorArgument{Path: path})
-	server := listenHere(t, path, &Options{CloseTimeout: watchdog, Hook: func(at step.ID, _ uint64) {
+	server := listenHere(t, path, &Options{CloseTimeout: watchdog, hook: func(at step.ID, _ uint64) {
 		if at == step.ConnectionClosed {
 			client.tell("close") // so late that nobody but Close sees it leave
 		}
@@ -107,7 +107,7 @@ func TestCloseWaitsForItsAcceptLoop(t *testing.T) {
 	accepted, goOn := make(chan struct{}), make(chan struct{})
 	release := sync.OnceFunc(func() { close(goOn) })
 	var listenerClosed atomic.Bool
-	server := listenHere(t, path, &Options{HandshakeTimeout: time.Hour, Hook: func(at step.ID, _ uint64) {
+	server := listenHere(t, path, &Options{HandshakeTimeout: time.Hour, hook: func(at step.ID, _ uint64) {
 		switch at {
 		case step.ConnectionAccepted:
 			close(accepted)
@@ -251,7 +251,7 @@ func checkNotNow(t *testing.T, path string) {
 
 func TestL6AHangNamesTheClientThatHangs(t *testing.T) {
 	path, options, told := testPath(t), quickOptions(), make(chan struct{})
-	options.Hook = func(at step.ID, number uint64) {
+	options.hook = func(at step.ID, number uint64) {
 		if at == step.ReadyReceived && number == 2 {
 			<-told // it beats again, and is not known to be ready yet
 		}

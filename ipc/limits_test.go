@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // What a process does under a limit is a scene: it is played by a process of its
@@ -37,7 +37,7 @@ type scene struct {
 func (s *scene) dialOnce() error {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	_, err := Dial(ctx, s.path, &Options{Hook: func(at step.ID, _ uint64) {
+	_, err := Dial(ctx, s.path, &Options{hook: func(at step.ID, _ uint64) {
 		if at == step.DialBegun {
 			cancel()
 		}
@@ -216,7 +216,7 @@ func (f *filler) free(count int) {
 
 var _ = sceneOf("serve without descriptors", func(s *scene) {
 	accepted, handedOver := make(chan struct{}, 1000), make(chan struct{}, 1000)
-	server, err := Listen(s.ctx, s.path, &Options{Hook: func(at step.ID, _ uint64) {
+	server, err := Listen(s.ctx, s.path, &Options{hook: func(at step.ID, _ uint64) {
 		switch at {
 		case step.ConnectionAccepted:
 			accepted <- struct{}{}

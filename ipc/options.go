@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // NoSpin as Options.Spin makes every wait sleep at once.
@@ -23,6 +23,8 @@ const (
 	DefaultHandshakeTimeout  = 5 * time.Second
 	DefaultCloseTimeout      = 2 * time.Second
 )
+
+func init() { step.Provide(func(options any, hook step.Hook) { options.(*Options).hook = hook }) }
 
 // Options configures Listen and Dial. The zero value, and nil, mean the
 // defaults. An Options is read once, by the call that is given it, and never changed.
@@ -102,14 +104,7 @@ type Options struct {
 	// the messages say. Without it they are left out, as far as the kernel can.
 	DumpRings bool
 
-	// Hook, if set, is called at every named step with the position or number
-	// that the step is about. It exists for tests, which kill the process in
-	// it, and it must not call the endpoint.
-	//
-	// A panic of it, or its runtime.Goexit (t.FailNow), ends the call that came to
-	// the step: Close when all is closed. In a goroutine of the endpoint's own a
-	// panic ends the process, and a Goexit nothing but the hook.
-	Hook func(at step.ID, value uint64)
+	hook step.Hook // nil, but for tests: see step.Watched
 
 	// start is where the positions of a new generation begin: 0, but for tests
 	// that want to see them wrap.

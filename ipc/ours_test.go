@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // lockText is what a lock file says.
@@ -253,7 +253,7 @@ func TestListenEndsWithItsContextThoughItsFileSystemDoesNotAnswer(t *testing.T) 
 			before := footprintOf(path)
 			answer := make(chan struct{})
 			ctx, cancel := context.WithCancel(testContext(t))
-			_, err := Listen(ctx, path, &Options{Hook: func(reached step.ID, _ uint64) {
+			_, err := Listen(ctx, path, &Options{hook: func(reached step.ID, _ uint64) {
 				if reached == at {
 					cancel()
 					select {
@@ -290,7 +290,7 @@ func TestT4AHookThatPanicsInListenLeavesNothing(t *testing.T) {
 						t.Errorf("at %v the panic is %v", at, p)
 					}
 				}()
-				_, err := Listen(ctx, path, &Options{Hook: func(reached step.ID, _ uint64) {
+				_, err := Listen(ctx, path, &Options{hook: func(reached step.ID, _ uint64) {
 					if reached == at {
 						panic("from the hook")
 					}

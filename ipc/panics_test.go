@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // faulting is memory whose second page faults: a file that was truncated under its
@@ -271,7 +271,7 @@ func leavesNothingHalfDone(t *testing.T, w way) {
 					}
 				}
 				options := [3]*Options{RoleServer: hostileOptions(), RoleClient: hostileOptions()}
-				options[role].Hook, options[role].HeartbeatInterval = hook, time.Minute
+				options[role].hook, options[role].HeartbeatInterval = hook, time.Minute
 				options[role].HangTimeout = 10 * time.Minute
 				server, client := pair(t, options[RoleServer], options[RoleClient])
 				e, peer := server, client
@@ -328,7 +328,7 @@ func TestT4AHookThatPanicsInCloseComesBehindIt(t *testing.T) {
 				step.TokenClosed, step.ConnectionClosed, step.TokenAwaited, step.ServerUnlocked} {
 				reached := false
 				options := [3]*Options{RoleServer: hostileOptions(), RoleClient: hostileOptions()}
-				options[role].Hook = w.at(at, &reached)
+				options[role].hook = w.at(at, &reached)
 				path := testPath(t)
 				server, err := Listen(testContext(t), path, options[RoleServer])
 				if err != nil {
@@ -370,7 +370,7 @@ func TestT4AHookThatPanicsInListenOrDialLeavesNothing(t *testing.T) {
 			}
 			reached := false
 			options := hostileOptions()
-			options.Hook = w.at(at, &reached)
+			options.hook = w.at(at, &reached)
 			path := testPath(t)
 			files := openFiles(t)
 			begin := func(name string, start func(context.Context, string, *Options) (*Endpoint, error)) {

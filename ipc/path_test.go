@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // Two services of which one is named as the temporary file of the other may be.
@@ -40,7 +40,7 @@ func TestT2TheModeOfNoOtherFileIsSet(t *testing.T) {
 			if err := os.WriteFile(private, []byte("a key"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := Listen(testContext(t), path, &Options{AllowUIDs: []uint32{uint32(os.Geteuid()), nobody}, Hook: func(at step.ID, _ uint64) {
+			_, err := Listen(testContext(t), path, &Options{AllowUIDs: []uint32{uint32(os.Geteuid()), nobody}, hook: func(at step.ID, _ uint64) {
 				if at == step.SocketBound {
 					remove(t, path)
 					if err := put(private, path); err != nil {
@@ -61,7 +61,7 @@ func TestT2TheModeOfNoOtherFileIsSet(t *testing.T) {
 // Nor does it open another's socket to those that it lets in itself.
 func TestT2TheModeOfNoOtherSocketIsSet(t *testing.T) {
 	path := testPath(t)
-	_, err := Listen(testContext(t), path, &Options{AllowUIDs: []uint32{nobody}, Hook: func(at step.ID, _ uint64) {
+	_, err := Listen(testContext(t), path, &Options{AllowUIDs: []uint32{nobody}, hook: func(at step.ID, _ uint64) {
 		if at == step.SocketBound {
 			remove(t, path)
 			rawListen(t, path, unix.SOCK_SEQPACKET)
@@ -88,7 +88,7 @@ var _ = sceneOf("bind with a umask", func(s *scene) {
 		s.become(user)
 	}
 	unix.Umask(umask)
-	server, err := Listen(s.ctx, s.path, &Options{AllowUIDs: s.others(), Hook: func(at step.ID, _ uint64) {
+	server, err := Listen(s.ctx, s.path, &Options{AllowUIDs: s.others(), hook: func(at step.ID, _ uint64) {
 		if at == step.SocketBound {
 			s.say("bound")
 			s.next()
@@ -130,7 +130,7 @@ var _ = sceneOf("dial a socket that is not ready", func(s *scene) {
 		s.become(nobody)
 	}
 	attempts := 0
-	client, err := Dial(s.ctx, s.path, &Options{ServerUIDs: []uint32{0, uint32(os.Geteuid())}, Hook: func(at step.ID, _ uint64) {
+	client, err := Dial(s.ctx, s.path, &Options{ServerUIDs: []uint32{0, uint32(os.Geteuid())}, hook: func(at step.ID, _ uint64) {
 		if at == step.DialBegun {
 			if attempts++; attempts == 3 {
 				s.say("two attempts")
@@ -369,7 +369,7 @@ var _ = sceneOf("die with a socket that is not ready", func(s *scene) {
 		s.become(nobody)
 	}
 	unix.Umask(0o777)
-	_, err := Listen(s.ctx, s.path, &Options{Hook: signalAt(step.SocketBound, 1, unix.SIGKILL)})
+	_, err := Listen(s.ctx, s.path, &Options{hook: signalAt(step.SocketBound, 1, unix.SIGKILL)})
 	s.fail("listen: %v", err)
 })
 

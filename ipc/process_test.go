@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // The test binary plays the other process: a test starts it again with the name

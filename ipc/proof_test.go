@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // The end of a client's socket proves nothing: while it has its token it lives,
@@ -20,7 +20,7 @@ import (
 func TestL5M5AClientWhoseSocketEndsLivesUntilItsTokenIsFree(t *testing.T) {
 	ctx, path := testContext(t), testPath(t)
 	seen := make(chan struct{}, 1)
-	server := listenHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
+	server := listenHere(t, path, &Options{hook: func(at step.ID, _ uint64) {
 		if at == step.EndSeen {
 			seen <- struct{}{}
 		}
@@ -57,7 +57,7 @@ func TestM5WhatIsCommittedCanBeTakenDuringTheAccount(t *testing.T) {
 	asleep, again := make(chan struct{}, 1), make(chan struct{}, 1)
 	received, judged := make(chan error, 2), make(chan error, 2)
 	var account atomic.Bool
-	server.Store(listenHere(t, path, &Options{HeartbeatInterval: time.Hour, Spin: NoSpin, Hook: func(at step.ID, _ uint64) {
+	server.Store(listenHere(t, path, &Options{HeartbeatInterval: time.Hour, Spin: NoSpin, hook: func(at step.ID, _ uint64) {
 		switch at {
 		case step.Sleeping:
 			heard := asleep
@@ -101,7 +101,7 @@ func TestL5ACloseBeforeTheProofTellsNoEnd(t *testing.T) {
 	server.ask("listening 1", "listen")
 	looking := make(chan error, 1)
 	var forget atomic.Value // of func()
-	client := dialHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
+	client := dialHere(t, path, &Options{hook: func(at step.ID, _ uint64) {
 		if at == step.EndSeen { // the proof is that this byte is free, where there is no pidfd
 			forget.Load().(func())()
 			held, err := os.OpenFile(path+tokenSuffix, os.O_RDWR, 0)
@@ -135,7 +135,7 @@ func TestL5ACloseBeforeTheProofTellsNoEnd(t *testing.T) {
 func TestCloseDropsNobodyBeforeItsListenerIsShut(t *testing.T) {
 	ctx, path := testContext(t), testPath(t)
 	underWay, goOn := make(chan struct{}), make(chan struct{})
-	server := listenHere(t, path, &Options{Spin: NoSpin, Hook: func(at step.ID, _ uint64) {
+	server := listenHere(t, path, &Options{Spin: NoSpin, hook: func(at step.ID, _ uint64) {
 		if at == step.DataArmed {
 			close(underWay)
 			<-goOn

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // When a client's memory is found corrupt the next one gets fresh memory. The two
@@ -108,7 +108,7 @@ func onceAt(at step.ID, act *func()) func(step.ID, uint64) {
 func TestL7ACorruptClientThatDiesDuringABatchHarmsNoSuccessor(t *testing.T) {
 	var within func()
 	options := hostileOptions()
-	options.Hook = onceAt(step.Sealed, &within)
+	options.hook = onceAt(step.Sealed, &within)
 	server := listenHere(t, testPath(t), options)
 	sendAll(t, server, 1, 2, 3)
 	comeAndGoCorrupt(t, server)
@@ -187,7 +187,7 @@ func TestM7AWaiterInReplacedMemoryIsWoken(t *testing.T) {
 	// listen makes a server whose client has filled its ring with one message.
 	listen := func(t *testing.T, hook func(step.ID, uint64)) (*Endpoint, *rawClient) {
 		options := longHeartbeat()
-		options.ToServerSize, options.Hook = os.Getpagesize(), hook
+		options.ToServerSize, options.hook = os.Getpagesize(), hook
 		server := listenHere(t, testPath(t), options)
 		former := rawAttach(t, server.Path())
 		nextEvent(t, server, EventAttached)
@@ -310,7 +310,7 @@ var _ = sceneOf("replace memory late", func(s *scene) {
 func TestM5TheEndOfAServerThatSendsOnIsTold(t *testing.T) {
 	server := listenHere(t, testPath(t), nil)
 	reached, goOn, looked := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
-	client := dialHere(t, server.Path(), &Options{Spin: NoSpin, Hook: func(at step.ID, _ uint64) {
+	client := dialHere(t, server.Path(), &Options{Spin: NoSpin, hook: func(at step.ID, _ uint64) {
 		switch at {
 		case step.AccountTaken: // how far the server came is read, and not yet told
 			close(reached)
@@ -369,7 +369,7 @@ func TestW8NobodyIsToldToReleaseForAPeerThatIsGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	options := hostileOptions()
-	options.Hook = cancelAt(step.Sleeping, cancel)
+	options.hook = cancelAt(step.Sleeping, cancel)
 	server := listenHere(t, testPath(t), options)
 	client := rawAttach(t, server.Path())
 	nextEvent(t, server, EventAttached)

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // The rules C1-C10 and W1-W9 of docs/DESIGN.md, where no test of the contract
@@ -61,7 +61,7 @@ func readFile(t testing.TB, name string) string {
 func TestC2AClosingServerHoldsItsLockUntilTheClientIsGone(t *testing.T) {
 	path := testPath(t)
 	waiting := make(chan struct{})
-	server := listenHere(t, path, &Options{CloseTimeout: watchdog, Hook: func(at step.ID, _ uint64) {
+	server := listenHere(t, path, &Options{CloseTimeout: watchdog, hook: func(at step.ID, _ uint64) {
 		if at == step.ConnectionClosed {
 			close(waiting)
 		}
@@ -84,7 +84,7 @@ func TestC2AClosingServerHoldsItsLockUntilTheClientIsGone(t *testing.T) {
 func TestC3ANewcomerWaitsWhileTheFormerClientEnds(t *testing.T) {
 	path := testPath(t)
 	var beats atomic.Uint64
-	listening := listenHere(t, path, &Options{HeartbeatInterval: quick.HeartbeatInterval, Hook: func(at step.ID, _ uint64) {
+	listening := listenHere(t, path, &Options{HeartbeatInterval: quick.HeartbeatInterval, hook: func(at step.ID, _ uint64) {
 		if at == step.Beaten {
 			beats.Add(1)
 		}
@@ -159,7 +159,7 @@ func remove(t testing.TB, name string) {
 
 func TestC5ADeletedLockFileIsNoticed(t *testing.T) {
 	path := testPath(t)
-	_, err := Listen(testContext(t), path, &Options{Hook: func(at step.ID, _ uint64) {
+	_, err := Listen(testContext(t), path, &Options{hook: func(at step.ID, _ uint64) {
 		if at == step.SocketListening {
 			_ = os.Remove(path + ".lock")
 		}
@@ -332,7 +332,7 @@ func TestW2APositionThatMovesBeforeTheSleepIsNotSleptThrough(t *testing.T) {
 	var client *Endpoint
 	var once sync.Once
 	options := patientOptions()
-	options.Hook = func(at step.ID, _ uint64) {
+	options.hook = func(at step.ID, _ uint64) {
 		if at == step.Sleeping { // the look is over, the sleep has not begun
 			once.Do(func() {
 				// As a committer that has looked at the waiting word too early.
@@ -379,7 +379,7 @@ func freezeBetweenPublishAndWake(t *testing.T) {
 	// A hang is far away: it would interrupt the sleep too.
 	var beats atomic.Uint64
 	server := listenHere(t, path, &Options{HeartbeatInterval: quick.HeartbeatInterval, HangTimeout: time.Hour, Spin: NoSpin,
-		Hook: func(at step.ID, _ uint64) {
+		hook: func(at step.ID, _ uint64) {
 			if at == step.Beaten {
 				beats.Add(1)
 			}

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // A deniable is a system call that a life of this package makes, which a sandbox may
@@ -80,7 +80,7 @@ func sandboxOptions(p *pace) *Options {
 	return &Options{
 		Spin: NoSpin, HeartbeatInterval: 5 * time.Millisecond, HangTimeout: time.Hour,
 		HandshakeTimeout: 50 * time.Millisecond, CloseTimeout: 50 * time.Millisecond,
-		Hook: func(at step.ID, _ uint64) {
+		hook: func(at step.ID, _ uint64) {
 			switch at {
 			case step.Beaten:
 				p.beats.Add(1)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // Send commits one message, waiting for space until ctx ends. When it returns

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // What a seccomp filter needs that asks a supervisor, from linux/seccomp.h.
@@ -144,7 +144,7 @@ func (s *scene) onAStalledPath(o *Options) (server, client *Endpoint, slow *slow
 
 var _ = sceneOf("a stalled look", func(s *scene) {
 	var beats atomic.Int64
-	server, client, slow := s.onAStalledPath(&Options{HeartbeatInterval: 2 * time.Millisecond, HangTimeout: time.Hour, Hook: func(at step.ID, _ uint64) {
+	server, client, slow := s.onAStalledPath(&Options{HeartbeatInterval: 2 * time.Millisecond, HangTimeout: time.Hour, hook: func(at step.ID, _ uint64) {
 		if at == step.Beaten {
 			beats.Add(1)
 		}
@@ -176,7 +176,7 @@ var _ = sceneOf("a stalled look", func(s *scene) {
 var _ = sceneOf("a look beside Close", func(s *scene) {
 	var server *Endpoint
 	var slow *slowFile
-	server, client, slow := s.onAStalledPath(&Options{HeartbeatInterval: 2 * time.Millisecond, HangTimeout: time.Hour, Hook: func(at step.ID, _ uint64) {
+	server, client, slow := s.onAStalledPath(&Options{HeartbeatInterval: 2 * time.Millisecond, HangTimeout: time.Hour, hook: func(at step.ID, _ uint64) {
 		if at == step.PathUnlinked {
 			slow.resume() // the look finds what Close has left: nothing
 			for server.looking.Load() {
@@ -236,7 +236,7 @@ func TestL6TheBeatWaitsForNoLock(t *testing.T) {
 func TestL6AServerThatClosesSlowlyBeats(t *testing.T) {
 	var server *Endpoint
 	options := quickOptions()
-	options.Hook = func(at step.ID, _ uint64) {
+	options.hook = func(at step.ID, _ uint64) {
 		if at != step.PathUnlinked { // as if the file system took so long for it
 			return
 		}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // oldKernel plays a kernel before Linux 6.16, which takes any descriptor.
@@ -62,7 +62,7 @@ var _ = sceneOf("serve the backlog late as an old kernel", func(s *scene) {
 	oldKernel(s)
 	closing := make(chan struct{})
 	first := sync.OnceFunc(func() { s.say("accepted") })
-	serveWith(s, &Options{Hook: func(at step.ID, _ uint64) {
+	serveWith(s, &Options{hook: func(at step.ID, _ uint64) {
 		switch at {
 		case step.ConnectionAccepted:
 			first()
@@ -211,7 +211,7 @@ func TestT1AHostileServerHoldsUpNeitherDialNorClose(t *testing.T) {
 			defer cancel()
 			ended := make(chan error, 1)
 			go func() {
-				_, err := Dial(ctx, path, &Options{Hook: func(at step.ID, _ uint64) {
+				_, err := Dial(ctx, path, &Options{hook: func(at step.ID, _ uint64) {
 					if at == step.HelloSent {
 						<-sent // the last copies are on their way
 					}

@@ -3,7 +3,7 @@ package ipc
 import (
 	"context"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // peek reads and checks the record at pos.

@@ -10,7 +10,7 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // argumentsOf are arguments for a method, none of them empty where it matters.
@@ -154,7 +154,7 @@ func TestT4OptionsAreReadOnce(t *testing.T) {
 	server := listenHere(t, path, &Options{AllowUIDs: allowed})
 	allowed[0]++
 	o := &Options{ServerUIDs: trusted}
-	o.Hook = func(at step.ID, _ uint64) {
+	o.hook = func(at step.ID, _ uint64) {
 		if at == step.DialBegun {
 			trusted[0] = self + 1
 			o.ServerUIDs = trusted
@@ -188,7 +188,7 @@ func TestT4ABatchIsReadOnce(t *testing.T) {
 		var batch []Message
 		claimed := 0
 		options := hostileOptions()
-		options.Hook = func(at step.ID, _ uint64) {
+		options.hook = func(at step.ID, _ uint64) {
 			if at == step.Claimed && batch != nil {
 				batch[claimed] = Message{Kind: 9, Data: make([]byte, 4000)}
 				claimed++
@@ -222,7 +222,7 @@ func TestT4ABatchThatIsReceivedIsNotReadBack(t *testing.T) {
 	} {
 		var into []Message
 		options := hostileOptions()
-		options.Hook = func(at step.ID, _ uint64) {
+		options.hook = func(at step.ID, _ uint64) {
 			if at == step.Delivered {
 				for i := range into {
 					into[i].Data = buffer[:0]

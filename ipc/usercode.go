@@ -3,10 +3,10 @@ package ipc
 import (
 	"runtime"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
-// User code is Options.Hook and the methods of a context. It may panic, and it may
+// User code is Options.hook and the methods of a context. It may panic, and it may
 // end its goroutine: runtime.Goexit, which t.FailNow calls too. No lock stays taken
 // then, and nothing is half done (T4).
 //
@@ -73,7 +73,7 @@ func (e *Endpoint) shield(f func()) {
 	}
 }
 
-// hook reports a step to Options.Hook.
+// hook reports a step to Options.hook.
 func (e *Endpoint) hook(at step.ID, value uint64) {
 	switch {
 	case e.hookFunc == nil:

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // somebodyElse is a user that this process is not.
@@ -25,7 +25,7 @@ func TestT2ARefusalReachesTheRefusedAtTheFirstTry(t *testing.T) {
 	listenHere(t, path, &Options{AllowUIDs: []uint32{somebodyElse()}})
 	for i := range 300 {
 		var tries atomic.Int32
-		_, err := Dial(testContext(t), path, &Options{Hook: func(at step.ID, _ uint64) {
+		_, err := Dial(testContext(t), path, &Options{hook: func(at step.ID, _ uint64) {
 			if at == step.DialBegun {
 				tries.Add(1)
 			}
@@ -39,7 +39,7 @@ func TestT2ARefusalReachesTheRefusedAtTheFirstTry(t *testing.T) {
 func TestT2NothingIsSaidToAnotherUsersServer(t *testing.T) {
 	path := testPath(t)
 	var said atomic.Bool
-	listenHere(t, path, &Options{Hook: func(at step.ID, _ uint64) {
+	listenHere(t, path, &Options{hook: func(at step.ID, _ uint64) {
 		if at == step.HelloReceived {
 			said.Store(true)
 		}
@@ -197,7 +197,7 @@ func TestRedialWaitsForADirectoryThatGoesAndComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	tries := make(chan struct{}, 1<<16)
-	client.options.Hook = func(at step.ID, _ uint64) {
+	client.options.hook = func(at step.ID, _ uint64) {
 		if at == step.DialBegun {
 			tries <- struct{}{}
 		}

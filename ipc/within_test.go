@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // An evilContext does what a context does not, at one of the calls of its methods. It
@@ -97,7 +97,7 @@ func TestAContextThatHasEndedBeginsNothing(t *testing.T) {
 	ended, cancel := context.WithCancel(testContext(t))
 	cancel()
 	var steps atomic.Int64
-	o := &Options{Hook: func(step.ID, uint64) { steps.Add(1) }}
+	o := &Options{hook: func(step.ID, uint64) { steps.Add(1) }}
 	_, err := Listen(ended, path, o)
 	if !errors.Is(err, context.Canceled) || steps.Load() > 0 {
 		t.Errorf("Listen with a context that has ended: %v, behind %d steps", err, steps.Load())

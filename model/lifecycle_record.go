@@ -16,7 +16,7 @@ type LifecycleRun struct {
 }
 
 // LifecycleRuns is the machine of the life cycle as runs of it are recorded, and
-// what package ipc records of it, by the names of ipc/step. Who acts is a thread
+// what package ipc records of it, by the names of internal/step. Who acts is a thread
 // of control of a process: "s1" listens and closes, "s1.accept", "s1.hello" and
 // "s1.admit" let a client in, "s1.watch 3.2" and "s1.end 3.2" learn of the end of
 // the second one of generation 3; "c1" dials and closes, "c1.watch" learns of the

@@ -12,7 +12,7 @@ import (
 type Event struct {
 	Who   string // a thread of control, which records in the order in which it acts
 	Life  int    // how many of that name came before, each in a process that has died
-	Name  string // of a step of package ipc/step
+	Name  string // of a step of package internal/step
 	Early bool   // recorded just before the action, and not just behind it
 }
 

@@ -86,7 +86,7 @@ type ring struct {
 
 // Ring is the machine of tla/MCRing.tla: one direction at the code's own grain.
 // One action is one load or store of a shared word, or one system call; where
-// package ipc/step has a name for it, that is the action's name.
+// package internal/step has a name for it, that is the action's name.
 func Ring(config RingConfig) Machine[RingState] {
 	c := newRing(config)
 	start := RingState{

@@ -1,7 +1,7 @@
 package model
 
 // RingSteps says what package ipc records of the ring's actions, by the names of
-// ipc/step. Who acts is "P", "C", or "R", who releases; "P.watch" and "C.watch",
+// internal/step. Who acts is "P", "C", or "R", who releases; "P.watch" and "C.watch",
 // who learn of the peer's end; and the [Kernel], who kills, as [RingKill] says. Life
 // is how often the role's process was killed before.
 //

@@ -3,7 +3,7 @@
 (* Who lives on a path: servers and clients that start, attach, close,     *)
 (* die at any point, freeze and thaw, and what the kernel does with their  *)
 (* locks, sockets and descriptors.  One system call that another process   *)
-(* can notice is one action, named as the step in ipc/step/step.go where   *)
+(* can notice is one action, named as the step in internal/step/step.go where   *)
 (* there is one, and any of them may be the last of its process.           *)
 (*                                                                         *)
 (* Locks.  Byte 0 of P.lock is the server's.  Each attachment has a token  *)

@@ -3,7 +3,7 @@
 (* One direction at the code's own grain: a ring in shared memory, its     *)
 (* doorbell, and what each side knows of the other's end. One action is    *)
 (* one load or store of a word that somebody else can see, or one system   *)
-(* call; where the code has a named step (package ipc/step), the action    *)
+(* call; where the code has a named step (package internal/step), the action    *)
 (* has its name. README.md maps actions to functions, variables to words.  *)
 (*                                                                         *)
 (* The producer "P" owns writePos and spaceWaitFor, the consumer "C" owns  *)

@@ -107,7 +107,7 @@ func mapsActions(t *testing.T, heading, module string, actions []string) {
 
 // A step is a name: those of the ring and of the doorbell are actions of Ring.
 func TestStepsOfTheRingAreActions(t *testing.T) {
-	text, err := os.ReadFile("../ipc/step/step.go")
+	text, err := os.ReadFile("../internal/step/step.go")
 	if err != nil {
 		t.Fatal(err)
 	}

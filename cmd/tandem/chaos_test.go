@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/tandem-ipc/tandem/chaos"
-	"github.com/tandem-ipc/tandem/ipc/step"
+	"github.com/tandem-ipc/tandem/internal/step"
 )
 
 // chaosResult parses what -json printed.

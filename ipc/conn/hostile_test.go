@@ -11,8 +11,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
-	"github.com/tandem-ipc/tandem/ipc/step"
 )
 
 // A rawPeer speaks frames by hand.
@@ -302,7 +302,7 @@ func TestADialEndsWithItsContextThoughTheServerFloods(t *testing.T) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	taken := 0
-	options := &ipc.Options{Hook: func(at step.ID, _ uint64) {
+	options := step.Watched(&ipc.Options{}, func(at step.ID, _ uint64) {
 		if at == step.Delivered && taken < 1000 {
 			taken++
 			cancel()
@@ -310,7 +310,7 @@ func TestADialEndsWithItsContextThoughTheServerFloods(t *testing.T) {
 				t.Error(err)
 			}
 		}
-	}}
+	})
 	if err := server.TrySend(1, nil); err != nil {
 		t.Fatal(err)
 	}
