@@ -294,6 +294,12 @@ func (g *hostileStage) succeed() {
 		arrived <- arrival{e, err}
 	}()
 	var a arrival
+	if g.random.IntN(2) == 0 { // it may attach to a server that has not received what others have left
+		select {
+		case a = <-arrived:
+		case <-time.After(5 * time.Millisecond): // sleep: or not before the server receives
+		}
+	}
 	for a.e == nil && a.err == nil {
 		select {
 		case a = <-arrived:
@@ -306,6 +312,9 @@ func (g *hostileStage) succeed() {
 	}
 	if a.err != nil {
 		g.fail("L7 ClientRestart", "an honest client does not attach: %v", a.err)
+		return
+	}
+	if !g.drain(nil) { // it has sent nothing yet, and there may be no room
 		return
 	}
 	g.exchange(a.e)
