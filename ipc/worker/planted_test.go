@@ -15,7 +15,7 @@ import (
 	"github.com/tandem-ipc/tandem/internal/plant"
 )
 
-var huntPlanted = flag.Bool("planted", false, "plant each bug, and see that its tests fail")
+var huntPlanted = flag.Bool("mutants", false, "plant each bug, and see that its tests fail")
 
 // A planted bug is an edit of a text that stands once in a file of this package.
 // Some of its tests must fail. docs/TESTING.md says which promise it breaks.
@@ -177,7 +177,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 		bugs = append(bugs, bug.bug())
 	}
 	if !*huntPlanted || t.Failed() {
-		t.Skip("-planted hunts them; their texts are there")
+		t.Skip("-mutants hunts them; their texts are there")
 	}
 	if err := plant.AdoptOrphans(); err != nil {
 		t.Fatal(err)
