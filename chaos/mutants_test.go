@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -389,10 +390,17 @@ func (b *binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch flo
 	command.Env = append(command.Env, environment...)
 	begun := time.Now()
 	text, err := command.CombinedOutput()
-	if output = string(text); err != nil && !found.MatchString(output) {
+	if output = string(text); err != nil && !found.MatchString(output) && !killedInATest(err, output) {
 		t.Errorf("%s: %s ended otherwise than by a test that failed: %v\n%s", m.name, h.name, err, output)
 	}
 	return output, err != nil, time.Since(begun).Seconds()
+}
+
+// killedInATest reports whether a test binary was killed after a test had begun: by the
+// bug, which kills whoever it finds, or because it hung.
+func killedInATest(err error, output string) bool {
+	var ended *exec.ExitError
+	return errors.As(err, &ended) && !ended.Exited() && strings.Contains(output, "=== RUN")
 }
 
 // found is what a test binary says that has found a bug.
