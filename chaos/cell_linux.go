@@ -26,11 +26,11 @@ import (
 // whose other end is closed. When its pair is over, the cell's goroutines go on, find nothing, and end.
 type cell struct {
 	actor
-	m          *member
-	ctx        context.Context // of its calls
-	stop       context.CancelFunc
-	grave      int
-	gravestone int // holds the lock of a dead server's grave; -1 if there is none
+	m         *member
+	ctx       context.Context // of its calls
+	stop      context.CancelFunc
+	grave     int
+	graveLock int // holds the lock of a dead server's grave; -1 if there is none
 
 	fuse atomic.Pointer[burning] // by this cell's steps; nil if there is none
 
@@ -75,7 +75,7 @@ func newCell(m *member) (party, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cell{m: m, grave: grave, gravestone: -1, fallen: make(chan struct{}), risen: make(chan struct{})}
+	c := &cell{m: m, grave: grave, graveLock: -1, fallen: make(chan struct{}), risen: make(chan struct{})}
 	c.actor = actor{path: m.w.path, options: m.w.options, report: c.step}
 	c.ctx, c.stop = context.WithCancel(m.w.ctx)
 	c.copied.Store(-1)
@@ -189,6 +189,9 @@ func (c *cell) die() {
 	c.rests.Store(true)
 	c.lockGrave()
 	c.takeAll()
+	for retireRuns() { // it began before the lock, and ends before anybody knows of the death
+		runtime.Gosched()
+	}
 	if c.ended != nil {
 		c.ended()
 	}
@@ -208,7 +211,7 @@ func (c *cell) lockGrave() {
 	if err != nil {
 		c.m.w.broken("harness", "lock the grave: %v", err)
 	}
-	c.gravestone = fd
+	c.graveLock = fd
 }
 
 // takeLocks takes the descriptor away by which a server holds its locks, and
@@ -414,8 +417,8 @@ func (c *cell) bury() {
 		return
 	}
 	c.stop() // ends every call that waits
-	if c.gravestone >= 0 {
-		_ = unix.Close(c.gravestone)
+	if c.graveLock >= 0 {
+		_ = unix.Close(c.graveLock)
 	}
 	close(c.risen)
 	c.calls.Wait()

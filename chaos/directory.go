@@ -13,8 +13,9 @@ const inMemory = "/dev/shm"
 // a service has its sockets too. A file system on a disk takes ever longer for files
 // that are made and removed by the thousand, and a client there goes by the end of a
 // process alone, which a simulated death is not. Where there is no memory the
-// environment says where temporary files belong; so it is too where it names a
-// directory in memory, as whoever removes that after a process which may be killed does.
+// environment says where temporary files belong. If that is a directory in memory, ours
+// goes into it: a process that starts others names one for them, and removes it after they
+// are killed.
 func newDirectory() (string, error) {
 	if strings.HasPrefix(os.TempDir(), inMemory+"/") {
 		return os.MkdirTemp("", "")

@@ -3,7 +3,6 @@ package chaos
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -69,7 +68,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 	if !*mutantsFlag {
 		t.Skip("takes minutes: run it with -mutants")
 	}
-	sound := &soundness{soil: newSoil(t), known: map[string]bool{}}
+	sound := &soundness{builds: newBuilds(t), known: map[string]bool{}}
 	var shown []mutant
 	for _, m := range mutants {
 		if strings.Contains(m.name, *onlyFlag) {
@@ -99,7 +98,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 
 // A soundness is who passes on the code as it is.
 type soundness struct {
-	*soil
+	*builds
 	mu    sync.Mutex
 	known map[string]bool
 }
@@ -130,14 +129,14 @@ func (s *soundness) passes(t *testing.T, h hunter, m mutant) bool {
 // huntAll shows a bug to the hunters.
 func huntAll(t *testing.T, m mutant, sound *soundness) row {
 	r := row{Name: m.name, Files: m.files(), Layers: map[string]catch{}}
-	mutated := sown(t, m)
+	mutated := buildAlone(t, m)
 	for _, h := range hunters {
 		if !h.asked(m, r.KilledBy != "") || !sound.passes(t, h, m) {
 			continue
 		}
 		hunted, environment := mutated, []string(nil)
-		if h.run == "" && sound.bed.Has(m.name) {
-			hunted, environment = sound.all, []string{sound.bed.Awaken(m.name)}
+		if h.run == "" && sound.shared.Has(m.name) {
+			hunted, environment = sound.all, []string{sound.shared.Awaken(m.name)}
 		}
 		_, failed, seconds := hunted.hunt(t, h, m, mustFind[h.name] == m.name, plant.Pace(), environment...)
 		r.Layers[h.name] = catch{map[bool]string{true: "killed", false: "survived"}[failed], seconds}
@@ -306,14 +305,14 @@ func prepare(t *testing.T, files map[string]string) *binaries {
 	return &binaries{directory: directory, overlay: overlay}
 }
 
-// A soil is what bugs are planted in: package ipc.
-type soil struct {
+// The builds are those of package ipc that hunts share.
+type builds struct {
 	asItIs *binaries
-	bed    *plant.Bed // what can be there together, for the tests of ipc
-	all    *binaries  // with it
+	shared *plant.Shared // what can be there together, for the tests of ipc
+	all    *binaries     // with it
 }
 
-func newSoil(t *testing.T) *soil {
+func newBuilds(t *testing.T) *builds {
 	t.Helper()
 	var bugs []plant.Bug
 	for _, m := range mutants {
@@ -321,15 +320,15 @@ func newSoil(t *testing.T) *soil {
 			bugs = append(bugs, m.bug())
 		}
 	}
-	bed, err := plant.Together("../ipc", bugs)
+	shared, err := plant.Together("../ipc", bugs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &soil{prepare(t, nil), bed, prepare(t, bed.Files)}
+	return &builds{prepare(t, nil), shared, prepare(t, shared.Files)}
 }
 
-// sown is the mutant alone.
-func sown(t *testing.T, m mutant) *binaries {
+// buildAlone builds the mutant alone.
+func buildAlone(t *testing.T, m mutant) *binaries {
 	t.Helper()
 	files, err := m.bug().Alone("../ipc")
 	if err != nil {
@@ -390,21 +389,11 @@ func (b *binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch flo
 	command.Env = append(command.Env, environment...)
 	begun := time.Now()
 	text, err := command.CombinedOutput()
-	if output = string(text); err != nil && !found.MatchString(output) && !killedInATest(err, output) {
+	if output = string(text); err != nil && !plant.Found(err, output) {
 		t.Errorf("%s: %s ended otherwise than by a test that failed: %v\n%s", m.name, h.name, err, output)
 	}
 	return output, err != nil, time.Since(begun).Seconds()
 }
-
-// killedInATest reports whether a test binary was killed after a test had begun: by the
-// bug, which kills whoever it finds, or because it hung.
-func killedInATest(err error, output string) bool {
-	var ended *exec.ExitError
-	return errors.As(err, &ended) && !ended.Exited() && strings.Contains(output, "=== RUN")
-}
-
-// found is what a test binary says that has found a bug.
-var found = regexp.MustCompile(`(?m)^ *--- FAIL: |^panic: |^fatal error: |^unexpected fault address |^SIG[A-Z]+: `)
 
 // table is the matrix for people.
 func table(rows []row) string {

@@ -216,7 +216,7 @@ stage_fuzz() {
 	local directory target out count=0
 	while IFS=: read -r directory target; do
 		echo "$directory: $target"
-		if ! out=$(cd "$directory" && go test . -run '^$' -fuzz "^$target\$" -fuzztime 3s -fuzzminimizetime 100x </dev/null); then
+		if ! out=$(cd "$directory" && go test . -run '^$' -fuzz "^$target\$" -fuzztime 5s -fuzzminimizetime 100x </dev/null); then
 			echo "$out"
 			return 1
 		fi

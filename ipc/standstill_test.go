@@ -115,9 +115,9 @@ func TestL6AStallWithAllInHandIsToldToWhoWaits(t *testing.T) {
 	}
 }
 
-// Two sides that wait for space in full rings, and receive nothing meanwhile, wait for each
-// other. Each may yet receive, so neither call fails; with StallTimeout each side is told,
-// and when one receives both go on.
+// Two sides that send into full rings, and receive nothing, wait for each other. Neither
+// call fails, because each side can still receive. With StallTimeout both sides get an event.
+// After one side receives, both go on.
 func TestM7M8TwoSidesThatSendIntoFullRingsAreTold(t *testing.T) {
 	options := Options{ToServerSize: os.Getpagesize(), ToClientSize: os.Getpagesize(), HeartbeatInterval: 5 * time.Millisecond, HangTimeout: time.Hour, StallTimeout: 20 * time.Millisecond}
 	server, client := pair(t, &options, &options)

@@ -11,8 +11,8 @@ var measuring sync.Mutex
 // Pace is how much longer work takes now than it must: 1 on a quiet machine, and about
 // the number of processes that want each processor on a busy one. Slices of work are
 // so short that some run undisturbed; the shortest tells how long each must take.
-// Whoever looks for a bug stretches his watchdogs by it. One measures at a time, so that
-// those who ask at once do not measure each other.
+// A hunt for a bug stretches its watchdogs by it. One caller measures at a time: else they
+// would measure each other.
 func Pace() float64 {
 	measuring.Lock()
 	defer measuring.Unlock()

@@ -9,9 +9,12 @@ package plant
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -53,26 +56,26 @@ func (b Bug) Alone(directory string) (map[string]string, error) {
 	return changed, nil
 }
 
-// A Bed is the files of a package with bugs in them, asleep.
-type Bed struct {
-	Files map[string]string // by their absolute names
+// A Shared build has many bugs in it, asleep.
+type Shared struct {
+	Files map[string]string // of the package, as they are with the bugs, by their absolute names
 
 	planted []string // names; a bug's number is its place, from 1
 }
 
 // Has reports whether a bug is there. One that changes more than the bodies of
 // functions, or a function that recovers or is generic, can only be planted alone.
-func (b *Bed) Has(name string) bool { return slices.Contains(b.planted, name) }
+func (s *Shared) Has(name string) bool { return slices.Contains(s.planted, name) }
 
-// Awaken is the entry of the environment by which a program that was built of the bed
+// Awaken is the entry of the environment by which a shared program
 // has the bug, if it is there.
-func (b *Bed) Awaken(name string) string {
-	return fmt.Sprintf("%s=%d", awake, slices.Index(b.planted, name)+1)
+func (s *Shared) Awaken(name string) string {
+	return fmt.Sprintf("%s=%d", awake, slices.Index(s.planted, name)+1)
 }
 
 // Together plants what can be planted together in the package of a directory.
-func Together(directory string, bugs []Bug) (*Bed, error) {
-	bed := &Bed{Files: map[string]string{}}
+func Together(directory string, bugs []Bug) (*Shared, error) {
+	shared := &Shared{Files: map[string]string{}}
 	sources := map[string]*source{}
 	for _, bug := range bugs {
 		changed, err := bug.Alone(directory)
@@ -96,23 +99,23 @@ func Together(directory string, bugs []Bug) (*Bed, error) {
 		if !together {
 			continue
 		}
-		bed.planted = append(bed.planted, bug.Name)
+		shared.planted = append(shared.planted, bug.Name)
 		for name, functions := range copies {
 			for _, f := range functions {
-				sources[name].plant(f, len(bed.planted))
+				sources[name].plant(f, len(shared.planted))
 			}
 		}
 	}
 	packageName := ""
 	for name, s := range sources {
-		bed.Files[name] = s.text()
+		shared.Files[name] = s.text()
 		packageName = s.file.Name.Name
 	}
 	own, err := filepath.Abs(filepath.Join(directory, "planted_together.go"))
 	if err != nil {
 		return nil, err
 	}
-	bed.Files[own] = fmt.Sprintf(`package %s
+	shared.Files[own] = fmt.Sprintf(`package %s
 
 import (
 	"os"
@@ -122,11 +125,11 @@ import (
 // plantedBug is the number of the bug that is awake; 0 if none is.
 var plantedBug = func() int { n, _ := strconv.Atoi(os.Getenv(%q)); return n }()
 `, packageName, awake)
-	return bed, nil
+	return shared, nil
 }
 
-// WriteOverlay writes files to a directory, and beside them the list that go build
-// -overlay takes, of which it returns the name.
+// WriteOverlay writes files to a directory, with a list of them for go build -overlay. It
+// returns the name of that list.
 func WriteOverlay(directory string, files map[string]string) (string, error) {
 	replace := map[string]string{}
 	for name, text := range files {
@@ -142,3 +145,16 @@ func WriteOverlay(directory string, files map[string]string) (string, error) {
 	overlay := filepath.Join(directory, "overlay.json")
 	return overlay, os.WriteFile(overlay, text, 0o600)
 }
+
+// Found reports whether a test binary, run with -test.v, ended as one does that has found
+// a bug: a test failed, the program crashed, or it was killed while a test ran. The bug may
+// have killed it, or somebody who waited in vain.
+func Found(err error, output string) bool {
+	var ended *exec.ExitError
+	if errors.As(err, &ended) && !ended.Exited() {
+		return strings.Contains(output, "=== RUN")
+	}
+	return err != nil && failure.MatchString(output)
+}
+
+var failure = regexp.MustCompile(`(?m)^ *--- FAIL: |^panic: |^fatal error: |^unexpected fault address |^SIG[A-Z]+: `)

@@ -66,8 +66,8 @@ var bugs = []Bug{
 	{"another parameter", []Edit{{"main.go", "add(by int", "add(by int64"}, {"main.go", "c.n += by", "c.n += int(by)"}}},
 }
 
-// Each bug does together with the others, awake, what it does alone; and what cannot be
-// there together is told.
+// A bug does the same among others as it does alone. Has says which bugs cannot be among
+// others.
 func TestABugDoesTheSameAloneAndAmongOthers(t *testing.T) {
 	directory := t.TempDir()
 	for name, text := range map[string]string{"main.go": soil, "go.mod": "module soil\n\ngo 1.24\n"} {
@@ -100,11 +100,11 @@ func TestABugDoesTheSameAloneAndAmongOthers(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	bed, err := Together(directory, bugs)
+	shared, err := Together(directory, bugs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	together := build("together", bed.Files)
+	together := build("together", shared.Files)
 	asItIs := run(build("as it is", nil))
 	if got := run(together); got != asItIs || asItIs != "6 counter unnamed recovered 3 1" {
 		t.Errorf("as it is: %q; with all bugs asleep: %q", asItIs, got)
@@ -112,18 +112,18 @@ func TestABugDoesTheSameAloneAndAmongOthers(t *testing.T) {
 	apart := []string{"another constant", "another recovery", "the last", "another parameter"}
 	seen := map[string]bool{asItIs: true}
 	for _, b := range bugs {
-		if bed.Has(b.Name) == slices.Contains(apart, b.Name) {
-			t.Errorf("%s: together %v", b.Name, bed.Has(b.Name))
+		if shared.Has(b.Name) == slices.Contains(apart, b.Name) {
+			t.Errorf("%s: together %v", b.Name, shared.Has(b.Name))
 		}
 		files, err := b.Alone(directory)
 		if err != nil {
 			t.Fatal(err)
 		}
 		alone := run(build(b.Name, files))
-		if got := run(together, bed.Awaken(b.Name)); bed.Has(b.Name) && got != alone {
+		if got := run(together, shared.Awaken(b.Name)); shared.Has(b.Name) && got != alone {
 			t.Errorf("%s: alone %q, among others %q", b.Name, alone, got)
 		}
-		if bed.Has(b.Name) && seen[alone] && b.Name != "it shouts, and counts twice" {
+		if shared.Has(b.Name) && seen[alone] && b.Name != "it shouts, and counts twice" {
 			t.Errorf("%s: %q was seen before", b.Name, alone)
 		}
 		seen[alone] = true
@@ -140,5 +140,28 @@ func TestABugNeedsItsPlace(t *testing.T) {
 		if _, err := Together(directory, []Bug{{"it", []Edit{{"a.go", old, "c"}}}}); err == nil || !strings.Contains(err.Error(), "want once") {
 			t.Errorf("%q: %v", old, err)
 		}
+	}
+}
+
+// A binary that could not be started has found nothing.
+func TestOnlyATestThatFailsHasFoundSomething(t *testing.T) {
+	sh := func(script string) (err error, output string) {
+		out, err := exec.Command("sh", "-c", script).CombinedOutput()
+		return err, string(out)
+	}
+	for script, want := range map[string]bool{
+		"echo '--- PASS: TestIt (0.00s)'":                  false,
+		"echo '    --- FAIL: TestIt/part (0.00s)'; exit 1": true,
+		"echo 'panic: test timed out'; exit 2":             true,
+		"echo '=== RUN   TestIt'; kill -9 $$":              true,
+		"kill -9 $$":                                       false,
+		"echo 'flag provided but not defined'; exit 2":     false,
+	} {
+		if got := Found(sh(script)); got != want {
+			t.Errorf("%s: found %v", script, got)
+		}
+	}
+	if _, err := exec.Command("/no/such/program").CombinedOutput(); Found(err, "") {
+		t.Error("a program that is not there has found something")
 	}
 }

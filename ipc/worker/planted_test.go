@@ -182,14 +182,14 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 	if err := plant.AdoptOrphans(); err != nil {
 		t.Fatal(err)
 	}
-	bed, err := plant.Together(".", bugs)
+	shared, err := plant.Together(".", bugs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	together := build(t, bed.Files)
+	together := build(t, shared.Files)
 	run := func(program, tests string, rounds int, stretch float64) *exec.Cmd {
 		stretched := func(limit time.Duration) string { return time.Duration(float64(limit) * stretch).String() }
-		cmd := exec.Command(program, "-test.run="+tests, "-rapid.nofailfile", "-test.failfast",
+		cmd := exec.Command(program, "-test.v", "-test.run="+tests, "-rapid.nofailfile", "-test.failfast",
 			"-test.count="+strconv.Itoa(rounds), "-test.timeout="+stretched(time.Duration(15+5*rounds)*time.Second))
 		cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG="+stretched(5*time.Second))
 		return cmd
@@ -202,7 +202,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 			t.Run(h.name, func(t *testing.T) {
 				t.Parallel() // many wait for a watchdog
 				program := together
-				if !bed.Has(h.bug.name) {
+				if !shared.Has(h.bug.name) {
 					files, err := h.bug.bug().Alone(".")
 					if err != nil {
 						t.Fatal(err)
@@ -210,9 +210,11 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 					program = build(t, files)
 				}
 				cmd := run(program, h.tests, h.rounds, plant.Pace())
-				cmd.Env = append(cmd.Env, bed.Awaken(h.bug.name))
+				cmd.Env = append(cmd.Env, shared.Awaken(h.bug.name))
 				if out, err := cmd.CombinedOutput(); err == nil {
 					t.Errorf("nobody finds it: %s passes\n%s", h.tests, out)
+				} else if !plant.Found(err, string(out)) {
+					t.Errorf("it ended otherwise than by a test that failed: %v\n%s", err, out)
 				}
 			})
 		}
