@@ -389,7 +389,7 @@ func (b *binaries) hunt(t *testing.T, h hunter, m mutant, must bool, stretch flo
 	command.Env = append(command.Env, environment...)
 	begun := time.Now()
 	text, err := command.CombinedOutput()
-	if output = string(text); err != nil && !plant.Found(err, output) {
+	if output = string(text); err != nil && !plant.Found(output, err) {
 		t.Errorf("%s: %s ended otherwise than by a test that failed: %v\n%s", m.name, h.name, err, output)
 	}
 	return output, err != nil, time.Since(begun).Seconds()

@@ -149,7 +149,7 @@ func WriteOverlay(directory string, files map[string]string) (string, error) {
 // Found reports whether a test binary, run with -test.v, ended as one does that has found
 // a bug: a test failed, the program crashed, or it was killed while a test ran. The bug may
 // have killed it, or somebody who waited in vain.
-func Found(err error, output string) bool {
+func Found(output string, err error) bool {
 	var ended *exec.ExitError
 	if errors.As(err, &ended) && !ended.Exited() {
 		return strings.Contains(output, "=== RUN")

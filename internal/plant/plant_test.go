@@ -145,9 +145,9 @@ func TestABugNeedsItsPlace(t *testing.T) {
 
 // A binary that could not be started has found nothing.
 func TestOnlyATestThatFailsHasFoundSomething(t *testing.T) {
-	sh := func(script string) (err error, output string) {
+	sh := func(script string) (output string, err error) {
 		out, err := exec.Command("sh", "-c", script).CombinedOutput()
-		return err, string(out)
+		return string(out), err
 	}
 	for script, want := range map[string]bool{
 		"echo '--- PASS: TestIt (0.00s)'":                  false,
@@ -161,7 +161,7 @@ func TestOnlyATestThatFailsHasFoundSomething(t *testing.T) {
 			t.Errorf("%s: found %v", script, got)
 		}
 	}
-	if _, err := exec.Command("/no/such/program").CombinedOutput(); Found(err, "") {
+	if _, err := exec.Command("/no/such/program").CombinedOutput(); Found("", err) {
 		t.Error("a program that is not there has found something")
 	}
 }

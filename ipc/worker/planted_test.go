@@ -213,7 +213,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 				cmd.Env = append(cmd.Env, shared.Awaken(h.bug.name))
 				if out, err := cmd.CombinedOutput(); err == nil {
 					t.Errorf("nobody finds it: %s passes\n%s", h.tests, out)
-				} else if !plant.Found(err, string(out)) {
+				} else if !plant.Found(string(out), err) {
 					t.Errorf("it ended otherwise than by a test that failed: %v\n%s", err, out)
 				}
 			})
