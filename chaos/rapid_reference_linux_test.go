@@ -114,13 +114,6 @@ func (d *direction) restart() {
 func (d *direction) next(delivered, handed bool) string {
 	switch {
 	case d.s.Fin.Len() > 0 && d.s.Fin.At(0) == d.s.Cur:
-		for d.s.Fin.Len() > 1 && d.s.Fin.At(1) == d.s.Fin.At(0) {
-			d.may(model.Action{Name: "EndsMerged", Args: "j=1"})
-			if d.verdicts[0] == "died" { // the worse of both
-				d.verdicts[1] = "died"
-			}
-			d.verdicts = d.verdicts[1:]
-		}
 		return d.verdicts[0]
 	case d.s.Cur == d.s.Log.Len():
 		return "empty"

@@ -125,22 +125,38 @@ func (e *Endpoint) markEnd(mark endMark) {
 		mark.pos, mark.err = newest, err
 	}
 	if n := len(e.ends); n > 0 && e.ends[n-1].pos == mark.pos {
-		// Nothing was committed since the last end: one mark tells both, as the worse.
-		last := &e.ends[n-1]
-		mark.err = merge(last.err, mark.err)
-		if mark.peer == nil {
-			mark.peer, mark.renewal = last.peer, last.renewal
-		} else if last.peer != nil {
-			last.peer.release()
-		}
-		mark.sender = last.sender // the later ones have committed nothing
-		*last = mark
+		e.markSilent(&e.ends[n-1], mark)
 	} else {
 		mark.sender = e.granted
 		e.ends = append(e.ends, mark)
-		e.nextEnd.Store(e.ends[0].sender.Attachment)
 	}
+	e.nextEnd.Store(e.ends[0].sender.Attachment)
 	e.in.attention.Store(true)
+}
+
+// maxEnds is how many ends wait for Receive one by one: beyond them, those with nothing
+// committed in between share a mark, so that clients that only come and go cannot make a
+// server grow (T1).
+const maxEnds = 1024
+
+// markSilent records the end of a client that has committed nothing since the last end.
+//
+// Preconditions: e.mu is held, and last is the last of e.ends.
+func (e *Endpoint) markSilent(last *endMark, mark endMark) {
+	if mark.peer == nil {
+		mark.peer, mark.renewal = last.peer, last.renewal
+	} else if last.peer != nil {
+		last.peer.release()
+	}
+	if last.err != nil && mark.err != nil && len(e.ends) < maxEnds {
+		last.peer = nil // no message lies in between: Receive goes over to it behind the later end
+		mark.sender = e.granted
+		e.ends = append(e.ends, mark)
+		return
+	}
+	mark.err = merge(last.err, mark.err)
+	mark.sender = last.sender // the later one has committed nothing
+	*last = mark
 }
 
 // gravity orders the ends that one mark tells: a death is not hidden by the clean end

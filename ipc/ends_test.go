@@ -41,9 +41,10 @@ func TestM5M7EachOfSeveralEndsIsTold(t *testing.T) {
 	comeAndGo("3") // with the end of 2 not yet told
 	next(2)
 	next(0)
-	comeAndGo("") // it sends nothing: its end and the former's are told as one
+	comeAndGo("") // it sends nothing
 	comeAndGo("5")
 	next(3)
+	next(0)
 	next(0)
 	next(5)
 	next(0)
@@ -55,36 +56,109 @@ func TestM5M7EachOfSeveralEndsIsTold(t *testing.T) {
 	}
 }
 
-// Ends with no message in between are told as one, and a death is not hidden by a
-// client that came after it and left in good order.
-func TestL5ADeathIsNotHiddenByACloseThatFollows(t *testing.T) {
-	for _, order := range []string{"die close", "close die", "die close close", "close close"} {
-		path := testPath(t)
-		server := listenHere(t, path, nil)
-		for what := range strings.FieldsSeq(order) {
-			a := startActor(t, actorArgument{Path: path})
-			a.ask("attached", "dial")
-			nextEvent(t, server, EventAttached)
-			if what == "die" {
-				a.kill()
-				nextEvent(t, server, EventDied)
-			} else {
-				a.ask("closed", "close")
-				nextEvent(t, server, EventClosed)
-			}
+// The ends of clients that have sent nothing are told one by one, in their order: a death
+// is not hidden by a client that came after it and left in good order.
+func TestL5EndsWithNothingInBetweenAreToldOneByOne(t *testing.T) {
+	path := testPath(t)
+	server := listenHere(t, path, nil)
+	order := strings.Fields("die close close die die close die")
+	for _, what := range order {
+		a := startActor(t, actorArgument{Path: path})
+		a.ask("attached", "dial")
+		nextEvent(t, server, EventAttached)
+		if what == "die" {
+			a.kill()
+			nextEvent(t, server, EventDied)
+		} else {
+			a.ask("closed", "close")
+			nextEvent(t, server, EventClosed)
 		}
-		wants, ends, teller := ErrPeerClosed, len(strings.Fields(order)), uint64(2) // the last close
-		if strings.Contains(order, "die") {
-			wants, teller = ErrPeerDied, uint64(1+strings.Count(strings.Split(order, "die")[0], "close"))
+	}
+	for i, what := range order {
+		wants := ErrPeerClosed
+		if what == "die" {
+			wants = ErrPeerDied
 		}
+		number := uint64(i + 1)
 		_, err := server.TryReceive()
 		var peer *PeerError
-		if !errors.Is(err, wants) || !errors.As(err, &peer) || peer.Ends != ends || peer.First != 1 || peer.Last != uint64(ends) || peer.Attachment != teller {
-			t.Errorf("%s: %v, %+v, want %v of %d ends, told of client %d", order, err, peer, wants, ends, teller)
+		if !errors.Is(err, wants) || !errors.As(err, &peer) || peer.Ends != 1 || peer.Attachment != number || peer.First != number || peer.Last != number {
+			t.Errorf("%v, %+v, want %v of client %d alone", err, peer, wants, number)
 		}
-		if _, err := server.TryReceive(); !errors.Is(err, ErrEmpty) {
-			t.Errorf("%s, behind the end: %v, want %v", order, err, ErrEmpty)
+	}
+	if _, err := server.TryReceive(); !errors.Is(err, ErrEmpty) {
+		t.Errorf("behind the ends: %v, want %v", err, ErrEmpty)
+	}
+}
+
+// Clients that come and go for ever do not make a server grow that does not receive: 1,024
+// ends wait one by one, and what ends after them shares the last place, as the worst.
+func TestT1EndsThatWaitAreBounded(t *testing.T) {
+	server := listenHere(t, testPath(t), nil)
+	server.mu.Lock()
+	for number := uint64(1); number <= maxEnds+2; number++ {
+		verdict := ErrPeerClosed
+		if number == maxEnds+1 {
+			verdict = ErrPeerDied
 		}
+		server.markEnd(endMark{err: &PeerError{Err: verdict, Attachment: number, Ends: 1, First: number, Last: number}})
+	}
+	waiting := len(server.ends)
+	server.mu.Unlock()
+	if waiting != maxEnds {
+		t.Errorf("%d ends wait, want %d", waiting, maxEnds)
+	}
+	for number := uint64(1); number < maxEnds; number++ {
+		_, err := server.TryReceive()
+		if peer := (*PeerError)(nil); !errors.Is(err, ErrPeerClosed) || !errors.As(err, &peer) || peer.Attachment != number || peer.Ends != 1 {
+			t.Fatalf("%v, %+v, want %v of client %d alone", err, peer, ErrPeerClosed, number)
+		}
+	}
+	_, err := server.TryReceive()
+	want := PeerError{Err: ErrPeerDied, Attachment: maxEnds + 1, Ends: 3, First: maxEnds, Last: maxEnds + 2}
+	if peer := (*PeerError)(nil); !errors.As(err, &peer) || *peer != want {
+		t.Errorf("the last end: %+v, want %+v", err, want)
+	}
+	if _, err := server.TryReceive(); !errors.Is(err, ErrEmpty) {
+		t.Errorf("behind the ends: %v, want %v", err, ErrEmpty)
+	}
+}
+
+// Receive goes over to the memory that replaced a corrupt client's behind the last of the
+// ends that follow with nothing in between, and once.
+func TestT1EndsBesideReplacedMemoryAreTold(t *testing.T) {
+	server := listenHere(t, testPath(t), hostileOptions())
+	for range 2 {
+		client := rawAttach(t, server.Path())
+		nextEvent(t, server, EventAttached)
+		client.spoil()
+		client.leave()
+		nextEvent(t, server, EventDied)
+		for range 2 {
+			silent := dialHere(t, server.Path(), hostileOptions())
+			nextEvent(t, server, EventAttached)
+			_ = silent.Close()
+			nextEvent(t, server, EventClosed)
+		}
+	}
+	last := dialHere(t, server.Path(), hostileOptions())
+	sendAll(t, last, 1)
+	for i := range 6 {
+		_, err := server.TryReceive()
+		if corrupt := (*CorruptError)(nil); i%3 == 0 && !errors.As(err, &corrupt) || i%3 != 0 && !errors.Is(err, ErrPeerClosed) {
+			t.Errorf("end %d: %v; want one that was corrupt, and two that closed, twice", i, err)
+		}
+	}
+	m, err := server.Receive(testContext(t))
+	if err != nil || m.Kind != 1 {
+		t.Fatalf("message %d, %v, behind the ends", m.Kind, err)
+	}
+	if err := m.Release(); err != nil {
+		t.Error(err)
+	}
+	sendAll(t, server, 1)
+	if m, err := last.Receive(testContext(t)); err != nil || m.Kind != 1 {
+		t.Errorf("message %d, %v, in the other direction", m.Kind, err)
 	}
 }
 

@@ -88,9 +88,8 @@ var (
 
 	// ErrPeerClosed says that the peer left in good order. At a client it is
 	// final: Redial. At a server, Receive returns it once, behind the last
-	// message of that client, and goes on with the next client. The ends of several
-	// clients with no message in between are told as one, and as a death if one was.
-	// It is told as a *PeerError, which says whose end it was, and of how many.
+	// message of that client, and goes on with the next client: each end once, in their
+	// order. It is told as a *PeerError, which says whose end it was.
 	ErrPeerClosed = errors.New("ipc: the peer has closed: what it committed is received first, Unreleased has what it did not release: a client must Redial, a server goes on")
 
 	// ErrPeerDied says that the peer's process died. Everything that it had
@@ -149,9 +148,9 @@ type PeerError struct {
 	// it, with headers and padding. Endpoint.Unreleased has the messages.
 	UnreleasedBytes uint64
 
-	// Ends is how many ends the error tells: 1, or more at a server whose clients have
-	// ended with no message in between. It is then the last of the worst of them, and
-	// First and Last are the attachments of the first and the last of all.
+	// Ends is how many ends the error tells: 1, or more at a server where 1,024 ends wait
+	// for Receive and further clients end without a message. The error is then the last of
+	// the worst of them, and First and Last are the attachments of the first and the last.
 	Ends        int
 	First, Last uint64
 }

@@ -47,13 +47,14 @@ func TestT2TheSenderOfAMessageIsNotItsSuccessor(t *testing.T) {
 	}
 	first := come("1")
 	die(first)
-	silent := come("") // its end and the first one's are told as one
+	silent := come("")
 	die(silent)
 	second := come("2")
 	die(second)
 	third := come("3")
 	wantMessage(1, first, 1, PeerAbsent)
 	wantEnd()
+	wantEnd() // of the silent one
 	wantMessage(2, second, 3, PeerAbsent)
 	wantEnd()
 	wantMessage(3, third, 4, PeerAttached)

@@ -40,7 +40,7 @@ func (c *ring) endProven(s *RingState, r int) bool {
 
 // accountTaken reads and records the peer's last positions; that is the flag. A
 // server's producer goes on with the next client, so for it there is no end to
-// report. Two ends with nothing in between are told as one.
+// report.
 func (c *ring) accountTaken(s *RingState, r int) bool {
 	if s.Watch[r] != ringProven || !s.alive(r) {
 		return false
@@ -56,12 +56,7 @@ func (c *ring) accountTaken(s *RingState, r int) bool {
 		}
 		return true
 	}
-	end, n := int(s.Mem[writePos]), s.Ends[consumer].Len()
-	if n > 0 && s.Ends[consumer].At(n-1) == end {
-		s.Fin = s.Fin.part(0, s.Fin.Len()-1)
-	} else {
-		s.Ends[consumer] = s.Ends[consumer].with(end)
-	}
+	s.Ends[consumer] = s.Ends[consumer].with(int(s.Mem[writePos]))
 	return true
 }
 
