@@ -273,6 +273,28 @@ func TestL1L2ALockFileOnOverlayfsLocks(t *testing.T) {
 	playSceneIn(t, ownMountsOnly, "a lock file in the lower layer", testPath(t))
 }
 
+// The kernel refuses O_CREAT on a file that is there and another's, in a directory like
+// /tmp (fs.protected_regular): a server that root starts there finds a user's. It is
+// played by a filter, for the setting is the whole machine's.
+var _ = sceneOf("protected regular files", func(s *scene) {
+	s.closeBoth(s.pair(nil)) // leaves its files
+	for _, mode := range []uint32{0, oursMode} {
+		flags := argument{2, openFlags | unix.O_CREAT}
+		if err := deny(unix.SYS_OPENAT, unix.EACCES, flags, argument{3, mode}); err != nil {
+			s.forbidden("a filter", err)
+		}
+	}
+	server, client := s.pair(nil)
+	if server.Generation() != 2 {
+		s.fail("the server has generation %d, want 2", server.Generation())
+	}
+	s.closeBoth(server, client)
+})
+
+func TestL1FilesOfAnotherUserAreOpenedAndNotMade(t *testing.T) {
+	playScene(t, "protected regular files", testPath(t))
+}
+
 // setLimit sets a limit of this process, for good.
 func (s *scene) setLimit(resource int, limit uint64) {
 	if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
