@@ -7,6 +7,7 @@ require (
 	github.com/tandem-ipc/tandem/integrations/grpc v0.0.0
 	go.yaml.in/yaml/v3 v3.0.6
 	google.golang.org/grpc v1.80.0
+	google.golang.org/grpc/examples v0.0.0-20250407062114-b368379ef8f6
 	google.golang.org/protobuf v1.36.11
 )
 
