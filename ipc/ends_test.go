@@ -311,7 +311,7 @@ func TestT1ACommitTakenBackBehindAnUntoldEndIsCorrupt(t *testing.T) {
 			client.leave()
 			nextEvent(t, server, EventDied)
 		}
-		for _, wants := range []string{"", "I1"} {
+		for _, wants := range []string{"", "", "I1"} {
 			checkEndOfHostile(t, receiveUntilEnd(t, server), wants)
 		}
 		if s := server.Stats(); s.Received != 2 || s.ReceivedBytes != 48 {

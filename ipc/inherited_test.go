@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -183,7 +184,11 @@ func untilEvent(t *testing.T, e *Endpoint, want EventKind) {
 
 func receiveOne(t *testing.T, e *Endpoint) (Message, error) {
 	t.Helper()
-	m, err := e.Receive(testContext(t))
+	return receiveIn(testContext(t), e)
+}
+
+func receiveIn(ctx context.Context, e *Endpoint) (Message, error) {
+	m, err := e.Receive(ctx)
 	if err == nil {
 		err = m.Release()
 	}

@@ -6,6 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -398,3 +403,34 @@ var _ = sceneOf("no MFD_NOEXEC_SEAL", func(s *scene) {
 	}
 	s.closeBoth(s.pair(nil))
 })
+
+// olderKernelVariable takes futex_waitv, of Linux 5.16, from a test process and all that it
+// starts; waitvMissed is what that says when it has wanted to call it.
+const (
+	olderKernelVariable = "TANDEM_TEST_WITHOUT_FUTEX_WAITV"
+	waitvMissed         = "futex_waitv was missed"
+)
+
+// Every test of a rule of the doorbell, and of the promises that sleepers are owed, runs
+// once more where the kernel has no futex_waitv.
+func TestW2EveryTestOfTheDoorbellOnAnOlderKernel(t *testing.T) {
+	if os.Getenv(olderKernelVariable) != "" {
+		t.Skip("this is that kernel")
+	}
+	needsRealKernel(t, "qemu-user has no futex_waitv: all tests run without it there")
+	runtime.LockOSThread() // the tests end with this thread
+	defer runtime.UnlockOSThread()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*watchdog)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run", "W[0-9]|M7|M8", "-test.v",
+		fmt.Sprintf("-test.short=%t", testing.Short()))
+	cmd.Env = append(os.Environ(), olderKernelVariable+"=yes")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if passed := strings.Count(string(text), "\n--- PASS"); passed < 40 || !strings.Contains(string(text), waitvMissed) {
+		t.Errorf("%d tests passed, want 40 or more, that miss the call\n%s", passed, text)
+	}
+}

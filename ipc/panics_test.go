@@ -396,7 +396,9 @@ func TestT4AHookThatPanicsInListenOrDialLeavesNothing(t *testing.T) {
 			server := listenHere(t, path, hostileOptions())
 			files = openFiles(t)
 			begin("Dial", Dial)
-			next := dialHere(t, path, hostileOptions())
+			waiting := hostileOptions()
+			waiting.Wait = true // what the first one has had of the token is closed aside
+			next := dialHere(t, path, waiting)
 			drainNow(t, server)
 			for len(server.Events()) > 0 {
 				<-server.Events()

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/tandem-ipc/tandem/internal/step"
+
+	"golang.org/x/sys/unix"
 )
 
 // The test binary plays the other process: a test starts it again with the name
@@ -39,6 +41,12 @@ func part(name string, play func(*player)) bool {
 }
 
 func TestMain(m *testing.M) {
+	if os.Getenv(olderKernelVariable) != "" {
+		if err := deny(unix.SYS_FUTEX_WAITV, unix.ENOSYS); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(3)
+		}
+	}
 	go lookOut()
 	if name := os.Getenv(partVariable); name != "" {
 		play, ok := parts[name]
@@ -56,7 +64,11 @@ func TestMain(m *testing.M) {
 		play(p)
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	if noWaitv.Load() {
+		fmt.Println(waitvMissed)
+	}
+	os.Exit(status)
 }
 
 // lookOut gives the process a timer: where it has none, Go 1.26 can stop the world

@@ -197,6 +197,12 @@ func TestC5AServerNoticesThatItsPathIsLost(t *testing.T) {
 }
 
 func TestC10NothingIsInherited(t *testing.T) {
+	leaked := map[string]string{} // by other tests, under an emulator: see cutOffLeaks
+	if entries, _ := os.ReadDir("/proc/self/fd"); emulated() {
+		for _, entry := range entries {
+			leaked[entry.Name()], _ = os.Readlink("/proc/self/fd/" + entry.Name())
+		}
+	}
 	server, _ := pair(t, nil, nil)
 	_ = server
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -206,7 +212,7 @@ func TestC10NothingIsInherited(t *testing.T) {
 	seen := 0
 	for _, entry := range entries {
 		target, _ := os.Readlink("/proc/self/fd/" + entry.Name())
-		if !strings.Contains(target, "memfd:tandem") && !strings.HasSuffix(target, ".lock") && !strings.Contains(target, tokenSuffix) && !strings.HasPrefix(target, "socket:") {
+		if target == leaked[entry.Name()] || !strings.Contains(target, "memfd:tandem") && !strings.HasSuffix(target, ".lock") && !strings.Contains(target, tokenSuffix) && !strings.HasPrefix(target, "socket:") {
 			continue
 		}
 		seen++
