@@ -122,7 +122,7 @@ func TestUserCodeThatDoesNotReturnKeepsNothing(t *testing.T) {
 			p, j := startPool(t, patient(Config{MaxMessage: 2000}))
 			mustCall(t, p, "echo", "")
 			if err := misuses(testContext(t), func(ctx context.Context, data []byte) { call(p, ctx, data) }); err != nil {
-				t.Error(err)
+				t.Fatal(err)
 			}
 			keepsNothing(t, p, j)
 		})
