@@ -4,6 +4,7 @@ package worker
 
 import (
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 )
@@ -49,7 +50,9 @@ func TestEventsAreToldOneAfterTheOther(t *testing.T) {
 // A handler of events that does not return holds up nobody. What it misses is counted.
 func TestAnEventHandlerThatIsStuckHoldsUpNobody(t *testing.T) {
 	gate, told, seen := make(chan struct{}), 0, 0
+	var holds atomic.Bool
 	p, err := Start(testContext(t), patient(Config{Command: command(t, "serve"), OnEvent: func(event Event) {
+		holds.Store(true)
 		<-gate
 		told += 1 + event.Missed
 		seen++
@@ -57,11 +60,18 @@ func TestAnEventHandlerThatIsStuckHoldsUpNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
+	eventually(t, "the handler has the first event", holds.Load)
+	for start := uint64(1); start <= 4; start++ {
+		eventually(t, "it serves, and that is told", func() bool {
+			p.events.mu.Lock()
+			defer p.events.mu.Unlock()
+			return slices.ContainsFunc(p.events.waiting, func(e Event) bool { return e.Kind == EventReady && e.Start == start })
+		})
 		mustCall(t, p, "echo", "")
-		p.killed(t)
+		if start < 4 {
+			p.killed(t)
+		}
 	}
-	mustCall(t, p, "echo", "")
 	for range maxEvents {
 		p.slots[0].tell(Event{})
 	}
@@ -85,19 +95,19 @@ func TestAnEventHandlerThatIsStuckHoldsUpNobody(t *testing.T) {
 
 // A handler of events that ends its goroutine gets the next one.
 func TestAnEventHandlerThatEndsItsGoroutineGetsTheNext(t *testing.T) {
-	var kinds []EventKind
+	j := newJournal()
 	p, err := Start(testContext(t), patient(Config{Command: command(t, "serve"), OnEvent: func(event Event) {
-		kinds = append(kinds, event.Kind)
+		j.add(event)
 		runtime.Goexit()
 	}}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustCall(t, p, "echo", "")
+	j.await(t, "it serves", func(e Event) bool { return e.Kind == EventReady })
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
-	if len(kinds) != 3 || kinds[2] != EventEnded {
-		t.Errorf("events %v", kinds)
+	if events := j.all(); len(events) != 3 || events[2].Kind != EventEnded {
+		t.Errorf("events %v", events)
 	}
 }

@@ -107,6 +107,12 @@ type encoder struct{ deserting }
 
 func (encoder) Encode(value any) ([]byte, error) { return value.([]byte), nil }
 
+// unhurried is a configuration of workers that nobody kills because they are slow.
+func unhurried(c Config) Config {
+	c.Grace, c.StopTimeout = watchdog, watchdog/2
+	return patient(c)
+}
+
 var userCalls = map[string]func(p *Pool, ctx context.Context, data []byte){
 	"Call":   func(p *Pool, ctx context.Context, data []byte) { _, _ = p.Call(ctx, "echo", data) },
 	"Notify": func(p *Pool, ctx context.Context, data []byte) { _, _ = p.Notify(ctx, "nothing", data) },
@@ -119,7 +125,7 @@ var userCalls = map[string]func(p *Pool, ctx context.Context, data []byte){
 func TestUserCodeThatDoesNotReturnKeepsNothing(t *testing.T) {
 	for name, call := range userCalls {
 		t.Run(name, func(t *testing.T) {
-			p, j := startPool(t, patient(Config{MaxMessage: 2000}))
+			p, j := startPool(t, unhurried(Config{MaxMessage: 2000}))
 			mustCall(t, p, "echo", "")
 			if err := misuses(testContext(t), func(ctx context.Context, data []byte) { call(p, ctx, data) }); err != nil {
 				t.Fatal(err)
@@ -132,7 +138,7 @@ func TestUserCodeThatDoesNotReturnKeepsNothing(t *testing.T) {
 func TestACodecOrAReaderThatDoesNotReturnKeepsNothing(t *testing.T) {
 	for name, desert := range ways {
 		t.Run(name, func(t *testing.T) {
-			p, j := startPool(t, patient(Config{MaxMessage: 2000}))
+			p, j := startPool(t, unhurried(Config{MaxMessage: 2000}))
 			neither := Method[[]byte, []byte]{"echo", deserting{desert}}
 			encodes := Method[[]byte, []byte]{"echo", encoder{deserting{desert}}}
 			ctx := testContext(t)
@@ -197,7 +203,7 @@ func keepsNothing(t *testing.T, p *Pool, j *journal) {
 	}
 }
 
-// misuser is a handler that misuses what handlers call, and then looks whether anything is taken.
+// misusers are what handlers call. A handler misuses them, and then looks whether anything is taken.
 var misusers = map[string]func(r *Request, ctx context.Context, data []byte) error{
 	"Ask":  func(_ *Request, ctx context.Context, data []byte) error { _, err := Ask(ctx, "echo", data); return err },
 	"Tell": func(_ *Request, ctx context.Context, data []byte) error { return Tell(ctx, "echo", data) },
@@ -260,7 +266,7 @@ func nothingIsTaken(ctx context.Context, r *Request) error {
 func TestUserCodeThatDoesNotReturnKeepsNothingInAWorker(t *testing.T) {
 	for name := range misusers {
 		t.Run(name, func(t *testing.T) {
-			p, _ := startPool(t, patient(Config{MaxMessage: 10_000, MaxAsks: 4, Handlers: testHandlers}))
+			p, _ := startPool(t, unhurried(Config{MaxMessage: 10_000, MaxAsks: 4, Handlers: testHandlers}))
 			ctx, cancel := context.WithTimeout(testContext(t), watchdog/2)
 			defer cancel()
 			for _, err := range p.Stream(ctx, "misuse", []byte(name)) {
@@ -279,7 +285,7 @@ func (e desertingError) Error() string { e.desert(); return "" }
 
 // A method of a handler's error that ends the goroutine is like a handler that does.
 func TestAnErrorThatEndsItsGoroutineIsAnAnswer(t *testing.T) {
-	p, _ := startPool(t, patient(Config{Handlers: testHandlers, MaxAsks: 1}))
+	p, _ := startPool(t, unhurried(Config{Handlers: testHandlers, MaxAsks: 1}))
 	var remote *RemoteError
 	for range 2 * DefaultConcurrency {
 		for _, method := range []string{"an error that ends by Goexit", "ask"} {
