@@ -299,6 +299,49 @@ func TestAnErrorThatEndsItsGoroutineIsAnAnswer(t *testing.T) {
 	wantErrors(t, err, []error{ErrPoison})
 }
 
+// An asking error asks the pool for its text.
+type askingError struct{ pool *Pool }
+
+func (e askingError) Error() string { return fmt.Sprint(e.pool.Stats().Starts, " starts") }
+
+type askingContext struct {
+	context.Context
+	pool *Pool
+}
+
+func (c askingContext) Err() error {
+	if c.Context.Err() == nil {
+		return nil
+	}
+	return askingError{c.pool}
+}
+
+// The text of a context's error may need the pool.
+func TestTheTextOfAContextsErrorIsNotMadeUnderALock(t *testing.T) {
+	p, _ := startPool(t, unhurried(Config{}))
+	mustCall(t, p, "echo", "")
+	for range 3 {
+		ctx, cancel := context.WithCancel(testContext(t))
+		ended := make(chan error, 1)
+		go func() {
+			_, err := p.Call(askingContext{ctx, p}, "wait", nil)
+			ended <- err
+		}()
+		eventually(t, "the call is there", func() bool { return p.Stats().Running == 1 })
+		cancel()
+		select {
+		case err := <-ended:
+			if asking := (askingError{}); !errors.As(err, &asking) || !strings.HasSuffix(err.Error(), ": 1 starts") {
+				t.Errorf("error %v", err)
+			}
+		case <-time.After(watchdog):
+			go panic("the call does not end\n" + stacks()) // nor would the pool
+			select {}
+		}
+		eventually(t, "its handler ends", func() bool { return p.Stats().Running == 0 })
+	}
+}
+
 // Start leaves nothing behind if its context does not return.
 func TestAContextThatDoesNotReturnFromStartLeavesNothing(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
