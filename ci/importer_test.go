@@ -28,6 +28,14 @@ var importers = map[string]struct{ packages, modules []string }{
 	},
 }
 
+// graph is every module in the module graph of who imports one package, whichever it is: what this
+// module's go.mod names, for its tests and commands too. None of it requires more:
+// the go command leaves their requirements out, and downloads only what is built.
+var graph = []string{
+	"github.com/anishathalye/porcupine", "github.com/cenkalti/backoff/v5", "github.com/mitchellh/colorstring", "github.com/rivo/uniseg",
+	"github.com/schollz/progressbar/v3", modulePath, "golang.org/x/net", "golang.org/x/sys", "golang.org/x/term", "pgregory.net/rapid",
+}
+
 // A law says what may be imported; here a fresh module imports, and the go command says
 // what that brings along.
 func TestWhoImportsOnePackageBuildsOnlyWhatItNeeds(t *testing.T) {
@@ -40,11 +48,37 @@ func TestWhoImportsOnePackageBuildsOnlyWhatItNeeds(t *testing.T) {
 			if modules := o.requirements(); !slices.Equal(modules, want.modules) {
 				t.Errorf("its go.mod names %v, want %v", modules, want.modules)
 			}
+			if modules, requiring := modulesOf(o.mustRun("go mod graph")); !slices.Equal(modules, graph) || !slices.Equal(requiring, []string{modulePath, "importer"}) {
+				t.Errorf("the modules of its graph are %v, want %v; %v require some", modules, graph, requiring)
+			}
 		})
 	}
 	o := newStranger(t)
 	if packages, want := o.imports("chaos"), importers["ipc"]; slices.Equal(packages, want.packages) || slices.Equal(o.requirements(), want.modules) {
 		t.Error("who imports chaos seems to need no more than who imports ipc: the check is blind")
+	}
+}
+
+// modulesOf are the modules that something requires in the text of go mod graph, and
+// those that require one. Not counted are versions of Go.
+func modulesOf(text string) (required, requiring []string) {
+	isGo := func(name string) bool { return name == "go" || name == "toolchain" }
+	for line := range strings.Lines(text) {
+		from, to, _ := strings.Cut(strings.TrimSpace(line), " ")
+		from, _, _ = strings.Cut(from, "@")
+		if to, _, _ = strings.Cut(to, "@"); !isGo(to) {
+			required, requiring = append(required, to), append(requiring, from)
+		}
+	}
+	slices.Sort(required)
+	slices.Sort(requiring)
+	return slices.Compact(required), slices.Compact(requiring)
+}
+
+func TestModulesOfAGraph(t *testing.T) {
+	required, requiring := modulesOf("a go@1.24.0\na toolchain@go1.24.1\na b@v1.0.0\nb@v1.0.0 grpc@v1.2.3\na grpc@v1.2.0\n")
+	if !slices.Equal(required, []string{"b", "grpc"}) || !slices.Equal(requiring, []string{"a", "b"}) {
+		t.Errorf("%v are required, by %v", required, requiring)
 	}
 }
 
@@ -62,8 +96,8 @@ func (o stranger) imports(name string) []string {
 	return slices.DeleteFunc(packages, func(name string) bool { return name == "importer" })
 }
 
-// requirements are the modules that the go.mod names. The graph has more: what the tests
-// and commands of this module need stands in its go.mod. See requirementsAreUsed.
+// requirements are the modules that the go.mod names. The graph has more, see graph and
+// requirementsAreUsed.
 func (o stranger) requirements() (modules []string) {
 	o.t.Helper()
 	stdout := o.mustRun("go mod edit -json")

@@ -159,6 +159,39 @@ func ExampleEndpoint_ReceiveInto() {
 	// 7 question <nil>
 }
 
+// What was sent is in the ring, and stays there if the receiver is behind. Flush waits until the
+// receiver has released all of it: before a step that the receiver's work must come before.
+func ExampleEndpoint_Flush() {
+	ctx := context.Background()
+	server, client, remove := examplePair(nil)
+	defer remove()
+	for _, job := range []string{"first", "second"} {
+		if err := server.Send(ctx, 1, []byte(job)); err != nil {
+			panic(err)
+		}
+	}
+	brief, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	fmt.Println("nobody receives:", errors.Is(server.Flush(brief), context.DeadlineExceeded))
+	go func() {
+		for m, err := range client.Messages(ctx) {
+			if err != nil {
+				return
+			}
+			fmt.Printf("%s is done\n", m.Data)
+			_ = m.Release()
+		}
+	}()
+	fmt.Println("all is done:", server.Flush(ctx))
+	fmt.Println(client.Close(), server.Close())
+	// Output:
+	// nobody receives: true
+	// first is done
+	// second is done
+	// all is done: <nil>
+	// <nil> <nil>
+}
+
 // A client that follows its servers: it answers until its server ends, and goes over to
 // the next one.
 func ExampleEndpoint_Redial() {

@@ -48,15 +48,13 @@ func thumbnails(ctx context.Context, config worker.Config, pictures map[string][
 }
 
 func main() {
-	if worker.IsWorker() {
-		if err := serve(); err != nil {
-			log.Fatal(err)
-		}
-		return
-	}
 	to := flag.String("to", ".", "the directory for the thumbnails")
 	flag.Parse()
-	if err := run(*to, flag.Args()); err != nil {
+	work := func() error { return run(*to, flag.Args()) }
+	if worker.IsWorker() {
+		work = serve
+	}
+	if err := work(); err != nil {
 		log.Fatal(err)
 	}
 }

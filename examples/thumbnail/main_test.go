@@ -7,12 +7,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"image"
 	"image/png"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -87,7 +91,7 @@ func TestEverySoundPictureIsMadeAndEveryOtherOneNamedUnderKills(t *testing.T) {
 		Grace: 20 * time.Millisecond, MaxAttempts: 6, // kills look like the deeds of those whom they hit
 	}
 	var mu sync.Mutex
-	results, made := map[string]error{}, 0
+	results, made, most := map[string]error{}, 0, 0
 	err := thumbnails(context.Background(), config, pictures, func(name string, small []byte, err error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -97,6 +101,7 @@ func TestEverySoundPictureIsMadeAndEveryOtherOneNamedUnderKills(t *testing.T) {
 			checkThumbnail(t, name, small)
 		}
 		if len(results)%10 == 9 {
+			most = max(most, len(processes(t)))
 			k.kill()
 		}
 	})
@@ -119,7 +124,78 @@ func TestEverySoundPictureIsMadeAndEveryOtherOneNamedUnderKills(t *testing.T) {
 	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+	if left := processes(t); len(left) > 0 || most == 0 {
+		t.Errorf("processes %v are left; %d were seen before", left, most)
+	}
 	t.Logf("%d kills", k.kills)
+}
+
+// processes are those that this test has started, and those that they have: all have its
+// directory in their environment.
+func processes(t *testing.T) (found []string) {
+	environments, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range environments {
+		environment, _ := os.ReadFile(file) // it may have ended
+		if bytes.Contains(environment, []byte("TMPDIR="+os.Getenv("TMPDIR")+"\x00")) {
+			found = append(found, file)
+		}
+	}
+	return found
+}
+
+// What is written on top of package worker: the functions that serve and that call, whole, and
+// each statement elsewhere that names the package. docs/GUIDE.md says how much it is.
+func TestTheProgramIsThirtyLinesOnTopOfThePackage(t *testing.T) {
+	files := token.NewFileSet()
+	program, err := parser.ParseFile(files, "main.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, whole := map[int]bool{}, 0
+	count := func(node ast.Node) {
+		for line := files.Position(node.Pos()).Line; line <= files.Position(node.End()).Line; line++ {
+			lines[line] = true
+		}
+	}
+	var path []ast.Node
+	ast.Inspect(program, func(node ast.Node) bool {
+		if node == nil {
+			path = path[:len(path)-1]
+			return true
+		}
+		path = append(path, node)
+		switch n := node.(type) {
+		case *ast.ImportSpec:
+			if n.Path.Value == `"github.com/tandem-ipc/tandem/ipc/worker"` {
+				count(n)
+			}
+		case *ast.FuncDecl:
+			if n.Name.Name == "serve" || n.Name.Name == "thumbnails" {
+				count(n)
+				whole++
+			}
+		case *ast.Ident:
+			if n.Name == "worker" {
+				for _, around := range slices.Backward(path) {
+					if statement, ok := around.(ast.Stmt); ok {
+						count(statement)
+						break
+					}
+				}
+			}
+		}
+		return true
+	})
+	if len(lines) > 30 || whole != 2 {
+		t.Errorf("%d lines, want at most 30; %d functions of 2", len(lines), whole)
+	}
+	if library, err := os.ReadFile("thumbnail.go"); err != nil || bytes.Contains(library, []byte("tandem")) {
+		t.Errorf("what makes the thumbnails knows the package: %v", err)
+	}
+	t.Logf("%d lines", len(lines))
 }
 
 func picture(t *testing.T, width, height int) []byte {

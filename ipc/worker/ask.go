@@ -78,8 +78,7 @@ func (s *slot) serve(a *ask) {
 		s.answer(a, statusUnknownMethod, nil)
 		return
 	}
-	invoke(a.ctx, handler, a.request, func() {}, func(answer []byte, err error) {
-		status, payload := resultOf(a.ctx, answer, err, config.MaxMessage)
+	invoke(a.ctx, handler, a.request, config.MaxMessage, func() {}, func(status uint32, payload []byte) {
 		s.answer(a, status, payload)
 	})
 }
@@ -89,12 +88,17 @@ func (s *slot) serve(a *ask) {
 func (s *slot) answer(a *ask, status uint32, payload []byte) {
 	p, y := s.pool, a.stay
 	r, err := y.reserve(context.Background(), frameSize("", payload))
+	size := 0
+	if err == nil {
+		defer func() { _ = r.Abort() }() // nothing, once it is committed
+		size = fill(r, header{start: y.start, id: a.id, number: status}, "", payload)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(y.asks, a.id)
 	s.serving--
 	if err == nil {
-		_ = commit(r, kindAnswer, header{start: y.start, id: a.id, number: status}, "", payload)
+		_ = r.Commit(kindAnswer, size)
 	}
 	s.serveNext()
 }
@@ -144,21 +148,32 @@ func Ask(ctx context.Context, method string, request []byte) ([]byte, error) {
 		return nil, notSent(w.leftFor)
 	}
 	id, done := w.asker.begin()
+	committed, over := false, false
+	defer func() { // also if the user's context or memory does not return
+		switch {
+		case over:
+		case !committed:
+			w.asker.end(id)
+		default: // its place is free when its answer comes
+			go func() { _ = transmit(w.ctx, w.endpoint, kindCancel, header{start: w.start, id: id}, "", nil) }()
+		}
+	}()
 	h := header{start: w.start, id: id, number: 1, methodSize: len(method)}
 	if deadline, ok := ctx.Deadline(); ok {
 		h.remaining = max(time.Until(deadline), 1)
 	}
 	if err := transmit(ctx, w.endpoint, kindRequest, h, method, request); err != nil {
-		w.asker.end(id)
 		return nil, notSent(err)
 	}
+	committed = true
 	select {
 	case o := <-done:
+		over = true
 		return result(method, o.status, o.payload)
 	case <-ctx.Done():
-		go func() { _ = transmit(w.ctx, w.endpoint, kindCancel, header{start: w.start, id: id}, "", nil) }()
-		return nil, unknown(ctx.Err()) // its place is free when its answer comes
+		return nil, unknown(ctx.Err())
 	case <-w.left:
+		over = true
 		return nil, unknown(w.leftFor)
 	}
 }

@@ -59,15 +59,23 @@ func (p *Pool) Call(ctx context.Context, method string, request []byte, options 
 	if err := p.admit(ctx, c); err != nil {
 		return nil, err
 	}
+	over := false
+	defer func() {
+		if !over { // the caller's code, or memory, has not returned
+			p.leave(c, nil, context.Canceled)
+		}
+	}()
 	for {
 		select {
 		case o := <-c.done:
+			over = true
 			return o.answer, o.err
 		case <-c.kick:
 			p.transmit(ctx, c)
 		case <-ctx.Done():
 			p.leave(c, nil, ctx.Err())
 			o := <-c.done
+			over = true
 			return o.answer, o.err
 		}
 	}

@@ -369,9 +369,7 @@ func (c *campaign) look(promise string, p *Pool) {
 
 // started are the processes that were started.
 func (j *journal) started() (pids []int) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, event := range j.events {
+	for _, event := range j.all() {
 		if event.Kind == EventStarted {
 			pids = append(pids, event.PID)
 		}

@@ -112,12 +112,15 @@ type Config struct {
 	Dir string
 
 	// Output gets what the workers write to their standard output and standard error, line by line
-	// with a prefix; the standard error of this process if nil. With a Logger the lines go there instead.
+	// with a prefix, one Write for each line, one at a time; the standard error of this process if
+	// nil. With a Logger the lines go there instead, several at a time.
 	Output io.Writer
 	Logger *slog.Logger
 
-	// OnEvent is called with each event, by one goroutine for each process. The worker
-	// is not attended to until it returns, so it must not call Close.
+	// OnEvent is called with each event, one after the other, and never beside itself. Nobody waits
+	// for it but Close, which it must not call; so a call may fail before OnEvent has
+	// the death that it failed of. While OnEvent is behind, up to 1024 events
+	// wait; then the oldest is dropped, and Event.Missed counts it.
 	OnEvent func(Event)
 }
 

@@ -32,7 +32,9 @@
 //   - Drain: what a worker had committed before it died is received first.
 //   - Bounded: a worker gets at most Concurrency calls at a time, and holds at most
 //     that many answers of MaxMessage bytes in the service. The parts of a stream
-//     there are less than twice MaxMessage, and its handler waits when its reader is behind.
+//     there are less than twice MaxMessage, and its handler waits when its reader is behind. What
+//     the caller's code or memory breaks off, by a panic, a fault or the end of its goroutine, keeps no place
+//     and no credit. Events wait for OnEvent, at most 1024, and nobody waits for it but Close.
 //   - Ask: the handlers of a worker can call the service's, see Ask. At most MaxAsks of them
 //     run for one worker, and what they were started with ends with it.
 //   - Notify: a notification is handled at most once, and those of one sender in order. What a

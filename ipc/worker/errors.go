@@ -90,8 +90,16 @@ func (e *DeathError) Unwrap() []error {
 	return []error{e.Err, e.also}
 }
 
+// A qualifiedError says beside a cause what it means for the call. Its text is made when somebody
+// asks for it: the cause may be of the user's context, and its methods must not run while
+// the pool is locked.
+type qualifiedError struct{ meaning, cause error }
+
+func (e *qualifiedError) Error() string   { return fmt.Sprintf("%v: %v", e.meaning, e.cause) }
+func (e *qualifiedError) Unwrap() []error { return []error{e.meaning, e.cause} }
+
 // notSent adds ErrNotSent to a cause.
-func notSent(cause error) error { return fmt.Errorf("%w: %w", ErrNotSent, cause) }
+func notSent(cause error) error { return &qualifiedError{ErrNotSent, cause} }
 
 // unknown adds ErrOutcomeUnknown to a cause.
-func unknown(cause error) error { return fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause) }
+func unknown(cause error) error { return &qualifiedError{ErrOutcomeUnknown, cause} }

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// An Event is something that happened to a worker. The events of one process come
-// in order. Where one replaces another, those of two processes of one place mix.
+// An Event is something that happened to a worker. The events of a pool are one stream,
+// in the order in which they happened. Where one process replaces another, those of two processes of
+// one place mix.
 type Event struct {
 	Kind   EventKind
 	Time   time.Time
@@ -22,6 +23,9 @@ type Event struct {
 	// Pause is how long the pool waits before it starts the next process, with
 	// EventEnded.
 	Pause time.Duration
+
+	// Missed is how many events before this one were dropped, because OnEvent was behind.
+	Missed int
 }
 
 // An EventKind says what happened to a worker.

@@ -129,3 +129,30 @@ func ExamplePool_Stats() {
 	// 2 starts, 2 ends, 1 answer
 	// true true
 }
+
+// A notification goes to each worker that serves, and has no answer. Here its handler tells the
+// service that it has run.
+func ExamplePool_Notify() {
+	ctx := context.Background()
+	reloaded := make(chan string)
+	config := quiet
+	config.Handlers = worker.Handlers{"reloaded": func(_ context.Context, r *worker.Request) ([]byte, error) {
+		reloaded <- string(r.Data)
+		return nil, nil
+	}}
+	pool, err := worker.Start(ctx, config)
+	if err != nil {
+		panic(err)
+	}
+	answer, err := pool.Call(ctx, "shout", []byte("it serves"))
+	fmt.Println(string(answer), err)
+	told, err := pool.Notify(ctx, "reload", []byte("limits.conf"))
+	fmt.Println(told, err)
+	fmt.Println(<-reloaded)
+	fmt.Println(pool.Close())
+	// Output:
+	// IT SERVES <nil>
+	// 1 <nil>
+	// limits.conf
+	// <nil>
+}

@@ -51,6 +51,10 @@ func serve() error {
 			}
 			return nil, nil
 		},
+		"reload": func(ctx context.Context, r *worker.Request) ([]byte, error) {
+			// It would read the file again here.
+			return nil, worker.Tell(ctx, "reloaded", r.Data)
+		},
 		"words": func(_ context.Context, r *worker.Request) ([]byte, error) {
 			for word := range bytes.FieldsSeq(r.Data) {
 				if err := r.Send(word); err != nil {

@@ -67,6 +67,26 @@ func (a *allowance) change(change func()) {
 	a.grown = make(chan struct{})
 }
 
+// spend takes what a message costs, and sends it. A message that is not sent costs nothing, also if
+// the user's context or memory does not return.
+func (a *allowance) spend(ctx context.Context, cost int, send func() error) (err error) {
+	if err := a.take(ctx, cost); err != nil {
+		return err
+	}
+	sent := false
+	defer func() { a.refund(cost, sent) }()
+	err = send()
+	sent = err == nil
+	return err
+}
+
+// refund gives back what a message costs that was not sent.
+func (a *allowance) refund(cost int, sent bool) {
+	if !sent {
+		a.grow(cost)
+	}
+}
+
 func (a *allowance) grow(bytes int) { a.change(func() { a.left += bytes }) }
 
 // end has everybody who takes fail, now and later.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -178,6 +179,8 @@ func command(t testing.TB, name string) func() *exec.Cmd {
 
 // A journal keeps the events of a pool.
 type journal struct {
+	stream *eventStream // that it reads; nil if all is read when it is asked
+
 	mu     sync.Mutex
 	events []Event
 	grown  chan struct{} // closed and replaced with each event
@@ -214,10 +217,20 @@ func (j *journal) await(t testing.TB, what string, want func(Event) bool) Event 
 	}
 }
 
-func (j *journal) deaths() (deaths []Death) {
+// all are the events that have been told by now.
+func (j *journal) all() []Event {
+	for idle := j.stream == nil; !idle; runtime.Gosched() {
+		j.stream.mu.Lock()
+		idle = !j.stream.busy
+		j.stream.mu.Unlock()
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, event := range j.events {
+	return slices.Clone(j.events)
+}
+
+func (j *journal) deaths() (deaths []Death) {
+	for _, event := range j.all() {
 		if event.Kind == EventEnded {
 			deaths = append(deaths, *event.Death)
 		}
@@ -246,6 +259,7 @@ func startPool(t testing.TB, config Config) (*Pool, *journal) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	j.stream = &p.events
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -264,10 +278,8 @@ func startPool(t testing.TB, config Config) (*Pool, *journal) {
 
 // nobodyIsLeft checks that each process that was started was told to have ended.
 func (j *journal) nobodyIsLeft(t testing.TB) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	open := map[uint64]bool{}
-	for _, event := range j.events {
+	for _, event := range j.all() {
 		switch event.Kind {
 		case EventStarted:
 			open[event.Start] = true

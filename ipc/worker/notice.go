@@ -71,18 +71,20 @@ func (p *Pool) Notify(ctx context.Context, method string, data []byte) (told int
 	return told, nil
 }
 
-// notify commits a notification that is allowed. The pool knows in which order they
-// are in the channel.
-func (y *stay) notify(ctx context.Context, method string, data []byte) bool {
+// notify commits a notification that is allowed; one that is not committed costs nothing. The
+// pool knows in which order they are in the channel.
+func (y *stay) notify(ctx context.Context, method string, data []byte) (sent bool) {
+	defer func() { y.allowance.refund(costOf(data), sent) }()
 	r, err := y.reserve(ctx, frameSize(method, data))
 	if err != nil {
-		y.allowance.grow(costOf(data))
 		return false
 	}
+	defer func() { _ = r.Abort() }() // nothing, once it is committed
+	size := fill(r, header{start: y.start, methodSize: len(method)}, method, data)
 	p := y.slot.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if commit(r, kindNotice, header{start: y.start, methodSize: len(method)}, method, data) != nil {
+	if r.Commit(kindNotice, size) != nil {
 		return false
 	}
 	y.notified = append(y.notified, notice{request: &Request{Method: method}, cost: costOf(data)})
@@ -167,7 +169,7 @@ func (s *slot) handleNext() {
 		}
 	}()
 	if handler != nil {
-		invoke(context.Background(), handler, n.request, func() { crashed = true }, func([]byte, error) {
+		invoke(context.Background(), handler, n.request, p.config.MaxMessage, func() { crashed = true }, func(uint32, []byte) {
 			p.mu.Lock()
 			p.stats.Told++
 			p.mu.Unlock()
@@ -207,10 +209,9 @@ func Tell(ctx context.Context, method string, data []byte) error {
 	case len(method) > maxMethodSize:
 		return fmt.Errorf("%w: its name has %d bytes", ErrUnknownMethod, len(method))
 	}
-	if err := w.allowance.take(ctx, costOf(data)); err != nil {
-		return err
-	}
-	return transmit(ctx, w.endpoint, kindNotice, header{start: w.start, methodSize: len(method)}, method, data)
+	return w.allowance.spend(ctx, costOf(data), func() error {
+		return transmit(ctx, w.endpoint, kindNotice, header{start: w.start, methodSize: len(method)}, method, data)
+	})
 }
 
 // noticed has a notification of the service handled after those before it. The pool
@@ -248,6 +249,6 @@ func (w *server) handleNext() {
 	}()
 	err := transmit(w.ctx, w.endpoint, kindStarted, header{start: w.start}, "", nil)
 	if handler := w.handlers[n.request.Method]; handler != nil && err == nil {
-		invoke(w.ctx, handler, n.request, func() { crashed = true }, func([]byte, error) {})
+		invoke(w.ctx, handler, n.request, w.maxMessage, func() { crashed = true }, func(uint32, []byte) {})
 	}
 }

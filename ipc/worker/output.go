@@ -21,7 +21,7 @@ const (
 
 // An output is what one process writes, on its way to the service's output.
 type output struct {
-	config *Config
+	pool   *Pool
 	worker int
 	pid    int
 
@@ -30,28 +30,36 @@ type output struct {
 	tail    []string
 }
 
-// writing keeps the lines of several workers apart from one another.
-var writing sync.Mutex
-
 // follow hands on the lines of one stream, until it ends.
 func (o *output) follow(stream string, from *os.File, keep bool) {
 	o.copying.Add(1)
-	go func() {
-		defer o.copying.Done()
-		defer from.Close()
-		lines := bufio.NewReaderSize(from, maxLine)
-		for {
-			line, err := lines.ReadSlice('\n')
-			if err != nil && !errors.Is(err, bufio.ErrBufferFull) && len(line) == 0 {
-				return
-			}
-			text := string(trimNewline(line))
-			if keep {
-				o.keep(text)
-			}
-			o.hand(stream, text)
+	go o.copy(stream, from, bufio.NewReaderSize(from, maxLine), keep)
+}
+
+// copy hands on the lines that come, and starts itself again if the user's writer or logger
+// ends its goroutine: else the worker would die of writing to a closed pipe.
+func (o *output) copy(stream string, from *os.File, lines *bufio.Reader, keep bool) {
+	ended := false
+	defer func() {
+		if !ended {
+			go o.copy(stream, from, lines, keep)
+			return
 		}
+		_ = from.Close()
+		o.copying.Done()
 	}()
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) && len(line) == 0 {
+			ended = true
+			return
+		}
+		text := string(trimNewline(line))
+		if keep {
+			o.keep(text)
+		}
+		o.hand(stream, text)
+	}
 }
 
 // await waits until the lines of an ended process are handed on, but not for a
@@ -91,16 +99,17 @@ func (o *output) lastLines() []string {
 }
 
 func (o *output) hand(stream, line string) {
-	if logger := o.config.Logger; logger != nil {
+	config := &o.pool.config
+	if logger := config.Logger; logger != nil {
 		logger.LogAttrs(context.Background(), slog.LevelInfo, line,
 			slog.Int("worker", o.worker), slog.Int("pid", o.pid), slog.String("stream", stream))
 		return
 	}
 	var to io.Writer = os.Stderr
-	if o.config.Output != nil {
-		to = o.config.Output
+	if config.Output != nil {
+		to = config.Output
 	}
-	writing.Lock()
-	defer writing.Unlock()
+	o.pool.writing.Lock()
+	defer o.pool.writing.Unlock()
 	_, _ = fmt.Fprintf(to, "worker %d[%d]: %s\n", o.worker, o.pid, line)
 }

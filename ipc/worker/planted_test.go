@@ -100,6 +100,18 @@ var plantedBugs = []planted{
 	{"what the dead had told is dropped", "ReceivedAfterItsEnd", "notice.go", "	p.mu.Lock()\n	s.notices, s.backlog = append", "	p.mu.Lock()\n	if y.over {\n		return nil\n	}\n	s.notices, s.backlog = append"},
 	{"a worker gets more calls than it takes", "WaitsForAPlace", "schedule.go", "len(y.flights) >= p.config.Concurrency", "len(y.flights) > p.config.Concurrency"},
 	{"a notification is handled twice", "TellsInOrder", "notice.go", "append(s.notices, n), s.backlog", "append(s.notices, n, n), s.backlog"},
+	{"a call that is broken off keeps its place", "UserCodeThatDoesNotReturnKeepsNothing$", "call.go", "if !over { // the caller's code", "if !over && false { // the caller's code"},
+	{"what was not sent keeps its credit", "UserCodeThatDoesNotReturnKeepsNothing$", "flow.go", "	if !sent {\n", "	if false {\n"},
+	{"a worker's credit is not given back", "UserCodeThatDoesNotReturnKeepsNothingInAWorker", "flow.go", "defer func() { a.refund(cost, sent) }()", "_ = sent"},
+	{"an ask that is broken off keeps its place", "UserCodeThatDoesNotReturnKeepsNothingInAWorker", "ask.go", "		case !committed:\n			w.asker.end(id)\n", "		case !committed:\n"},
+	{"an error's text is asked for after the handler", "AnErrorThatEndsItsGoroutine", "serve.go", "	status, payload := resultOf(ctx, answer, err, maxMessage)\n	returned = true\n", "	returned = true\n	status, payload := resultOf(ctx, answer, err, maxMessage)\n"},
+	{"Start leaves what it has begun", "DoesNotReturnFromStart", "pool.go", "		if !started {\n", "		if !started && false {\n"},
+	{"the supervisor calls the user's code itself", "ACommandThatEndsItsGoroutine", "process.go", "	called := make(chan struct{})\n	go func() {\n", "	called := make(chan struct{})\n	func() {\n"},
+	{"the user's writer ends the reading", "AnOutputThatEndsItsGoroutine", "output.go", "			go o.copy(stream, from, lines, keep)\n			return\n", ""},
+	{"events are told beside one another", "EventsAreToldOneAfter", "events.go", "	e.handle(event)\n", "	go e.handle(event)\n"},
+	{"events wait without a bound", "AnEventHandlerThatIsStuck", "events.go", "	if len(e.waiting) > maxEvents {\n", "	if false {\n"},
+	{"events that are missed are not counted", "AnEventHandlerThatIsStuck", "events.go", "e.waiting[1].Missed += 1 + e.waiting[0].Missed", "_ = e.waiting"},
+	{"who tells an event waits", "AnEventHandlerThatIsStuck", "events.go", "	e.waiting = append(e.waiting, event)\n", "	e.handle(event)\n"},
 	{"the directory stays", "ACallIsAnswered", "pool.go", "errs = append(errs, os.RemoveAll(p.dir))", "_ = p.dir"},
 }
 

@@ -16,6 +16,8 @@ type Pool struct {
 	dir     string
 	private bool // dir is the pool's own
 	starter starter
+	writing sync.Mutex // a line of some worker is being handed on
+	events  eventStream
 
 	stopping    chan struct{} // closed when the workers are to leave
 	supervisors sync.WaitGroup
@@ -43,14 +45,14 @@ type Pool struct {
 
 // Start starts a pool of workers. It does not wait for them to serve: calls do. ctx is for
 // the life of the pool, its end closes the pool.
-func Start(ctx context.Context, config Config) (*Pool, error) {
-	config, err := config.withDefaults()
+func Start(ctx context.Context, config Config) (_ *Pool, err error) {
+	config, err = config.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	p := &Pool{
 		config: config, dir: config.Dir, stopping: make(chan struct{}), closed: make(chan struct{}),
-		ordinary: list.New(), suspects: list.New(), leaving: map[*slot]bool{},
+		ordinary: list.New(), suspects: list.New(), leaving: map[*slot]bool{}, events: eventStream{handle: config.OnEvent},
 	}
 	if p.dir == "" {
 		if p.dir, err = os.MkdirTemp("", "tandem-"); err != nil {
@@ -58,15 +60,21 @@ func Start(ctx context.Context, config Config) (*Pool, error) {
 		}
 		p.private = true
 	}
+	p.starter = newStarter()
+	started := false
+	defer func() { // also if ctx does not return
+		if !started {
+			err = errors.Join(err, p.Close())
+		}
+	}()
 	for i := range config.Size {
 		s, err := p.listen(ctx, i, false)
 		if err != nil {
-			return nil, errors.Join(err, p.dismantle())
+			return nil, err
 		}
 		p.slots = append(p.slots, s)
 		p.turns = append(p.turns, make(chan struct{}, 1))
 	}
-	p.starter = newStarter()
 	for _, s := range slices.Clone(p.slots) {
 		p.run(s)
 	}
@@ -75,13 +83,14 @@ func Start(ctx context.Context, config Config) (*Pool, error) {
 		<-p.stopping
 		stop() // ctx may live longer than the pool
 	}()
+	started = true
 	return p, nil
 }
 
 // Close ends the pool. Calls that wait for a place end with ErrClosed. Workers
 // finish what they have begun, for up to StopTimeout, and leave; those that do
-// not are killed. It waits for the service's own handlers. Calling it again waits for
-// the first, and returns the same.
+// not are killed. It waits for the service's own handlers, and until OnEvent has been called with the
+// last event. Calling it again waits for the first, and returns the same.
 func (p *Pool) Close() error {
 	p.closing.Do(func() {
 		p.mu.Lock()
@@ -95,6 +104,7 @@ func (p *Pool) Close() error {
 		p.closeErr = p.dismantle()
 		p.receivers.Wait()
 		p.starter.stop()
+		p.events.wait()
 		close(p.closed)
 	})
 	<-p.closed

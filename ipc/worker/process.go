@@ -74,9 +74,9 @@ type process struct {
 // launch starts a worker's process.
 func (s *slot) launch(y *stay) (*process, error) {
 	p := s.pool
-	cmd := p.config.Command()
-	if cmd == nil {
-		return nil, errors.New("worker: Config.Command returned nil")
+	cmd, err := p.command()
+	if err != nil {
+		return nil, err
 	}
 	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%d:%d:%s", variable, y.start, p.config.MaxMessage, s.endpoint.Path()), fmt.Sprintf("%s=%d", asksVariable, p.config.MaxAsks))
 	confine(cmd, p.config.Outlive)
@@ -85,7 +85,7 @@ func (s *slot) launch(y *stay) (*process, error) {
 	}
 	var pipes pipes
 	defer pipes.closeTheirs()
-	err := errors.Join(pipes.connect(&cmd.Stdout, "stdout"), pipes.connect(&cmd.Stderr, "stderr"))
+	err = errors.Join(pipes.connect(&cmd.Stdout, "stdout"), pipes.connect(&cmd.Stderr, "stderr"))
 	if err == nil {
 		err = p.starter.start(cmd)
 	}
@@ -93,7 +93,7 @@ func (s *slot) launch(y *stay) (*process, error) {
 		pipes.closeOurs()
 		return nil, err
 	}
-	o := &output{config: &p.config, worker: s.index, pid: cmd.Process.Pid}
+	o := &output{pool: p, worker: s.index, pid: cmd.Process.Pid}
 	for _, pipe := range pipes {
 		o.follow(pipe.stream, pipe.ours, pipe.stream == "stderr")
 	}
@@ -104,6 +104,21 @@ func (s *slot) launch(y *stay) (*process, error) {
 		close(process.ended)
 	}()
 	return process, nil
+}
+
+// command calls Config.Command, in a goroutine of its own: the user's code may end it.
+func (p *Pool) command() (*exec.Cmd, error) {
+	var cmd *exec.Cmd
+	err := errors.New("worker: Config.Command has ended its goroutine")
+	called := make(chan struct{})
+	go func() {
+		defer close(called)
+		if cmd, err = p.config.Command(), nil; cmd == nil {
+			err = errors.New("worker: Config.Command returned nil")
+		}
+	}()
+	<-called
+	return cmd, err
 }
 
 // pipes are the streams of a process that the pool reads.

@@ -88,10 +88,8 @@ func TestReplaceFailsNoCall(t *testing.T) {
 // when that many do.
 func freshServesBeforeTheOldLeaves(t *testing.T, j *journal, size int) {
 	t.Helper()
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	serving, full := map[uint64]bool{}, false
-	for _, event := range j.events {
+	for _, event := range j.all() {
 		switch event.Kind {
 		case EventReady:
 			serving[event.Start] = true
@@ -134,9 +132,7 @@ func TestAFreshProcessThatDoesNotServeReplacesNobody(t *testing.T) {
 	if now := mustCall(t, p, "pid", ""); now == pid {
 		t.Error("it was not replaced")
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, event := range j.events {
+	for _, event := range j.all() {
 		if event.Kind == EventDown {
 			t.Error("the pool was down")
 		}

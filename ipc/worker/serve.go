@@ -257,11 +257,10 @@ func (w *server) handle(ctx context.Context, h header, r *Request, crashed *bool
 	if transmit(w.ctx, w.endpoint, kindStarted, header{start: w.start, id: h.id}, "", nil) != nil {
 		return // untold, it must not start; the service has gone, or this process is leaving
 	}
-	invoke(ctx, handler, r, func() { *crashed = true }, func(answer []byte, err error) {
-		status, payload := resultOf(ctx, answer, err, w.maxMessage)
+	invoke(ctx, handler, r, w.maxMessage, func() { *crashed = true }, func(status uint32, payload []byte) {
 		if r.out != nil {
 			r.out.allowance.end(errEnded)
-			if status == statusOK && answer == nil {
+			if status == statusOK && payload == nil {
 				status = statusEnd
 			}
 		}
@@ -271,22 +270,23 @@ func (w *server) handle(ctx context.Context, h header, r *Request, crashed *bool
 
 var errGoexit = errors.New("the handler has ended its goroutine")
 
-// invoke calls a handler, and hands on what it returns. A panic goes on, after crashed was called.
-func invoke(ctx context.Context, handler Handler, r *Request, crashed func(), done func([]byte, error)) {
+// invoke calls a handler, and hands on how an answer says what it returns. A panic goes on, after
+// crashed was called: of the handler, of its error's methods, or because its answer faults.
+func invoke(ctx context.Context, handler Handler, r *Request, maxMessage int, crashed func(), done func(status uint32, payload []byte)) {
 	returned := false
 	defer func() {
-		if returned {
-			return
-		}
 		if v := recover(); v != nil {
 			crashed()
 			panic(v)
 		}
-		done(nil, errGoexit)
+		if !returned { // the handler, or a method of its error, has ended the goroutine
+			done(resultOf(ctx, nil, errGoexit, maxMessage))
+		}
 	}()
 	answer, err := handler(ctx, r)
+	status, payload := resultOf(ctx, answer, err, maxMessage)
 	returned = true
-	done(answer, err)
+	done(status, payload)
 }
 
 // resultOf is how an answer says what a handler has returned.

@@ -73,7 +73,7 @@ func (s *slot) supervise() {
 		if fell {
 			s.tell(Event{Kind: EventDown, Death: &death, Start: y.start, PID: death.PID})
 		}
-		s.settle(y, &death) // after the events: who learns of a death by a call has been told
+		s.settle(y, &death) // after the events: a death is in the stream before a call tells of it
 		select {
 		case <-s.pool.stopping:
 			return
@@ -226,12 +226,8 @@ func (y *stay) dismiss(reason Reason, process *process) {
 	}
 }
 
-// tell hands an event on.
-//
-// Preconditions: mu is not held; the supervisor calls it.
+// tell hands an event on. It waits for nobody.
 func (s *slot) tell(event Event) {
-	if tell := s.pool.config.OnEvent; tell != nil {
-		event.Worker, event.Time = s.index, time.Now()
-		tell(event)
-	}
+	event.Worker = s.index
+	s.pool.events.tell(event)
 }

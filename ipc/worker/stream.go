@@ -136,8 +136,7 @@ func (r *Request) Send(part []byte) error {
 	case o.ctx.Err() != nil:
 		return o.ctx.Err()
 	}
-	if err := o.allowance.take(o.ctx, costOf(part)); err != nil {
-		return err
-	}
-	return transmit(o.ctx, o.server.endpoint, kindPart, header{start: o.server.start, id: o.id}, "", part)
+	return o.allowance.spend(o.ctx, costOf(part), func() error {
+		return transmit(o.ctx, o.server.endpoint, kindPart, header{start: o.server.start, id: o.id}, "", part)
+	})
 }

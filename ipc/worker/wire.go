@@ -126,11 +126,16 @@ func transmit(ctx context.Context, e *ipc.Endpoint, kind uint32, h header, metho
 	return commit(r, kind, h, method, payload)
 }
 
-// commit fills a reservation of a frame's size.
+// commit fills a reservation of a frame's size, and commits it.
 func commit(r ipc.Reservation, kind uint32, h header, method string, payload []byte) error {
 	defer func() { _ = r.Abort() }() // nothing, once it is committed
+	return r.Commit(kind, fill(r, h, method, payload))
+}
+
+// fill fills a reservation of a frame's size. The memory of method and payload is the user's: it
+// may fault, and it may be slow. So no lock is held here, and what fills also aborts.
+func fill(r ipc.Reservation, h header, method string, payload []byte) (size int) {
 	h.put(r.Data)
 	n := headerSize + copy(r.Data[headerSize:], method)
-	n += copy(r.Data[n:], payload)
-	return r.Commit(kind, n)
+	return n + copy(r.Data[n:], payload)
 }
