@@ -5,8 +5,10 @@ package conn
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
 	"testing"
 
+	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
 )
 
@@ -54,8 +56,7 @@ func TestManyDialsOpenInTheOrderOfTheirNumbers(t *testing.T) {
 	server := &rawPeer{t, endpoint, hear(t, endpoint)}
 	server.send(helloFrame, 0, words(version, 1<<20, 5)...)
 	first := within(t, "Dial", func() *Conn { return <-dialed })
-	for first.a.trySend(dataFrame, 1, make([]byte, 100)) == nil || first.a.trySend(dataFrame, 1, nil) == nil {
-	}
+	first.a.fillRing(1)
 	number := func() uint64 {
 		first.a.mu.Lock()
 		defer first.a.mu.Unlock()
@@ -153,4 +154,53 @@ func TestNoMoreConnectionsWaitThanTheLimit(t *testing.T) {
 		t.Errorf("%d connections wait, and %d may", n, fewConns)
 	}
 	client.leave()
+}
+
+// A client that sees a close may open the next connection before the server goes on, which must not
+// count the closed one any more.
+func TestAConnectionInThePlaceOfAClosedOneIsNotTooMany(t *testing.T) {
+	path := testPath(t)
+	var listener *Listener
+	var closing atomic.Bool
+	options := step.Watched(&ipc.Options{}, func(at step.ID, _ uint64) {
+		if at == step.Notified && closing.CompareAndSwap(true, false) { // the close is there to be seen
+			eventually(t, "the next connection comes", func() bool { return listener.opened() == 2 || listener.expelled() })
+		}
+	})
+	listener, err := Listen(testContext(t), path, &Options{ConnLimit: 1, IPC: options})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Abort()
+	p := &pair{t, listener, NewDialer(path, nil)}
+	defer p.dialer.Close()
+	server, client := p.connect()
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Read(make([]byte, 1)); err == nil { // so that the server's close is the last word
+		t.Fatal("no end")
+	}
+	closing.Store(true)
+	closed := make(chan error, 1)
+	go func() { closed <- server.Close() }()
+	_, client = p.connect()
+	if err := within(t, "Close", func() error { return <-closed }); err != nil {
+		t.Error(err)
+	}
+	mustWrite(t, client, "in its place")
+	_ = client.Close()
+}
+
+// opened is the last number that the client has opened.
+func (l *Listener) opened() uint64 {
+	l.mu.Lock()
+	a := l.attachment
+	l.mu.Unlock()
+	if a == nil {
+		return 0
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lastNumber
 }

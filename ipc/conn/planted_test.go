@@ -48,13 +48,13 @@ var plantedBugs = []planted{
 
 	// The streams.
 	{"two Writes are mixed", "WritesAreNotMixed", "conn.go", "	c.writing.Lock()\n	defer c.writing.Unlock()\n	written := 0", "	written := 0"},
-	{"bytes are lost where the store wraps", "AReaderThatDoesNotRead", "store.go", "n += copy(b[n:], s.ring[:s.size-len(first)])", "n += len(b[n:min(len(b), n+s.size-len(first))])"},
-	{"the store grows in another order", "AReaderThatDoesNotRead|ManyConnections", "store.go", "		s.ring, s.start = ring, 0\n", "		s.ring = ring\n"},
+	{"bytes are lost where the store wraps", "AStoreIsAQueue", "store.go", "n += copy(b[n:], s.ring[:s.size-len(first)])", "n += len(b[n:min(len(b), n+s.size-len(first))])"},
+	{"the store grows in another order", "AStoreIsAQueue", "store.go", "		s.ring, s.start = ring, 0\n", "		s.ring = ring\n"},
 	{"a view is read twice", "KilledClients|ADialerGoesOn", "store.go", "s.rest = s.rest[n:]; len(s.rest) == 0", "len(s.rest) == n"},
 	{"a view is taken where bytes wait", "AViewIsOnlyTaken", "store.go", "if s.count() > 0 || len(body) < worthAView {", "if len(body) < worthAView {"},
 	{"a Read of nothing waits", "NothingIsReadAndWritten", "conn.go", "		case len(b) == 0:\n			return 0, nil\n", ""},
 	{"a Write of nothing waits for credit", "NothingIsReadAndWritten", "conn.go", "case c.credit > 0 || size == 0:", "case c.credit > 0:"},
-	{"a part is never as small as the ring wants", "ManyConnections", "conn.go", "c.a.chunkSize.Store(int64(size+1) / 2)", "c.a.chunkSize.Store(int64(size))"},
+	{"a part is never as small as the ring wants", "ADeadlineEndsAWrite", "conn.go", "c.a.chunkSize.Store(int64(size+1) / 2)", "c.a.chunkSize.Store(int64(size))"},
 
 	// Flow control and fairness.
 	{"credit is not given", "AReaderThatDoesNotRead", "conn.go", "				c.taken = 0\n				c.pay()\n", "				c.taken = 0\n"},
@@ -65,7 +65,7 @@ var plantedBugs = []planted{
 	{"what is not sent costs credit", "AFaultInWrite", "conn.go", "	c.credit += size\n", ""},
 	{"a part is as large as the ring takes", "NoPartIsLarger", "conn.go", "size = min(size, c.credit, int(c.a.chunkSize.Load()))", "size = min(size, c.credit)"},
 	{"the store is larger than the window", "TheStoreIsNoLarger", "store.go", "make([]byte, min(limit, max(need, 2*len(s.ring))))", "make([]byte, max(need, 2*len(s.ring)))"},
-	{"what the clerk is to send is not sent", "ADeadlineEndsAWrite", "attachment.go", "	a.owing = append(a.owing, c)\n	select", "	select"},
+	{"what the clerk is to send is not sent", "FindsNoRoom", "attachment.go", "	a.owing = append(a.owing, c)\n	select", "	select"},
 
 	// Faults in the caller's memory.
 	{"a fault in Write costs credit", "AFaultInWrite", "conn.go", "		if !sent {\n			c.unclaim(len(b))", "		if !sent {\n			c.unclaim(0)"},
@@ -79,7 +79,7 @@ var plantedBugs = []planted{
 	{"a death wakes no Read", "ADeathWakes", "conn.go", "	c.reason = reason\n	c.readable.Broadcast()\n", "	c.reason = reason\n"},
 	{"a death is a close of this side", "KilledClients", "attachment.go", "if errors.Is(reason, ipc.ErrClosed) {", "if reason != nil {"},
 	{"a frozen peer is an end", "AFrozenPeer", "options.go", "	options.FailOnHang = false\n", ""},
-	{"frames for a former client are taken", "WhatWasMeantForADeadClient", "dialer.go", "parse(m); ok && f.stamp == a.stamp {", "parse(m); ok {"},
+	{"frames for a former client are taken", "AServersBreak", "dialer.go", "parse(m); ok && f.stamp == a.stamp {", "parse(m); ok {"},
 	{"the answer to a former client's hello counts", "AnAnswerToADeadClients", "dialer.go", "!ok || f.stamp != a.stamp || f.kind", "!ok || f.kind"},
 	{"a connection is of who is there now", "KnowsWhoMadeIt", "conn.go", "who := c.a.who", "who := c.a.endpoint.Peer()"},
 	{"the first death ends the Listener", "KilledClients", "listener.go", "		if errors.Is(err, ipc.ErrClosed) {\n			return", "		if err != nil {\n			return"},
@@ -88,7 +88,7 @@ var plantedBugs = []planted{
 	{"a closed connection keeps its place", "DialWaits", "attachment.go", "	if a.accept == nil {\n		<-a.slots\n	}", ""},
 	{"a Dial that gives up keeps its place", "ADialThatGivesUp", "attachment.go", "			if take == a.opening {\n				<-a.slots\n			}\n", ""},
 	{"opens come in any order", "ManyDials", "attachment.go", "	defer func() { <-a.opening }()\n", "	<-a.opening\n"},
-	{"the server counts what it has closed", "DialWaits", "debt.go", "	c.saidClose = true\n	c.leave()\n	return true", "	return false"},
+	{"the server counts what it has closed", "InThePlaceOfAClosedOne", "debt.go", "	c.saidClose = true\n	c.leave()\n	return true", "	return false"},
 	{"a Dialer stays with the dead server", "ADialerGoesOn", "dialer.go", "			d.current = nil\n", "			return d.current, d.gone, nil\n"},
 	{"a Dialer keeps the next server out", "ADialerGoesOn", "dialer.go", "			_ = a.endpoint.Close() // as", "			// as"},
 	{"Close of a Dialer ends no Dial", "DialGivesUp", "dialer.go", "	defer context.AfterFunc(d.ctx, cancel)()\n", ""},

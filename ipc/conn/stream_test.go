@@ -5,6 +5,7 @@ package conn
 import (
 	"bytes"
 	"io"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"sync"
@@ -300,6 +301,32 @@ func TestNoPartIsLargerThanAChunk(t *testing.T) {
 	}
 }
 
+func TestAStoreIsAQueue(t *testing.T) {
+	const limit = 100
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range 100 {
+		var s store
+		var want []byte
+		next := byte(0)
+		for range 50 {
+			b := make([]byte, random.IntN(limit-len(want)+1))
+			for i := range b {
+				b[i] = next
+				next++
+			}
+			s.write(b, limit)
+			want = append(want, b...)
+			got := make([]byte, random.IntN(limit+1))
+			n := s.read(got, limit)
+			if n != min(len(got), len(want)) || !bytes.Equal(got[:n], want[:n]) {
+				t.Fatalf("seed %d: read % x of % x", seed, got[:n], want)
+			}
+			want = want[n:]
+		}
+	}
+}
+
 func TestTheStoreIsNoLargerThanTheWindow(t *testing.T) {
 	p := newPair(t, &Options{WindowSize: 1000})
 	server, client := p.connect()
@@ -313,4 +340,44 @@ func TestTheStoreIsNoLargerThanTheWindow(t *testing.T) {
 	if size := len(server.received.ring); size > 1000 {
 		t.Errorf("it has %d bytes", size)
 	}
+}
+
+// fillRing leaves no room in the ring to the peer, not even for a frame without a body.
+func (a *attachment) fillRing(number uint64) {
+	for a.trySend(dataFrame, number, make([]byte, 100)) == nil || a.trySend(dataFrame, number, nil) == nil {
+	}
+}
+
+// Close does not wait for room in the ring: what it says is sent later.
+func TestACloseThatFindsNoRoomIsSentLater(t *testing.T) {
+	path := testPath(t)
+	listener, err := Listen(testContext(t), path, &Options{IPC: &ipc.Options{ToClientSize: 4096}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Abort()
+	client := newRawClient(t, path)
+	client.send(helloFrame, 0, words(version, 1<<20, 1)...)
+	client.send(openFrame, 1)
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := accepted.(*Conn)
+	server.a.fillRing(1)
+	if err := within(t, "Close", server.Close); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m, err := client.endpoint.Receive(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, ok := parse(m)
+		_ = m.Release()
+		if ok && f.kind == closeFrame {
+			break
+		}
+	}
+	client.leave()
 }

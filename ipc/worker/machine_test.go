@@ -55,7 +55,7 @@ type machine struct {
 type tally struct{ calls, deaths, kills, poisons, replaced, pools int }
 
 func TestAnySequenceEndsAsTheReferenceSays(t *testing.T) {
-	defer fewer(t, "rapid.checks", "8")()
+	defer fewer(t, "rapid.checks", "6")()
 	var all tally
 	start := command(t, "machine")
 	rapid.Check(t, func(rt *rapid.T) {
