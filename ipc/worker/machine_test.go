@@ -132,13 +132,13 @@ func (m *machine) open() {
 
 // abandon leaves nothing behind, whatever has failed.
 func (m *machine) abandon() {
+	for _, c := range m.pledges {
+		c.cancel() // else Close may wait for it
+	}
 	for _, y := range m.living() {
 		_ = y.process.cmd.Process.Kill()
 	}
 	_ = m.pool.Close()
-	for _, c := range m.pledges {
-		c.cancel()
-	}
 	_ = os.RemoveAll(m.records)
 }
 
