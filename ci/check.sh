@@ -330,10 +330,10 @@ under_emulation() {
 }
 
 # Each rule is left out of the code once, and other bugs are planted: somebody
-# must notice. Most hunts wait, so both packages hunt at once. Each hunt has a watchdog,
+# must notice. Most hunts wait, so two packages hunt at once. Each hunt has a watchdog,
 # which stretches on a busy machine; all together have none.
 stage_mutants() {
-	go test -count=1 -timeout 0 -p 2 -parallel 4 ./chaos ./ipc/worker -run EachPlantedBug -mutants -v
+	go test -count=1 -timeout 0 -p 2 -parallel 4 ./chaos ./ipc/worker ./ipc/conn -run EachPlantedBug -mutants -v
 }
 
 stage_tla() {

@@ -140,7 +140,7 @@ func TestCloseWakesWhoWaits(t *testing.T) {
 	}()
 	waiting.Wait()
 	eventually(t, "the window is full", func() bool { return server.unread() == DefaultWindowSize })
-	if err := client.Close(); err != nil {
+	if err := within(t, "Close", client.Close); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

@@ -64,24 +64,28 @@ func newHTTPClient(set func(*http.Protocols), dial func(ctx context.Context, net
 	return &http.Client{Transport: transport}
 }
 
-// overHTTP runs a test over each protocol, with a server that serves the handler.
+// overHTTP runs a test over each protocol, with a server that serves the handler: over a fresh
+// pair, and over one whose listener has lived through kills.
 func overHTTP(t *testing.T, h http.Handler, run func(t *testing.T, proto string, p *pair, server *http.Server, client *http.Client)) {
+	pairs := map[string]func(*testing.T) *pair{"fresh": func(t *testing.T) *pair { return newPair(t, nil) }, "after kills": survivors}
 	for proto, set := range protocols {
-		t.Run(proto, func(t *testing.T) {
-			p := newPair(t, nil)
-			server := newHTTPServer(set, h)
-			served := make(chan error, 1)
-			go func() { served <- server.Serve(p.listener) }()
-			client := newHTTPClient(set, p.dialer.DialContext)
-			run(t, proto, p, server, client)
-			client.CloseIdleConnections()
-			if err := server.Close(); err != nil {
-				t.Error(err)
-			}
-			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-				t.Error(err)
-			}
-		})
+		for which, makePair := range pairs {
+			t.Run(proto+" "+which, func(t *testing.T) {
+				p := makePair(t)
+				server := newHTTPServer(set, h)
+				served := make(chan error, 1)
+				go func() { served <- server.Serve(p.listener) }()
+				client := newHTTPClient(set, p.dialer.DialContext)
+				run(t, proto, p, server, client)
+				client.CloseIdleConnections()
+				if err := server.Close(); err != nil {
+					t.Error(err)
+				}
+				if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 

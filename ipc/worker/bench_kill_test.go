@@ -26,13 +26,13 @@ func init() {
 	}
 }
 
-// A tally counts the calls of one second after the other.
-type tally struct {
+// callCounts counts the calls of one second after the other.
+type callCounts struct {
 	calls, retried, failed atomic.Int64
 }
 
 // second makes calls of 64 bytes, 64 at a time, for a second.
-func (c *tally) second(p *Pool) {
+func (c *callCounts) second(p *Pool) {
 	end := time.Now().Add(time.Second)
 	var callers sync.WaitGroup
 	for range 64 {
@@ -63,7 +63,7 @@ func BenchmarkCallsUnderKills(b *testing.B) {
 			for start := range uint64(size) {
 				j.await(b, "all serve", func(e Event) bool { return e.Kind == EventReady && e.Start == start+1 })
 			}
-			var calm, killed tally
+			var calm, killed callCounts
 			victim := 0
 			for b.Loop() {
 				calm.second(p)

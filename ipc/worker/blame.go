@@ -29,6 +29,7 @@ func (s *slot) examine(y *stay, death *Death) (pause time.Duration, fell bool) {
 			blamed := y.isToBlame(f, suspects)
 			if blamed {
 				f.call.blame++
+				f.call.suspect = true
 			}
 			death.Suspects = append(death.Suspects, Suspect{f.call.method, f.call.starts, blamed})
 		}
@@ -109,7 +110,8 @@ func (p *Pool) decide(f *flight, y *stay, death Death) {
 		failed(ErrOutcomeUnknown, closed)
 	case p.shut:
 		c.finish(nil, notSent(ErrClosed))
-	case c.blame > 0, f.started && !y.excuses() && y.stuck == nil:
+	case c.suspect, f.started && !y.excuses() && y.stuck == nil:
+		c.suspect = true
 		p.enqueue(c, p.suspects)
 	default:
 		c.queue, c.place = p.ordinary, p.ordinary.PushFront(c)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -299,6 +300,63 @@ var _ = roguePart("dies with calls that it has not started", func(r *rogue) {
 		for range 4 {
 			r.request()
 		}
+		os.Exit(0)
+	}
+	leave(r.endpoint.Close())
+	leave(os.Setenv(variable, fmt.Sprintf("%d:%d:%s", r.start, DefaultMaxMessage, r.endpoint.Path())))
+	leave(Serve(context.Background(), testHandlers))
+	os.Exit(0)
+})
+
+// A suspect whose next worker ends before it has started it is still a suspect.
+func TestASuspectThatHadNotStartedStillRunsAlone(t *testing.T) {
+	p, j := startPool(t, quick(Config{Command: command(t, "dies with suspects that it has not started"), Concurrency: 3}))
+	var wg sync.WaitGroup
+	call := func() {
+		defer wg.Done()
+		got, err := p.Call(testContext(t), "company", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var attempt, most int
+		if _, err := fmt.Sscan(string(got), &attempt, &most); err != nil || attempt > 1 && most != 1 {
+			t.Errorf("attempt %d runs with %d others, %v", attempt, most-1, err)
+		}
+	}
+	for range 6 { // three of them are suspects
+		wg.Add(1)
+		go call()
+	}
+	wg.Wait()
+	for i, death := range j.deaths() {
+		if want := []int{3, 0}[i]; len(death.Suspects) != want {
+			t.Errorf("death %d has the suspects %+v", i, death.Suspects)
+		}
+	}
+}
+
+func init() {
+	var running atomic.Int64
+	testHandlers["company"] = func(_ context.Context, r *Request) ([]byte, error) {
+		most := running.Add(1)
+		defer running.Add(-1)
+		<-time.After(20 * time.Millisecond) // so that others would come
+		return fmt.Appendf(nil, "%d %d", r.Attempt, max(most, running.Load())), nil
+	}
+}
+
+var _ = roguePart("dies with suspects that it has not started", func(r *rogue) {
+	switch r.start {
+	case 1:
+		r.hello()
+		for range 3 {
+			r.send(kindStarted, header{id: r.request()}, nil)
+		}
+		os.Exit(0)
+	case 2:
+		r.hello()
+		r.request()
 		os.Exit(0)
 	}
 	leave(r.endpoint.Close())

@@ -23,12 +23,13 @@ type call struct {
 	done chan outcome  // holds one
 
 	// Guarded by the pool's mu.
-	queue  *list.List
-	place  *list.Element
-	flight *flight
-	starts int // how often a handler was started
-	blame  int // how many workers died of it
-	over   bool
+	queue   *list.List
+	place   *list.Element
+	flight  *flight
+	starts  int  // how often a handler was started
+	blame   int  // how many workers died of it
+	suspect bool // a worker died of it or of a neighbour: it runs alone from then on
+	over    bool
 }
 
 type outcome struct {

@@ -5,201 +5,322 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
+	"flag"
 	"io"
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 )
 
-// A deed is a sort of call, with the ends that it deserves whatever the others do.
-type deed struct {
-	name     string
-	innocent bool
-	options  func(attempts int) []CallOption
-	request  func(attempts int) string
-	do       func(t testing.TB, p *Pool, method, request string, options ...CallOption) ([]string, error) // Call if nil
-	deserves func(parts []string, err error, attempts int) bool
+// A machine draws what happens to a pool: calls, kills from outside, freezes, replacements. After
+// each action it waits until all that goes on waits for the next one, and compares with
+// the reference, which is in pledge.
+type machine struct {
+	t       *rapid.T
+	start   func() *exec.Cmd
+	pool    *Pool
+	journal *journal
+	heard   int    // events of the journal that the reference knows
+	records string // the directory of the records
+
+	attempts, size, concurrency int
+	patient                     bool // Close waits for what was begun
+	closing                     bool
+
+	pledges   []*pledge
+	frozen    map[uint64]bool // processes, by the number of their start
+	doomed    map[uint64]bool // they are to die
+	told      map[int]int     // how many were told, by the number of the notification
+	replacing chan error      // nil if nothing replaces
+	disturbed bool            // since then a process was killed
+
+	mu     sync.Mutex
+	gates  map[int]chan struct{} // of calls that ask, by their number; closed when they are released
+	asking atomic.Int64          // handlers of the service
+
+	tally *tally
 }
 
-var deeds = map[string]deed{
-	"answered": {name: "linger", innocent: true, deserves: func(parts []string, err error, _ int) bool {
-		return err == nil && parts[0] == "request"
-	}},
-	"answered or unknown": {name: "linger", innocent: true, options: once, deserves: func(_ []string, err error, _ int) bool {
-		return err == nil || errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, ErrPoison)
-	}},
-	"failed": {name: "fail", innocent: true, deserves: func(_ []string, err error, _ int) bool {
-		var remote *RemoteError
-		return errors.As(err, &remote) && remote.Message == "request"
-	}},
-	"poison by exit": {name: "exit", deserves: isPoison}, "poison by panic": {name: "panic", deserves: isPoison},
-	"unknown": {name: "exit", options: once, deserves: func(_ []string, err error, attempts int) bool {
-		var death *DeathError
-		return errors.As(err, &death) && death.Attempts == 1 && errors.Is(err, ErrOutcomeUnknown) != errors.Is(err, ErrPoison) &&
-			(attempts == 1 || errors.Is(err, ErrOutcomeUnknown))
-	}},
-	"answered at last": {name: "exit before attempt", request: strconv.Itoa, deserves: func(parts []string, err error, attempts int) bool {
-		return err == nil && number(parts[0]) >= attempts
-	}},
-	"timed out": {name: "wait", innocent: true, options: func(int) []CallOption { return []CallOption{Timeout(5 * time.Millisecond)} },
-		deserves: func(_ []string, err error, _ int) bool { return errors.Is(err, context.DeadlineExceeded) }},
-	"asked": {name: "ask", innocent: true, request: func(int) string { return "echo\nrequest" }, deserves: func(parts []string, err error, _ int) bool {
-		return err == nil && parts[0] == "request"
-	}},
+// A tally is what all machines of a test have seen.
+type tally struct{ calls, deaths, kills, poisons, replaced, pools int }
 
-	// A stream that has begun ends with its worker, whoever has killed it.
-	"streamed": {name: "count", innocent: true, request: func(int) string { return "40" }, do: collect, deserves: func(parts []string, err error, _ int) bool {
-		return isCount(parts) && (err == nil && len(parts) == 40 || len(parts) > 0 && errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, ErrPoison))
-	}},
-	"streamed and unknown": {name: "count and exit", request: func(int) string { return "3" }, do: collect, deserves: func(parts []string, err error, attempts int) bool {
-		return isCount(parts) && (errors.Is(err, ErrOutcomeUnknown) && len(parts) > 0 || isPoison(parts, err, attempts))
-	}},
-	"poison before it streams": {name: "exit", do: collect, deserves: func(parts []string, err error, attempts int) bool {
-		return len(parts) == 0 && isPoison(nil, err, attempts)
-	}},
-	"left": {name: "endless", innocent: true, request: func(int) string { return "100" }, do: leaveAfterTwo, deserves: func(parts []string, err error, _ int) bool {
-		return len(parts) == 2 || len(parts) == 1 && errors.Is(err, ErrOutcomeUnknown)
-	}},
-
-	// Notifications that kill, and fresh processes, come between.
-	"notified": {name: "exit by notification", do: notifyDeath, deserves: func(_ []string, err error, _ int) bool { return err == nil }},
-	"replaced": {name: "replace", do: replaceAll, deserves: func(_ []string, err error, _ int) bool {
-		return err == nil || errors.Is(err, ErrNotReplaced) // a notification has killed the fresh one
-	}},
-}
-
-func number(s string) int { n, _ := strconv.Atoi(s); return n }
-
-// isCount reports whether the parts are 0, 1, and so on.
-func isCount(parts []string) bool {
-	for i, part := range parts {
-		if part != strconv.Itoa(i) {
-			return false
-		}
-	}
-	return true
-}
-
-func callOnce(t testing.TB, p *Pool, method, request string, options ...CallOption) ([]string, error) {
-	answer, err := p.Call(testContext(t), method, []byte(request), options...)
-	return []string{string(answer)}, err
-}
-
-func leaveAfterTwo(t testing.TB, p *Pool, method, request string, options ...CallOption) (parts []string, err error) {
-	for part, err := range p.Stream(testContext(t), method, []byte(request), options...) {
-		if err != nil {
-			return parts, err
-		}
-		if parts = append(parts, string(part)); len(parts) == 2 {
-			break
-		}
-	}
-	return parts, nil
-}
-
-func notifyDeath(t testing.TB, p *Pool, method, _ string, _ ...CallOption) ([]string, error) {
-	_, err := p.Notify(testContext(t), method, nil)
-	return nil, err
-}
-
-func replaceAll(t testing.TB, p *Pool, _, _ string, _ ...CallOption) ([]string, error) {
-	return nil, p.Replace(testContext(t))
-}
-
-func init() { testHandlers["exit by notification"] = testHandlers["exit"] }
-
-func once(int) []CallOption { return []CallOption{AtMostOnce()} }
-
-func isPoison(_ []string, err error, attempts int) bool {
-	var death *DeathError
-	return errors.As(err, &death) && death.Err == ErrPoison && death.Attempts >= attempts
-}
-
-func TestAnyMixOfCallsEndsAsEachDeserves(t *testing.T) {
-	names := slices.Sorted(maps.Keys(deeds))
-	deaths, calls := 0, 0
+func TestAnySequenceEndsAsTheReferenceSays(t *testing.T) {
+	defer fewer(t, "rapid.checks", "6")()
+	var all tally
+	start := command(t, "machine")
 	rapid.Check(t, func(rt *rapid.T) {
-		attempts := rapid.IntRange(1, 3).Draw(rt, "attempts")
-		j := newJournal()
-		size := rapid.IntRange(1, 2).Draw(rt, "size")
-		p, err := Start(context.Background(), Config{
-			Command: command(t, "serve"), Output: io.Discard, OnEvent: j.add, MaxAttempts: attempts, Grace: watchdog, Handlers: (&desk{}).handlers(),
-			Size: size, Concurrency: rapid.IntRange(1, 4).Draw(rt, "concurrency"),
-		})
-		if err != nil {
-			rt.Fatal(err)
-		}
-		mix := rapid.SliceOfN(rapid.SampledFrom(names), 1, 12).Draw(rt, "calls")
-		calls += len(mix)
-		wrong := make([]error, len(mix))
-		var wg sync.WaitGroup
-		for i, name := range mix {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				d := deeds[name]
-				request, options := "request", []CallOption(nil)
-				if d.request != nil {
-					request = d.request(attempts)
-				}
-				if d.options != nil {
-					options = d.options(attempts)
-				}
-				do := callOnce
-				if d.do != nil {
-					do = d.do
-				}
-				parts, err := do(t, p, d.name, request, options...)
-				if !d.deserves(parts, err, attempts) {
-					wrong[i] = fmt.Errorf("call %d, which deserves %s, ends with %q, %v", i, name, parts, err)
-				}
-			}()
-		}
-		wg.Wait()
-		if err := errors.Join(append(wrong, p.Close())...); err != nil {
-			rt.Fatal(err)
-		}
-		j.nobodyIsLeft(t)
-		deaths += len(j.deaths())
-		for _, death := range j.deaths() {
-			judgeDeath(rt, death)
-		}
-		// A process that was about to serve when it was sent away may have said hello.
-		if stats := p.Stats(); stats.Unasked != 0 || stats.Stale > stats.Deaths || stats.Running+stats.Waiting != 0 {
-			rt.Fatalf("counts %+v", stats)
-		}
+		m := &machine{t: rt, start: start, tally: &all}
+		m.open()
+		defer m.abandon()
+		rt.Repeat(map[string]func(*rapid.T){"": m.rest, "act": m.act})
+		m.close()
 	})
-	t.Logf("%d calls, %d deaths", calls, deaths)
+	t.Logf("%+v", all)
+	if !t.Failed() && (all.calls == 0 || all.deaths == 0) {
+		t.Error("too little has happened")
+	}
 }
 
-// judgeDeath holds the rules of blame against one death.
-func judgeDeath(rt *rapid.T, death Death) {
-	blamed, alone := 0, len(death.Suspects)
-	for _, suspect := range death.Suspects {
-		if suspect.Method == "exit by notification" { // notifications come to every worker
-			alone--
-		}
+// fewer sets a flag for a while, unless it was given.
+func fewer(t *testing.T, name, value string) (restore func()) {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	old := flag.Lookup(name).Value.String()
+	if given {
+		return func() {}
 	}
-	for _, suspect := range death.Suspects {
-		if suspect.Blamed {
-			blamed++
-		}
-		for _, d := range deeds {
-			if suspect.Blamed && d.name == suspect.Method && d.innocent {
-				rt.Fatalf("an innocent call is blamed: %+v", death)
+	if err := flag.Set(name, value); err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = flag.Set(name, old) }
+}
+
+// evenly draws one of so many numbers, each as likely as the others: rapid itself
+// prefers small ones.
+func evenly(all int) *rapid.Generator[int] {
+	return rapid.Custom(func(t *rapid.T) (n int) {
+		const bits = 12
+		for range bits {
+			n *= 2
+			if rapid.Bool().Draw(t, "bit") {
+				n++
 			}
 		}
-		if suspect.Attempt > 1 && alone > 1 {
-			rt.Fatalf("a suspect does not run alone: %+v", death)
+		return n * all >> bits
+	})
+}
+
+func (m *machine) open() {
+	*m = machine{t: m.t, start: m.start, tally: m.tally, journal: newJournal(),
+		frozen: map[uint64]bool{}, doomed: map[uint64]bool{}, told: map[int]int{}, gates: map[int]chan struct{}{}}
+	m.size, m.concurrency = rapid.IntRange(1, 2).Draw(m.t, "size"), rapid.IntRange(1, 3).Draw(m.t, "concurrency")
+	m.attempts, m.patient = rapid.IntRange(1, 3).Draw(m.t, "attempts"), rapid.Bool().Draw(m.t, "patient")
+	var err error
+	if m.records, err = os.MkdirTemp("", "tandem-records-"); err != nil {
+		m.t.Fatalf("harness: %v", err)
+	}
+	stop := 50 * time.Millisecond
+	if m.patient {
+		stop = watchdog
+	}
+	m.pool, err = Start(context.Background(), Config{
+		Command: func() *exec.Cmd {
+			cmd := m.start()
+			cmd.Env = append(cmd.Env, recordsVariable+"="+m.records)
+			return cmd
+		},
+		Output: io.Discard, OnEvent: m.journal.add, Handlers: Handlers{"gate": m.gate},
+		Size: m.size, Concurrency: m.concurrency, MaxAttempts: m.attempts, MaxMessage: 4096, MaxQuickDeaths: 1 << 20,
+		Grace: 20 * time.Millisecond, StopTimeout: stop, HangTimeout: time.Hour, StartTimeout: watchdog,
+		MinPause: time.Millisecond, MaxPause: time.Millisecond,
+	})
+	if err != nil {
+		m.t.Fatalf("harness: %v", err)
+	}
+	m.tally.pools++
+}
+
+// abandon leaves nothing behind, whatever has failed.
+func (m *machine) abandon() {
+	for _, c := range m.pledges {
+		c.cancel() // else Close may wait for it
+	}
+	for _, y := range m.living() {
+		_ = y.process.cmd.Process.Kill()
+	}
+	_ = m.pool.Close()
+	_ = os.RemoveAll(m.records)
+}
+
+// gate is the handler of the service that calls wait in which ask.
+func (m *machine) gate(ctx context.Context, r *Request) ([]byte, error) {
+	m.asking.Add(1)
+	defer m.asking.Add(-1)
+	m.mu.Lock()
+	gate := m.gates[number(string(r.Data))]
+	m.mu.Unlock()
+	select {
+	case <-gate:
+		return []byte("open"), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// act does one of the things that make sense now.
+func (m *machine) act(t *rapid.T) {
+	m.t = t
+	var all []func()
+	offer := func(weight int, makesSense bool, do func()) {
+		for i := 0; i < weight && makesSense; i++ {
+			all = append(all, do)
 		}
 	}
-	if blamed > 1 {
-		rt.Fatalf("several are blamed: %+v", death)
+	living, holding, open := m.living(), m.which((*pledge).holding), m.which((*pledge).open)
+	thawed := slices.DeleteFunc(slices.Clone(living), func(y *stay) bool { return m.frozen[y.start] })
+	frozen := slices.DeleteFunc(slices.Clone(living), func(y *stay) bool { return !m.frozen[y.start] })
+	offer(8, len(m.pledges) < mostCalls-4, m.begin)
+	offer(2, len(m.pledges) < mostCalls-4 && len(living) > 0, func() { m.begin(); m.kill(one(t, "process", living)) })
+	offer(3, len(holding) > 0, func() { m.release(one(t, "call", holding)) })
+	offer(1, len(holding) > 0, func() { m.release(one(t, "call", holding)); m.kill(one(t, "process", living)) })
+	offer(2, len(open) > 0, func() { m.giveUp(one(t, "call", open)) })
+	offer(4, len(living) > 0, func() { m.kill(one(t, "process", living)) })
+	offer(1, len(thawed) > 0, func() { m.freeze(one(t, "process", thawed)) })
+	offer(2, len(frozen) > 0, func() { m.thaw(one(t, "process", frozen)) })
+	offer(1, true, func() { m.notify("notice") })
+	offer(1, true, func() { m.notify("dies") })
+	offer(1, m.replacing == nil, m.replace)
+	offer(1, true, func() {
+		m.close()
+		_ = os.RemoveAll(m.records)
+		m.open()
+	})
+	all[evenly(len(all)).Draw(t, "action")]()
+}
+
+func one[T any](t *rapid.T, what string, from []T) T {
+	return from[evenly(len(from)).Draw(t, what)]
+}
+
+func (c *pledge) open() bool    { return !c.judged && !c.given }
+func (c *pledge) holding() bool { return !c.judged && c.sort.holds && !c.released }
+
+func (m *machine) which(is func(*pledge) bool) (which []*pledge) {
+	for _, c := range m.pledges {
+		if is(c) {
+			which = append(which, c)
+		}
 	}
+	return which
+}
+
+// begin begins calls, one after the other, and waits for none.
+func (m *machine) begin() {
+	names := slices.Sorted(maps.Keys(sorts))
+	for range 1 + evenly(3).Draw(m.t, "calls") {
+		name := one(m.t, "sort", names)
+		c := &pledge{id: len(m.pledges), name: name, sort: sorts[name], done: make(chan struct{}), atMostOnce: name == "once" || name == "exits, at most once"}
+		ctx, cancel := context.WithCancel(context.Background())
+		if evenly(8).Draw(m.t, "deadline") == 0 {
+			ctx, cancel = context.WithTimeout(context.Background(), 5*time.Millisecond)
+			c.given = true
+		}
+		c.cancel = cancel
+		var options []CallOption
+		if c.atMostOnce {
+			options = append(options, AtMostOnce())
+		}
+		m.mu.Lock()
+		m.gates[c.id] = make(chan struct{})
+		m.mu.Unlock()
+		m.pledges = append(m.pledges, c)
+		m.tally.calls++
+		m.t.Logf("%v begins, with a deadline %t", c, c.given)
+		do := c.sort.call
+		if do == nil {
+			do = (*machine).call
+		}
+		go func() {
+			defer close(c.done)
+			c.err = do(m, ctx, c, options...)
+		}()
+	}
+}
+
+func (m *machine) call(ctx context.Context, c *pledge, options ...CallOption) error {
+	answer, err := m.pool.Call(ctx, c.method(), nil, options...)
+	c.answer = string(answer)
+	return err
+}
+
+func (m *machine) stream(ctx context.Context, c *pledge, options ...CallOption) error {
+	for part, err := range m.pool.Stream(ctx, c.method(), nil, options...) {
+		if err != nil {
+			return err
+		}
+		c.parts = append(c.parts, string(part))
+	}
+	return nil
+}
+
+func (m *machine) release(c *pledge) {
+	m.t.Logf("release %v", c)
+	c.released = true
+	m.mu.Lock()
+	close(m.gates[c.id])
+	m.mu.Unlock()
+	if err := os.WriteFile(filepath.Join(m.records, "release-"+strconv.Itoa(c.id)), nil, 0o600); err != nil {
+		m.t.Fatalf("harness: %v", err)
+	}
+}
+
+func (m *machine) giveUp(c *pledge) {
+	m.t.Logf("give up %v", c)
+	c.given = true
+	c.cancel()
+}
+
+// signal goes through the handle of the process, so that it meets nobody else.
+func (m *machine) signal(y *stay, s syscall.Signal) {
+	if err := y.process.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		m.t.Fatalf("harness: %v", err)
+	}
+}
+
+func (m *machine) kill(y *stay) {
+	m.t.Logf("kill start %d", y.start)
+	m.doomed[y.start], m.disturbed = true, true
+	m.tally.kills++
+	m.signal(y, syscall.SIGKILL)
+	delete(m.frozen, y.start)
+}
+
+func (m *machine) freeze(y *stay) {
+	m.t.Logf("freeze start %d", y.start)
+	m.signal(y, syscall.SIGSTOP)
+	m.frozen[y.start] = true
+	m.await("it stops", func() bool { return stopped(y.process.pidOf()) })
+}
+
+func (m *machine) thaw(y *stay) {
+	m.t.Logf("thaw start %d", y.start)
+	delete(m.frozen, y.start)
+	m.signal(y, syscall.SIGCONT)
+}
+
+func (m *machine) notify(method string) {
+	number := len(m.told)
+	m.t.Logf("notification %d: %s", number, method)
+	m.pool.mu.Lock()
+	serving := slices.DeleteFunc(m.stays(), func(y *stay) bool { return !y.serving || y.retired })
+	m.pool.mu.Unlock()
+	if method == "dies" {
+		m.disturbed = true
+		for _, y := range serving {
+			m.doomed[y.start] = true
+		}
+	}
+	told, err := m.pool.Notify(context.Background(), method, []byte(strconv.Itoa(number)))
+	if err != nil || told != len(serving) {
+		m.t.Fatalf("%d of %d processes were told, %v", told, len(serving), err)
+	}
+	m.told[number] = told
+}
+
+func (m *machine) replace() {
+	m.t.Logf("replace")
+	replaced := make(chan error, 1)
+	m.replacing, m.disturbed = replaced, false
+	p := m.pool
+	go func() { replaced <- p.Replace(context.Background()) }()
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"testing"
@@ -15,7 +16,10 @@ import (
 	"github.com/tandem-ipc/tandem/internal/plant"
 )
 
-var huntPlanted = flag.Bool("mutants", false, "plant each bug, and see that its tests fail")
+var (
+	huntPlanted = flag.Bool("mutants", false, "plant each bug, and see that its tests fail")
+	huntOnly    = flag.String("only", "", "with -mutants: hunt only those whose name matches")
+)
 
 // A planted bug is an edit of a text that stands once in a file of this package.
 // Some of its tests must fail. docs/TESTING.md says which promise it breaks.
@@ -27,6 +31,7 @@ var plantedBugs = []planted{
 	{"suspects run together", "EveryInnocent", "schedule.go", "free.solitary = true", "free.solitary = false"},
 	{"a suspect does not wait for an empty worker", "ASuspectIsNotStarved", "schedule.go", "if free == nil || len(free.flights) > 0 {", "if free == nil {"},
 	{"a suspect is ordinary", "EveryInnocent", "blame.go", "p.enqueue(c, p.suspects)", "p.enqueue(c, p.ordinary)"},
+	{"a suspect that had not started is none", "ASuspectThatHadNotStarted", "blame.go", "case c.suspect, f.started", "case c.blame > 0, f.started"},
 	{"no place is kept for suspects", "ASuspectIsNotStarved", "schedule.go", "reserved = p.leastLoaded(nil)", "reserved = nil"},
 	{"at most once is not looked at", "AtMostOnce", "blame.go", "f.started && c.atMostOnce", "f.started && c.atMostOnce && c.blame > 1"},
 	{"at most once also where nothing has started", "CallsThatHadNotStarted", "blame.go", "f.started && c.atMostOnce", "c.atMostOnce"},
@@ -112,6 +117,11 @@ var plantedBugs = []planted{
 	{"events wait without a bound", "AnEventHandlerThatIsStuck", "events.go", "	if len(e.waiting) > maxEvents {\n", "	if false {\n"},
 	{"events that are missed are not counted", "AnEventHandlerThatIsStuck", "events.go", "e.waiting[1].Missed += 1 + e.waiting[0].Missed", "_ = e.waiting"},
 	{"who tells an event waits", "AnEventHandlerThatIsStuck", "events.go", "	e.waiting = append(e.waiting, event)\n", "	e.handle(event)\n"},
+	{"a death while it leaves is excused", "AnySequence", "blame.go", "return y.reason == ReasonStopped", "return y.leavesFor != 0 || y.reason == ReasonStopped"},
+	{"who is sent away makes suspects", "AnySequence", "blame.go", "c.suspect, f.started && !y.excuses() && y.stuck == nil:", "c.suspect, f.started && y.stuck == nil:"},
+	{"the stuck one makes suspects of others", "AnySequence", "blame.go", "c.suspect, f.started && !y.excuses() && y.stuck == nil:", "c.suspect, f.started && !y.excuses():"},
+	{"one suspect at a time in all workers", "AnySequence", "schedule.go", "if free == nil || len(free.flights) > 0 {", "if free == nil || len(free.flights) > 0 || p.anySolitary() {"},
+	{"what is given up is counted for ever", "AnySequence", "blame.go", "	p.land(f)\n	if f.abandoned {\n		return\n	}\n", "	if f.abandoned {\n		delete(y.flights, f.id)\n		return\n	}\n	p.land(f)\n"},
 	{"the directory stays", "ACallIsAnswered", "pool.go", "errs = append(errs, os.RemoveAll(p.dir))", "_ = p.dir"},
 }
 
@@ -130,31 +140,49 @@ var mustFind = map[string]string{
 	"Leave":      "the directory stays",
 }
 
-// machineMustFind is what the machine must find by itself.
-const machineMustFind = "all suspects are blamed"
+// mixMustFind is what TestAnyMixOfCallsEndsAsEachDeserves must find by itself.
+const mixMustFind = "all suspects are blamed"
+
+// machineOnly is the test for those that nobody else finds.
+const machineOnly = "AnySequence"
+
+// machineMustFind is what it must find by itself.
+var machineMustFind = []string{
+	"all suspects are blamed", "at most once is not looked at", "frames for a predecessor are taken",
+	"calls that had not started are blamed", "suspects run together", "a begun stream is started again",
+	"a death while it leaves is excused", "who is sent away makes suspects", "the stuck one makes suspects of others",
+	"one suspect at a time in all workers", "what is given up is counted for ever",
+}
 
 // A hunt is a run of tests that must fail with a bug.
 type hunt struct {
 	name, tests string
 	bug         planted
-	rounds      int // how many campaigns may look for it, one after the other
+	rounds      int           // how often its tests run, one after the other
+	limit       time.Duration // how long they may take together, on a quiet machine
 }
 
 // hunts are those that each bug names, and those that must find one by themselves.
 func hunts(t *testing.T) (all []hunt) {
 	for _, bug := range plantedBugs {
-		all = append(all, hunt{bug.name, bug.tests, bug, 1})
+		if bug.tests == machineOnly {
+			continue // it is in machineMustFind
+		}
+		all = append(all, hunt{bug.name, bug.tests, bug, 1, 20 * time.Second})
 	}
-	again := func(hunter, bug, tests string, rounds int) {
+	again := func(hunter, bug, tests string, rounds int, limit time.Duration) {
 		i := slices.IndexFunc(plantedBugs, func(p planted) bool { return p.name == bug })
 		if i < 0 {
 			t.Fatalf("%s must find %q, which is not planted", hunter, bug)
 		}
-		all = append(all, hunt{hunter + " finds: " + bug, tests, plantedBugs[i], rounds})
+		all = append(all, hunt{hunter + " finds: " + bug, tests, plantedBugs[i], rounds, limit})
 	}
-	again("the machine", machineMustFind, "^TestAnyMixOfCallsEndsAsEachDeserves$", 1)
+	again("the mix", mixMustFind, "^TestAnyMixOfCallsEndsAsEachDeserves$", 1, 20*time.Second)
+	for _, bug := range machineMustFind {
+		again("the machine", bug, "^TestAnySequenceEndsAsTheReferenceSays$", 25, 10*time.Minute)
+	}
 	for _, promise := range promises {
-		again("the campaign, for "+promise+",", mustFind[promise], "^TestCampaign$", 10)
+		again("the campaign, for "+promise+",", mustFind[promise], "^TestCampaign$", 10, 65*time.Second)
 	}
 	return all
 }
@@ -179,6 +207,9 @@ func build(t *testing.T, files map[string]string) (program string) {
 	return program
 }
 
+// complaints are the lines with which a test fails.
+var complaints = regexp.MustCompile(`(?m)^ +[a-z_]+_test\.go:\d+: .*|^panic: .*|^goroutine 1 .*`)
+
 func TestEachPlantedBugIsFound(t *testing.T) {
 	hunts := hunts(t)
 	var bugs []plant.Bug
@@ -199,18 +230,25 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	together := build(t, shared.Files)
-	run := func(program, tests string, rounds int, stretch float64) *exec.Cmd {
+	run := func(program, tests string, rounds int, limit time.Duration, stretch float64) *exec.Cmd {
 		stretched := func(limit time.Duration) string { return time.Duration(float64(limit) * stretch).String() }
-		cmd := exec.Command(program, "-test.v", "-test.run="+tests, "-rapid.nofailfile", "-test.failfast",
-			"-test.count="+strconv.Itoa(rounds), "-test.timeout="+stretched(time.Duration(15+5*rounds)*time.Second))
+		cmd := exec.Command(program, "-test.v", "-test.run="+tests, "-rapid.nofailfile", "-rapid.shrinktime=1s", "-test.failfast",
+			"-test.count="+strconv.Itoa(rounds), "-test.timeout="+stretched(limit))
 		cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG="+stretched(5*time.Second))
 		return cmd
 	}
-	if out, err := run(together, "", 1, 5*plant.Pace()).CombinedOutput(); err != nil {
+	asleep := "" // each test
+	if *huntOnly != "" {
+		asleep = "^TestACallIsAnswered$"
+	}
+	if out, err := run(together, asleep, 1, 2*time.Minute, plant.Pace()).CombinedOutput(); err != nil {
 		t.Fatalf("with every bug asleep: %v\n%s", err, out)
 	}
 	t.Run("bugs", func(t *testing.T) { // it ends when all of them have
 		for _, h := range hunts {
+			if !regexp.MustCompile(*huntOnly).MatchString(h.name) {
+				continue
+			}
 			t.Run(h.name, func(t *testing.T) {
 				t.Parallel() // many wait for a watchdog
 				program := together
@@ -221,12 +259,14 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 					}
 					program = build(t, files)
 				}
-				cmd := run(program, h.tests, h.rounds, plant.Pace())
+				cmd := run(program, h.tests, h.rounds, h.limit, plant.Pace())
 				cmd.Env = append(cmd.Env, shared.Awaken(h.bug.name))
 				if out, err := cmd.CombinedOutput(); err == nil {
 					t.Errorf("nobody finds it: %s passes\n%s", h.tests, out)
 				} else if !plant.Found(string(out), err) {
 					t.Errorf("it ended otherwise than by a test that failed: %v\n%s", err, out)
+				} else {
+					t.Logf("%s", complaints.FindAll(out, 2))
 				}
 			})
 		}
