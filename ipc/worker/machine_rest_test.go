@@ -73,8 +73,8 @@ func (m *machine) rest(t *rapid.T) {
 	m.look()
 }
 
-// hear tells the reference what has happened since. A death is told before the calls
-// end that it ends, and comes after the records of its process.
+// hear tells the reference what has happened since. A death is in the stream of events before
+// the calls end that it ends, and comes after the records of its process.
 func (m *machine) hear() ([]begin, []told) {
 	var ended []*pledge
 	for _, c := range m.pledges {
@@ -86,6 +86,11 @@ func (m *machine) hear() ([]begin, []told) {
 		default:
 		}
 	}
+	m.await("the events are handled", func() bool {
+		m.pool.events.mu.Lock()
+		defer m.pool.events.mu.Unlock()
+		return !m.pool.events.busy
+	})
 	m.journal.mu.Lock()
 	events := m.journal.events[m.heard:]
 	m.journal.mu.Unlock()
