@@ -55,7 +55,7 @@ func (w *work) buildAll(before, after source) ([]program, error) {
 	logf("our benchmark does not build with the parent's code; the parent's benchmark is taken\n%v", err)
 	theirs, err := w.buildWith(before.tree, before, after)
 	if err != nil && w.ctx.Err() == nil {
-		return nil, voidError{"neither commit's benchmark builds with the code of both: a commit of its own should change the benchmark", err}
+		return nil, voidError{"neither commit's benchmark builds with the code of both", err}
 	}
 	return theirs, err
 }

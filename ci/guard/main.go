@@ -75,12 +75,14 @@ func guard(ctx context.Context, root, base, benchstat string) (verdict Verdict, 
 	}
 	theirs, err := w.code(parent)
 	if err != nil {
-		return "", "", fmt.Errorf("of %s: %w", name, err)
+		err = voidError{"the parent's code cannot be read", err}
 	}
-	if ours == theirs {
+	if err == nil && ours == theirs {
 		return Pass, "the same code, nothing to compare", nil
 	}
-	verdict, why, err = w.compare(benchstat, source{tree: parent}, source{tree: root})
+	if err == nil {
+		verdict, why, err = w.compare(benchstat, source{tree: parent}, source{tree: root})
+	}
 	if v := (voidError{}); errors.As(err, &v) {
 		logf("%v", v.err)
 		return Void, v.why, nil

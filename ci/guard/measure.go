@@ -41,9 +41,9 @@ func (w *work) measure(programs []program, r run) (out outputs, err error) {
 			cmd := w.command(layout[role].path, "-test.run", "^$", "-test.bench", r.rows, "-test.benchtime", "6x")
 			text, err := output(cmd)
 			if err != nil && role != change && w.ctx.Err() == nil {
-				return out, voidError{"the benchmark of the parent does not end well", err}
+				return out, voidError{"the parent's benchmark fails", err}
 			} else if err != nil {
-				return out, fmt.Errorf("the benchmark of this tree does not end well: %w\n%s", err, text)
+				return out, fmt.Errorf("the benchmark fails: %w\n%s", err, text)
 			}
 			out[role] = append(out[role], text...)
 		}

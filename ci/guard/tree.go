@@ -32,7 +32,7 @@ func (w *work) parentOf(root, base string) (directory, name string, err error) {
 		return "", "", err
 	}
 	if committed, err := w.code(directory); err != nil || committed != ours {
-		return directory, name, err
+		return directory, name, nil // what cannot be read is not ours, either
 	}
 	directory, name, err = w.export(root, "HEAD~1")
 	if err != nil {
@@ -57,8 +57,6 @@ func (w *work) export(root, revision string) (directory, name string, err error)
 	if name, err = git("log", "-1", "--no-show-signature", "--format=%h (%s)", "--end-of-options", revision); err != nil {
 		return "", "", err
 	}
-	// checkout-index writes relative to the top of the work tree; in a subdirectory
-	// it would write only that.
 	if _, err = git("read-tree", "--end-of-options", revision+"^{tree}"); err != nil {
 		return "", "", err
 	}

@@ -17,6 +17,9 @@ type repository struct {
 
 func newRepository(t *testing.T) repository {
 	t.Helper()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("NOT RUN: there is no git")
+	}
 	r := repository{t, t.TempDir()}
 	r.git("init", "-q")
 	r.write("go.mod", "module example.com/small\n\ngo 1.24\n")
@@ -102,6 +105,28 @@ func TestWithoutAParentNothingIsCompared(t *testing.T) {
 	}
 	if _, _, err := guard(t.Context(), one.directory, "no-such-commit", "none"); err == nil {
 		t.Error("a commit that was named and is not there is no error")
+	}
+}
+
+// A parent that is broken does not stand in the way of the commit that mends it.
+func TestABrokenParentIsVoid(t *testing.T) {
+	r := newRepository(t)
+	for _, file := range benchmarkFiles {
+		r.write("ipc/"+file, "package ipc\n")
+	}
+	for _, text := range []string{"no code\n", "package ipc\n\nfunc Send() int { return \"\" }\n"} {
+		r.write("ipc/send.go", text)
+		r.commit("broken")
+		r.write("ipc/send.go", faster)
+		verdict, why, err := guard(t.Context(), r.directory, "", "none")
+		if verdict != Void || err != nil || strings.Contains(why, "\n") {
+			t.Errorf("behind %q: %s: %s, %v, want Void", text, verdict, why, err)
+		}
+	}
+	r.commit("mended")
+	r.write("ipc/send.go", "package ipc\n\nfunc Send() int { return \"\" }\n")
+	if verdict, why, err := guard(t.Context(), r.directory, "", "none"); err == nil {
+		t.Errorf("this tree is broken: %s: %s, want an error", verdict, why)
 	}
 }
 
