@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/csv"
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -23,7 +24,6 @@ const (
 const (
 	leastLoss   = 0.05 // a smaller one is not worth stopping anybody
 	mostNoise   = 0.20 // under more, a loss that is worth it could hide
-	mostMoved   = 2.0  // of the floor, as a factor
 	leastRounds = 8    // with fewer, few differences can be significant
 	// significance is how often all rows together may show a difference where there
 	// is none.
@@ -44,17 +44,23 @@ type row struct {
 	columns [roles]column
 	rounds  int
 
-	verdict     Verdict
-	why         string
-	delta       float64 // change against parent; more is slower
-	noise       float64
-	floorFactor float64
+	verdict Verdict
+	why     string
+	delta   float64 // change against parent; more is slower
+	noise   float64
+	total   int // rounds, also those that were not kept
 }
 
 type judgement []row
 
-// judge gives each row its verdict.
-func judge(rows []row, floorSpreads map[string]float64) judgement {
+// judge gives each row its verdict. A benchmark of which no round was kept is in no row
+// yet; total is how many rounds each has had.
+func judge(rows []row, total map[string]int) judgement {
+	for _, name := range slices.Sorted(maps.Keys(total)) {
+		if !slices.ContainsFunc(rows, func(r row) bool { return r.name == name }) {
+			rows = append(rows, row{name: name})
+		}
+	}
 	compared := 0
 	for _, r := range rows {
 		if r.columns[parent].there && r.columns[change].there {
@@ -62,7 +68,7 @@ func judge(rows []row, floorSpreads map[string]float64) judgement {
 		}
 	}
 	for i := range rows {
-		rows[i].floorFactor = floorSpreads[rows[i].name]
+		rows[i].total = total[rows[i].name]
 		rows[i].judge(significance / float64(max(compared, 1)))
 	}
 	return rows
@@ -72,7 +78,7 @@ func (r *row) judge(alpha float64) {
 	before, same, after := r.columns[parent], r.columns[again], r.columns[change]
 	switch {
 	case !before.there && !after.there:
-		r.verdict, r.why = Void, "nothing was measured"
+		r.verdict, r.why = Void, fmt.Sprintf("the machine is busy: no two of %d rounds are alike", r.total)
 		return
 	case !before.there:
 		r.verdict, r.why = Pass, "new: there is nothing to compare it with"
@@ -87,10 +93,10 @@ func (r *row) judge(alpha float64) {
 	switch {
 	case !same.there || math.IsNaN(r.delta) || math.IsNaN(r.noise):
 		r.verdict, r.why = Void, "there are no figures"
+	case r.total < leastRounds:
+		r.verdict, r.why = Void, fmt.Sprintf("the machine is busy: there was time for %d rounds only, and %d are needed", r.total, leastRounds)
 	case r.rounds < leastRounds:
-		r.verdict, r.why = Void, fmt.Sprintf("there was time for %d rounds only, and %d are needed", r.rounds, leastRounds)
-	case !(r.floorFactor <= mostMoved):
-		r.verdict, r.why = Void, fmt.Sprintf("the machine is busy: the floor has moved by a factor of %.1f", r.floorFactor)
+		r.verdict, r.why = Void, fmt.Sprintf("the machine is busy: of %d rounds only %d are alike, and %d are needed", r.total, r.rounds, leastRounds)
 	case r.noise > mostNoise:
 		r.verdict, r.why = Void, "the machine is busy: the same code differs from itself as much"
 	case loss:
@@ -163,9 +169,9 @@ func (j judgement) verdict() (Verdict, string) {
 // String is a table for people.
 func (j judgement) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-28s %9s %9s %9s %7s\n", "", "change", "noise", "p", "floor")
+	fmt.Fprintf(&b, "%-28s %9s %9s %9s %7s\n", "", "change", "noise", "p", "rounds")
 	for _, r := range j {
-		fmt.Fprintf(&b, "%-28s %+7.1f %% %7.1f %% %9.3f %6.1fx  %s", r.name, 100*r.delta, 100*r.noise, r.columns[change].p, r.floorFactor, r.verdict)
+		fmt.Fprintf(&b, "%-28s %+7.1f %% %7.1f %% %9.3f %3d/%-3d  %s", r.name, 100*r.delta, 100*r.noise, r.columns[change].p, r.rounds, r.total, r.verdict)
 		if r.why != "" {
 			fmt.Fprintf(&b, ": %s", r.why)
 		}
@@ -216,6 +222,9 @@ func readTable(text string) (rows []row, err error) {
 		}
 		if r.columns == [roles]column{} {
 			return nil, fmt.Errorf("benchstat: no figures in the line %q", r.name)
+		}
+		if r.rounds == math.MaxInt { // there is nothing that it is compared with
+			r.rounds = 0
 		}
 		rows = append(rows, r)
 	}

@@ -34,71 +34,77 @@ type played struct {
 	name                  string
 	parent, again, change float64 // medians of x-floor; 0 where there is no such row
 	spread                float64 // of parent and again, relative
-	floorFactor           float64 // between the smallest and the largest floor
+	moves                 int     // how many of the rounds the machine is in another state
 	changeSpread          float64 // spread if 0
 }
 
 // quiet are two rows of a quiet machine, in which nothing differs.
 var quiet = []played{
-	{"Guard/RoundTrip/blocking", 0.7, 0.7, 0.7, 0.02, 1.2, 0},
-	{"Guard/OneWay/64B/into", 0.25, 0.25, 0.25, 0.02, 1.2, 0},
+	{"Guard/RoundTrip/blocking", 0.7, 0.7, 0.7, 0.02, 0, 0},
+	{"Guard/OneWay/64B/into", 0.25, 0.25, 0.25, 0.02, 0, 0},
 }
 
-// play prints rows as the programs would.
-func play(rounds int, rows ...played) (out outputs) {
+// play makes rounds of rows, as the programs would print them. Where the machine is in
+// another state, all figures are half as large.
+func play(count int, rows ...played) (rounds []round) {
 	draw := rand.New(rand.NewPCG(1, 2))
-	for range rounds {
+	for i := range count {
+		var now round
 		for r := range roles {
-			text := "goos: linux\ngoarch: amd64\npkg: example.com/ipc\ncpu: none\n"
+			now[r] = map[string]string{}
 			for _, p := range rows {
 				median := [...]float64{p.parent, p.again, p.change}[r]
 				if median == 0 {
 					continue
 				}
-				spread := p.spread
+				spread, line := p.spread, 100+10*draw.Float64()
 				if r == change && p.changeSpread > 0 {
 					spread = p.changeSpread
 				}
+				if i < p.moves {
+					line, median = 4*line, median/2
+				}
 				x := median * (1 + spread*(2*draw.Float64()-1))
-				floor := 100 * (1 + (p.floorFactor-1)*draw.Float64())
-				text += fmt.Sprintf("Benchmark%s-2 \t 6\t %.2f ns/op\t %.3f floor-ns\t %.6f x-floor\n", p.name, x*floor, floor, x)
+				now[r][p.name+"-2"] = fmt.Sprintf("Benchmark%s-2 \t 5\t %.2f ns/op\t %.3f line-ns\t %.6f x-floor\n", p.name, x*line, line, x)
 			}
-			out[r] = append(out[r], text+"PASS\n"...)
 		}
+		rounds = append(rounds, now)
 	}
-	return out
+	return rounds
 }
 
 // Each row gets its verdict, and so do all together. What benchstat says of the rows is in
 // testdata, as it has printed it.
 func TestAVerdictFollowsFromTheFigures(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		out  outputs
-		want Verdict
-		says string // in the last line or in the table
+		name   string
+		rounds []round
+		want   Verdict
+		says   string // in the last line or in the table
 	}{
 		{"same", play(10, quiet...), Pass, "no loss in 2 rows"},
-		{"loss", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.39, 0.05, 1.3, 0})...), Fail, "OneWay/64B/view +2"},
-		{"loss within noise", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.345, 0.33, 0.02, 1.3, 0})...), Pass, "no loss in 3 rows"},
-		{"loss too small", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.309, 0.003, 1.1, 0})...), Pass, "no loss in 3 rows"},
-		{"loss not significant", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.324, 0.02, 1.3, 0.15})...), Pass, "no loss in 3 rows"},
-		{"gain", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.2, 0.05, 1.3, 0})...), Pass, "faster"},
-		{"busy machine", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.6, 0.9, 1.3, 0})...), Void, "1 of 3 rows could not be judged"},
-		{"copies differ", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.45, 0.45, 0.01, 1.3, 0})...), Void, "the same code differs"},
-		{"floor moves", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.5, 0.05, 4, 0})...), Void, "the floor has moved by a factor of"},
-		{"few rounds", play(5, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.5, 0.05, 1.3, 0})...), Void, "there was time for 5 rounds only"},
-		{"new", play(10, append(quiet, played{"Guard/OneWay/1B/view", 0, 0, 0.3, 0.05, 1.3, 0})...), Pass, "new: there is nothing to compare it with"},
-		{"gone", play(10, append(quiet, played{"Guard/OneWay/1B/view", 0.3, 0.3, 0, 0.05, 1.3, 0})...), Pass, "gone: it is measured no more"},
+		{"loss", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.39, 0.05, 0, 0})...), Fail, "OneWay/64B/view +2"},
+		{"loss within noise", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.345, 0.33, 0.02, 0, 0})...), Pass, "no loss in 3 rows"},
+		{"loss too small", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.309, 0.003, 0, 0})...), Pass, "no loss in 3 rows"},
+		{"loss not significant", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.324, 0.02, 0, 0.15})...), Pass, "no loss in 3 rows"},
+		{"gain", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.2, 0.05, 0, 0})...), Pass, "faster"},
+		{"busy machine", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.6, 0.9, 0, 0})...), Void, "1 of 3 rows could not be judged"},
+		{"copies differ", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.45, 0.45, 0.01, 0, 0})...), Void, "the same code differs"},
+		{"machine moves", play(10, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.5, 0.05, 5, 0})...), Void, "of 10 rounds only 5 are alike"},
+		{"machine moves once", play(14, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.5, 0.05, 4, 0})...), Fail, "10/14"},
+		{"few rounds", play(5, append(quiet, played{"Guard/OneWay/64B/view", 0.3, 0.3, 0.5, 0.05, 0, 0})...), Void, "there was time for 5 rounds only"},
+		{"new", play(10, append(quiet, played{"Guard/OneWay/1B/view", 0, 0, 0.3, 0.05, 0, 0})...), Pass, "new: there is nothing to compare it with"},
+		{"gone", play(10, append(quiet, played{"Guard/OneWay/1B/view", 0.3, 0.3, 0, 0.05, 0, 0})...), Pass, "gone: it is measured no more"},
 		{"loss among busy rows", play(10,
-			played{"Guard/A", 0.3, 0.3, 0.3, 0.9, 1.3, 0}, played{"Guard/B", 0.3, 0.3, 0.3, 0.9, 1.3, 0},
-			played{"Guard/C", 0.3, 0.3, 0.5, 0.05, 1.3, 0}), Void, "2 of 3 rows could not be judged"},
+			played{"Guard/A", 0.3, 0.3, 0.3, 0.9, 0, 0}, played{"Guard/B", 0.3, 0.3, 0.3, 0.9, 0, 0},
+			played{"Guard/C", 0.3, 0.3, 0.5, 0.05, 0, 0}), Void, "2 of 3 rows could not be judged"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := filepath.Join("testdata", strings.ReplaceAll(c.name, " ", "-")+".csv")
+			kept, total := steady(c.rounds)
 			if *update {
 				w := newTestWork(t, context.Background())
-				csv, err := w.benchstat(pinned(t), c.out)
+				csv, err := w.benchstat(pinned(t), kept)
 				if err == nil {
 					err = os.WriteFile(file, []byte(csv), 0o600)
 				}
@@ -114,11 +120,27 @@ func TestAVerdictFollowsFromTheFigures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			j := judge(rows, floorSpreads(c.out))
+			j := judge(rows, total)
 			if verdict, why := j.verdict(); verdict != c.want || !strings.Contains(why+"\n"+j.String(), c.says) {
 				t.Errorf("%s: %s, want %s with %q\n%s", verdict, why, c.want, c.says, j)
 			}
 		})
+	}
+}
+
+// Where no round has all its roles in one state, there is nothing to compare.
+func TestRoundsThatAreNotAlikeAreNotKept(t *testing.T) {
+	var r round
+	for role := range roles {
+		r[role] = map[string]string{"Guard/A": fmt.Sprintf("BenchmarkGuard/A 5 %d line-ns 1 x-floor\n", 100*(role+1))}
+	}
+	kept, total := steady([]round{r, r})
+	if kept != [roles]string{} || total["Guard/A"] != 2 {
+		t.Errorf("of %v, %q are kept", total, kept)
+	}
+	verdict, why := judge(nil, total).verdict()
+	if verdict != Void || !strings.Contains(why, "no two of 2 rounds are alike") {
+		t.Errorf("%s: %s, want Void", verdict, why)
 	}
 }
 

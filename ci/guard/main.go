@@ -106,7 +106,7 @@ func (w *work) compare(benchstat string, parent, change source) (Verdict, string
 	if err != nil {
 		return "", "", err
 	}
-	first, err := w.look(benchstat, programs, run{rounds: 10, limit: 60 * time.Second, rows: everyRow})
+	first, err := w.look(benchstat, programs, run{rounds: 14, limit: 60 * time.Second, rows: everyRow})
 	if err != nil {
 		return "", "", err
 	}
@@ -116,7 +116,7 @@ func (w *work) compare(benchstat string, parent, change source) (Verdict, string
 		return verdict, why, nil
 	}
 	logf("once more, and longer, what has not passed")
-	second, err := w.look(benchstat, programs, run{rounds: 20, limit: 75 * time.Second, rows: open})
+	second, err := w.look(benchstat, programs, run{rounds: 24, limit: 75 * time.Second, rows: open})
 	if err != nil {
 		return "", "", err
 	}
@@ -126,19 +126,22 @@ func (w *work) compare(benchstat string, parent, change source) (Verdict, string
 
 // look measures and judges once, and shows what it has seen.
 func (w *work) look(benchstat string, programs []program, r run) (judgement, error) {
-	outputs, err := w.measure(programs, r)
+	rounds, err := w.measure(programs, r)
 	if err != nil {
 		return nil, err
 	}
-	csv, err := w.benchstat(benchstat, outputs)
-	if err != nil {
-		return nil, err
+	kept, total := steady(rounds)
+	var rows []row
+	if kept != [roles]string{} {
+		csv, err := w.benchstat(benchstat, kept)
+		if err != nil {
+			return nil, err
+		}
+		if rows, err = readTable(csv); err != nil {
+			return nil, err
+		}
 	}
-	rows, err := readTable(csv)
-	if err != nil {
-		return nil, err
-	}
-	j := judge(rows, floorSpreads(outputs))
+	j := judge(rows, total)
 	logf("%s", j)
 	return j, nil
 }
