@@ -32,7 +32,7 @@ func TestAPlantedLossIsFound(t *testing.T) {
 		row  string
 	}{
 		{plant.Bug{Name: "nothing"}, Pass, ""},
-		{plant.Bug{Name: "Send does more work", Edits: send("\tfor range 120 {\n\t\tp.own.writePos.Load()\n\t}\n")}, Fail, "RoundTrip/spinning"},
+		{plant.Bug{Name: "Send does more work", Edits: send("\tfor range 600 {\n\t\tp.own.writePos.Load()\n\t}\n")}, Fail, "RoundTrip/spinning"},
 		{plant.Bug{Name: "Send copies twice", Edits: send("\tcopy(p.ring.mem[i+headerSize:], data)\n")}, Fail, "OneWay/64KiB/into"},
 	} {
 		t.Run(bug.Name, func(t *testing.T) {
