@@ -17,7 +17,7 @@ export CI=true # to some tests: fail where you would skip
 # checkout that belongs to another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
-stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide test race integrations fuzz demo chaos mutants tla)
+stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide test race integrations fuzz demo guard chaos mutants tla)
 
 # What runs only if it is asked for: emulated has not yet passed from its beginning to
 # its end in one run.
@@ -28,6 +28,7 @@ more=(emulated)
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 gosec=github.com/securego/gosec/v2/cmd/gosec@v2.30.0
 govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
+benchstat=golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
 # A hung test says so, with its goroutines. That takes long, because a machine may
 # be busy: every wait in a test has a watchdog of its own, and this is only for
@@ -244,6 +245,18 @@ stage_demo() {
 		echo "demo: nothing was killed, so nothing was shown" >&2
 		return 1
 	fi
+}
+
+# Is ipc as fast as in the parent commit, or in commit BASE? A machine that is too busy
+# to tell fails nothing.
+stage_guard() {
+	local verdict status=0
+	verdict=$(go run ./ci/guard -benchstat "$benchstat" ${BASE:+-base "$BASE"}) || status=$?
+	case $verdict in
+	Void:* | 'NOT RUN:'*) not_run "guard: ${verdict#NOT RUN: }" ;;
+	*) echo "$verdict" ;;
+	esac
+	return "$status"
 }
 
 # All layers for a reader, saved, and judged once more from what was saved.

@@ -23,16 +23,6 @@ import (
 // are full, limits, namespaces, a processor for both. Each is played by a process of
 // its own, and needs nothing installed.
 
-// notRun skips a test that this machine forbids, and says so where everything is to
-// be checked.
-func notRun(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		fmt.Fprintf(os.Stderr, "NOT RUN: %s: %s\n", t.Name(), why)
-	}
-	t.Skip("NOT RUN: " + why)
-}
-
 // forbidden ends a scene that this machine does not let be played.
 func (s *scene) forbidden(what string, err error) {
 	s.say("forbidden %s: %v", what, err)

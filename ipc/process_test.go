@@ -195,6 +195,16 @@ func start(t testing.TB, name string, argument any) *process {
 	return startIn(t, 0, name, argument)
 }
 
+// notRun skips a test that this machine forbids, and says so where everything is to
+// be checked.
+func notRun(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		fmt.Fprintf(os.Stderr, "NOT RUN: %s: %s\n", t.Name(), why)
+	}
+	t.Skip("NOT RUN: " + why)
+}
+
 const firstInherited = 4 // behind standard input, output, errors and the leash
 
 // startIn is start in namespaces of its own, CLONE_NEWPID and so on. Where that is
