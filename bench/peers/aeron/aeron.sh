@@ -1,0 +1,8 @@
+#!/bin/sh
+# Starts the driver of Aeron. UsePerfData off: it leaves nothing in the directory of temporary files.
+here=$(dirname "$(readlink -f "$0")")
+exec java -XX:-UsePerfData -XX:+UseSerialGC -Xms128m -Xmx1g -XX:+AlwaysPreTouch \
+  -XX:+UnlockDiagnosticVMOptions -XX:GuaranteedSafepointInterval=0 \
+  --add-opens java.base/jdk.internal.misc=ALL-UNNAMED --add-opens java.base/sun.nio.ch=ALL-UNNAMED \
+  -Dagrona.disable.bounds.checks=true \
+  -cp "$here/aeron-lib/*" Main "$@"
