@@ -1,12 +1,14 @@
 // What a driver in C++ needs to follow bench/DRIVERS.md: arguments, time, words, histogram, JSON.
 #pragma once
 
-#include <poll.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/resource.h>
-#include <sys/timerfd.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cerrno>
@@ -87,40 +89,52 @@ inline void sleepNanos(int64_t n) {
 
 inline void relax() { __builtin_ia32_pause(); }
 
-// Watch is the one other thread of a driver. It sleeps until the time set by arm has passed, and ends the process when
-// standard input is closed: so the measured loops need neither a clock nor a system call.
+// Watch says when the time set by arm is over, and ends the process when standard input is closed. Both come as signals
+// to the main thread: the measured loops need neither a clock nor a system call, and a thread that spins with real-time
+// priority on its only processor cannot starve them.
 class Watch {
  public:
-  std::atomic<bool> expired{false};
+  static inline std::atomic<bool> expired{false};
 
   // cleanup runs before the process ends because standard input was closed.
-  explicit Watch(std::function<void()> cleanup) : timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC)) {
-    std::thread([this, cleanup] { loop(cleanup); }).detach();
+  explicit Watch(std::function<void()> cleanup) {
+    cleanup_ = std::move(cleanup);
+    on(SIGALRM, [](int) { expired.store(true, std::memory_order_relaxed); });
+    on(SIGIO, [](int) { endIfClosed(); });
+    fcntl(0, F_SETOWN, getpid());
+    fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_ASYNC | O_NONBLOCK);
+    endIfClosed();
   }
 
-  void arm(int64_t nanos) {
+  static void arm(int64_t nanos) {
     expired.store(false, std::memory_order_relaxed);
-    if (nanos <= 0) nanos = 1;  // zero would disarm the timer
-    itimerspec at{{0, 0}, {nanos / 1000000000, nanos % 1000000000}};
-    timerfd_settime(timer_, 0, &at, nullptr);
+    int64_t micros = std::max<int64_t>(nanos / 1000, 1);  // zero would disarm the timer
+    itimerval at{{0, 0}, {micros / 1000000, micros % 1000000}};
+    setitimer(ITIMER_REAL, &at, nullptr);
   }
 
  private:
-  void loop(const std::function<void()>& cleanup) {
-    pollfd fds[2] = {{0, POLLIN, 0}, {timer_, POLLIN, 0}};
-    for (;;) {
-      if (poll(fds, 2, -1) < 0) continue;
-      uint64_t count;
-      char bytes[256];
-      if (fds[1].revents && read(timer_, &count, sizeof count) > 0) expired.store(true, std::memory_order_relaxed);
-      if (fds[0].revents && read(0, bytes, sizeof bytes) <= 0) {
-        cleanup();
-        die("standard input was closed");
-      }
-    }
+  static void on(int number, void (*handler)(int)) {
+    struct sigaction action {};
+    action.sa_handler = handler;
+    action.sa_flags = SA_RESTART;
+    sigaction(number, &action, nullptr);
   }
 
-  int timer_;
+  static void endIfClosed() {
+    int saved = errno;
+    char bytes[256];
+    ssize_t n;
+    while ((n = read(0, bytes, sizeof bytes)) > 0) {
+    }
+    if (n == 0) {
+      cleanup_();
+      die("standard input was closed");
+    }
+    errno = saved;
+  }
+
+  static inline std::function<void()> cleanup_;
 };
 
 struct Usage {

@@ -3,7 +3,8 @@
 use base64::Engine;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 /// Says what went wrong in one line and ends the process.
@@ -70,33 +71,82 @@ impl Args {
     }
 }
 
-/// The time of the part that runs. A thread of its own sleeps until it is over: the measured loops have no clock.
+/// Says when the time of a part is over, and when standard input is closed. Both come as signals: the measured loops have
+/// no clock, and a thread that spins with real-time priority on its only processor cannot starve them.
 pub struct Watch;
 
-static EXPIRED: AtomicBool = AtomicBool::new(false);
+const RUNS: u8 = 0;
+const EXPIRED: u8 = 1;
+const CLOSED: u8 = 2;
+static STATE: AtomicU8 = AtomicU8::new(RUNS);
+static CLEANUP: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
+extern "C" fn on_alarm(_: libc::c_int) {
+    let _ = STATE.compare_exchange(RUNS, EXPIRED, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+extern "C" fn on_input(_: libc::c_int) {
+    let mut bytes = [0u8; 256];
+    loop {
+        match unsafe { libc::read(0, bytes.as_mut_ptr().cast(), bytes.len()) } {
+            0 => return STATE.store(CLOSED, Ordering::Relaxed),
+            n if n < 0 => return,
+            _ => {}
+        }
+    }
+}
 
 impl Watch {
-    /// Ends the process, after cleanup, when standard input is closed.
-    pub fn standard_input(cleanup: impl FnOnce() + Send + 'static) {
-        std::thread::spawn(move || {
-            let mut bytes = [0u8; 256];
-            while unsafe { libc::read(0, bytes.as_mut_ptr().cast(), bytes.len()) } > 0 {}
-            cleanup();
-            eprintln!("standard input was closed");
-            unsafe { libc::_exit(1) }
-        });
+    /// From now on the process ends, after cleanup, when standard input is closed: at the next `expired` or `waits`.
+    pub fn standard_input(cleanup: impl Fn() + Send + Sync + 'static) {
+        let _ = CLEANUP.set(Box::new(cleanup));
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_alarm as *const () as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+            action.sa_sigaction = on_input as *const () as usize;
+            libc::sigaction(libc::SIGIO, &action, std::ptr::null_mut());
+            libc::fcntl(0, libc::F_SETOWN, libc::getpid());
+            libc::fcntl(0, libc::F_SETFL, libc::fcntl(0, libc::F_GETFL) | libc::O_ASYNC | libc::O_NONBLOCK);
+        }
+        on_input(0);
     }
 
     pub fn arm(time: Duration) {
-        EXPIRED.store(false, Ordering::Relaxed);
-        std::thread::spawn(move || {
-            std::thread::sleep(time);
-            EXPIRED.store(true, Ordering::Relaxed);
-        });
+        let _ = STATE.compare_exchange(EXPIRED, RUNS, Ordering::Relaxed, Ordering::Relaxed);
+        let micros = (time.as_micros() as i64).max(1); // zero would disarm the timer
+        let at = libc::itimerval {
+            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+            it_value: libc::timeval { tv_sec: micros / 1_000_000, tv_usec: micros % 1_000_000 },
+        };
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &at, std::ptr::null_mut()) };
     }
 
+    #[inline]
     pub fn expired() -> bool {
-        EXPIRED.load(Ordering::Relaxed)
+        match STATE.load(Ordering::Relaxed) {
+            RUNS => false,
+            EXPIRED => true,
+            _ => Self::end(),
+        }
+    }
+
+    /// To be called by a side that waits.
+    #[inline]
+    pub fn waits() {
+        if STATE.load(Ordering::Relaxed) == CLOSED {
+            Self::end();
+        }
+    }
+
+    #[cold]
+    fn end() -> ! {
+        if let Some(cleanup) = CLEANUP.get() {
+            cleanup();
+        }
+        eprintln!("standard input was closed");
+        unsafe { libc::_exit(1) }
     }
 }
 

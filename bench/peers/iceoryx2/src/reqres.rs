@@ -1,6 +1,6 @@
 //! Request-response: the client's requests and the server's answers belong together.
 
-use crate::driver::{Args, die};
+use crate::driver::{Args, Watch, die};
 use crate::waiting::Waiting;
 use crate::works::{END, Endpoint, HELLO};
 use iceoryx2::active_request::ActiveRequest;
@@ -15,9 +15,10 @@ use std::time::Duration;
 
 type Service = PortFactory<ipc::Service, [u64], (), [u64], ()>;
 
-/// How many requests may be under way.
+/// How many requests may be under way: one more than are kept, for the HELLO that nobody waits for. A request that finds
+/// the server's buffer full is lost without an error, although the strategy is RetryUntilDelivered.
 pub fn capacity(args: &Args) -> usize {
-    args.inflight.max(2)
+    args.inflight + 1
 }
 
 fn open(args: &Args, node: &Node<ipc::Service>) -> Service {
@@ -125,6 +126,7 @@ impl Endpoint for Asking {
     /// A request is lost when its client goes before the server has received it.
     fn finish(&mut self) {
         while self.end.as_ref().is_some_and(|end| end.is_connected()) {
+            Watch::waits();
             std::thread::sleep(Duration::from_micros(100));
         }
     }

@@ -1,9 +1,14 @@
 //! How a side waits: on its processor, or with iceoryx2's events.
 
-use crate::driver::die;
-use iceoryx2::port::listener::Listener;
+use crate::driver::{Watch, die};
+use iceoryx2::port::listener::{Listener, ListenerWaitError};
 use iceoryx2::port::notifier::Notifier;
 use iceoryx2::prelude::*;
+
+use std::time::Duration;
+
+/// A side that sleeps looks so often whether it is to end.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Each side has one listener, and notifies the other's after it has sent, or after it has taken half of a full buffer.
 pub enum Waiting {
@@ -33,10 +38,14 @@ impl Waiting {
 
     #[inline]
     pub fn wait(&self) {
+        Watch::waits();
         match self {
             Waiting::Spin => std::hint::spin_loop(),
             Waiting::Events { listener, .. } => {
-                listener.blocking_wait(|_| {}).unwrap_or_else(|e| die(e));
+                match listener.timed_wait(|_| {}, LONGEST_SLEEP) {
+                    Ok(_) | Err(ListenerWaitError::InterruptSignal) => {}
+                    Err(e) => die(e),
+                }
             }
         }
     }

@@ -148,6 +148,7 @@ impl<'a, E: Endpoint> Works<'a, E> {
             // A client that never comes: standard input ends this.
             while self.receiver.control != HELLO {
                 if self.try_take().is_none() {
+                    Watch::waits();
                     std::thread::sleep(Duration::from_micros(50));
                 }
             }
