@@ -7,7 +7,7 @@
 set -uo pipefail
 cd "$(dirname "$0")" || exit 1
 
-warm=${WARM:-20} time=${TIME:-30}
+warm=${WARM:-20} time=${TIME:-50}
 passed=0 failed=0 skipped=0
 declare -A cannot
 
@@ -47,8 +47,8 @@ new_dir() {
 
 end_dir() { exec 5>&- 6>&- 7>&-; rm -rf "$dir"; dir=; }
 
-one() { # one EXECUTABLE NAME WORK FORM SIZE WAIT
-  local exe=$1 name=$2 work=$3 form=$4 size=$5 wait=$6 line server client status=0
+one() { # one EXECUTABLE NAME WORK FORM SIZE WAIT [TIME]
+  local exe=$1 name=$2 work=$3 form=$4 size=$5 wait=$6 time=${7:-$time} line server client status=0
   local arguments=(-name "$name" -dir "" -work "$work" -form "$form" -size "$size" -inflight 16 -wait "$wait"
     -warm "$warm" -time "$time" -pause 0 -check 1)
   new_dir
@@ -74,6 +74,11 @@ one() { # one EXECUTABLE NAME WORK FORM SIZE WAIT
   IFS= read -r -t 5 server <&7
   local left
   left=$(leftovers "$dir")
+  if [ "$status" = 0 ] && [ "$(field "$client" messages)" = 0 ] && [ $# -lt 7 ]; then
+    end_dir
+    one "$@" 2000 # a busy machine: too little time to measure one message
+    return
+  fi
   if [ "$status" != 0 ] || [ "$(field "$client" wrong)/$(field "$client" missing)" != 0/0 ] ||
     [ "$(field "$server" wrong)/$(field "$server" missing)" != 0/0 ] || [ "$(field "$client" messages)" = 0 ] || [ -n "$left" ]; then
     fail "$name $work $form $size $wait: status $status, left '$left', client '${client:0:300}', server '${server:0:300}'"
