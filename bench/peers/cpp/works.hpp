@@ -8,7 +8,8 @@
 //   void release()                     the received message is not needed any more
 //   bool flush(bool wait)              sends what the batch form has held back; false: no room now
 //
-// One thread may send (claim, commit, flush) while another receives. Beside the numbered messages there are a few that steer the run: their
+// One thread may send (claim, commit, flush) while another receives. Beside the numbered messages there are a few that
+// steer the run: their
 // first word has its top bit set, which no number has.
 #pragma once
 
