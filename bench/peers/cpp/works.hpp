@@ -9,8 +9,7 @@
 //   bool flush(bool wait)              sends what the batch form has held back; false: no room now
 //
 // One thread may send (claim, commit, flush) while another receives. Beside the numbered messages there are a few that
-// steer the run: their
-// first word has its top bit set, which no number has.
+// steer the run: their first word has its top bit set, which no number has.
 #pragma once
 
 #include "driver.hpp"
