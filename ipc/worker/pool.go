@@ -58,8 +58,13 @@ func Start(ctx context.Context, config Config) (*Pool, error) {
 		}
 		p.private = true
 	}
+	opening, opened := context.WithCancel(ctx)
+	if config.Adopt > 0 {
+		opening, opened = context.WithTimeout(ctx, config.Adopt)
+	}
+	defer opened()
 	for i := range config.Size {
-		s, err := p.listen(ctx, i, false)
+		s, err := p.open(opening, i)
 		if err != nil {
 			return nil, errors.Join(err, p.dismantle())
 		}
