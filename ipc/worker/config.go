@@ -89,8 +89,9 @@ type Config struct {
 	//
 	// A worker is taken over if its MaxMessage, MaxAsks, and Command's path and arguments are those of this pool,
 	// and if the kernel proves that it is the process that attached; else it is told to leave. It runs
-	// the program that it was started with: Replace puts fresh processes in their places. It is no
-	// child of this process: how it ends is not known, and its output stays where it was, or goes nowhere.
+	// the program that it was started with: Replace puts fresh processes in their places. What is counted
+	// of a process begins anew. It is no child of this one: how it ends is not known, and its output
+	// goes nowhere, unless Command had set it.
 	Adopt time.Duration
 
 	// StartTimeout is how long a process may take until it serves.
