@@ -90,7 +90,8 @@ func warm(options ...ServeOption) {
 			old.Add(1)
 			defer old.Add(-1)
 			<-ctx.Done()
-			<-time.After(20 * time.Millisecond) // sleep: so that the next service may have come
+			linger, _ := time.ParseDuration(os.Getenv("TANDEM_TEST_LINGER"))
+			<-time.After(linger) // sleep: so that the next service may have come
 			return []byte("old"), nil
 		},
 		"gate": func(ctx context.Context, r *Request) ([]byte, error) {
@@ -239,7 +240,7 @@ func TestTheNextServiceAdoptsTheWorkersOfADeadOne(t *testing.T) {
 	const size = 3
 	for name, environment := range map[string]string{"as they were started": "NOTHING=", "after Replace, under the second name": "TANDEM_TEST_REPLACE=1"} {
 		t.Run(name, func(t *testing.T) {
-			f, pids := orphans(t, "waits", size, environment)
+			f, pids := orphans(t, "waits", size, environment, "TANDEM_TEST_LINGER=500ms")
 			p, j := startPool(t, heir(t, f, size))
 			j.adopted(t, pids)
 			var callers sync.WaitGroup

@@ -54,7 +54,6 @@ var plantedBugs = []planted{
 	{"terms are not looked at", "WithOtherTerms", "adopt.go", " || back.terms != c.terms(cmd) {", " {"},
 	{"nobody is turned away", "DoesNotAdopt|WithOtherTerms", "adopt.go", "		_ = transmit(ctx, s.endpoint, kindStop,", "		_ = false && nil == transmit(ctx, s.endpoint, kindStop,"},
 	{"a return counts with any number", "OnlySaysThatItComesBack", "receive.go", "h.start == comingBack|m.Attachment {", "h.start >= comingBack {"},
-	{"whoever comes is adopted", "OnlySaysThatItComesBack", "adopt.go", "	if !s.vacant {\n", "	if len(s.back) > 0 {\n"},
 	{"who is adopted cannot be ended", "AnAdoptedWorkerEnds", "process_linux.go", "return unix.PidfdSendSignal(fd, signal, nil, 0)", "return nil"},
 	{"what was begun is not waited for", "ComesBackAfterwards", "adopt.go", "options.Wait = p.config.Adopt > 0", "options.Wait = false"},
 	{"the second name is not looked at", "UnderTheSecondName", "adopt.go", "os.Stat(second + \".lock\"); err == nil {", "os.Stat(second + \".lock\"); err == nil && second == \"\" {"},
