@@ -30,15 +30,35 @@ func (c *Config) terms(cmd *exec.Cmd) string {
 	return fmt.Sprintf("%d:%d:%x", c.MaxMessage, c.MaxAsks, command.Sum64())
 }
 
-// open makes the slot of a place at the pool's start. A worker of a former pool may be in a channel with the
-// place's second name: as long as it has not left, no pool starts. If it comes back, then
-// under the first name.
-func (p *Pool) open(ctx context.Context, place int) (*slot, error) {
-	options := p.config.options()
-	options.Wait = p.config.Adopt > 0
+// open makes the slot of a place at the pool's start. With Adopt it waits until then for a worker of
+// a former pool to leave. Its time bounds nothing else: a machine may be slow.
+func (p *Pool) open(ctx context.Context, place int, until time.Time) (*slot, error) {
+	for {
+		s, err := p.tryOpen(ctx, place)
+		if err == nil {
+			s.vacant = p.config.Adopt > 0
+		}
+		if !errors.Is(err, ipc.ErrClientRunning) || !time.Now().Before(until) {
+			return s, err
+		}
+		select {
+		case <-time.After(openPause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// openPause is between two looks whether a worker has left.
+const openPause = 5 * time.Millisecond
+
+// tryOpen makes the slot if nobody is in its channel. A worker of a former pool may be in one
+// with the place's second name. As long as it has not left, no pool starts. If it comes
+// back, then under the first name.
+func (p *Pool) tryOpen(ctx context.Context, place int) (*slot, error) {
 	second := p.pathOf(place, true)
 	if _, err := os.Stat(second + ".lock"); err == nil {
-		endpoint, err := ipc.Listen(ctx, second, options)
+		endpoint, err := ipc.Listen(ctx, second, p.config.options())
 		if err == nil {
 			err = endpoint.Close()
 		}
@@ -46,11 +66,7 @@ func (p *Pool) open(ctx context.Context, place int) (*slot, error) {
 			return nil, err
 		}
 	}
-	s, err := p.listen(ctx, place, false, options)
-	if err == nil {
-		s.vacant = p.config.Adopt > 0
-	}
-	return s, err
+	return p.listen(ctx, place, false)
 }
 
 // returned takes in that a worker has come back. The first one is the supervisor's, if it

@@ -55,7 +55,7 @@ var plantedBugs = []planted{
 	{"nobody is turned away", "DoesNotAdopt|WithOtherTerms", "adopt.go", "		_ = transmit(ctx, s.endpoint, kindStop,", "		_ = false && nil == transmit(ctx, s.endpoint, kindStop,"},
 	{"a return counts with any number", "OnlySaysThatItComesBack", "receive.go", "h.start == comingBack|m.Attachment {", "h.start >= comingBack {"},
 	{"who is adopted cannot be ended", "AnAdoptedWorkerEnds", "process_linux.go", "return unix.PidfdSendSignal(fd, signal, nil, 0)", "return nil"},
-	{"what was begun is not waited for", "ComesBackAfterwards", "adopt.go", "options.Wait = p.config.Adopt > 0", "options.Wait = false"},
+	{"what was begun is not waited for", "ComesBackAfterwards", "adopt.go", "|| !time.Now().Before(until) {", "|| !time.Now().Before(until.Add(-p.config.Adopt)) {"},
 	{"the second name is not looked at", "UnderTheSecondName", "adopt.go", "os.Stat(second + \".lock\"); err == nil {", "os.Stat(second + \".lock\"); err == nil && second == \"\" {"},
 	{"workers are started on any thread", "WorkersAreStartedOnAThread", "process.go", "runtime.LockOSThread() // never", "runtime.Gosched() // never"},
 	{"a second answer counts", "AnswersThatNobody|CallsOfMany", "schedule.go", "delete(y.flights, f.id)", "_ = y.flights"},

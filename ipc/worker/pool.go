@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A Pool runs workers and gives them calls. All its methods may be called from any
@@ -58,13 +59,9 @@ func Start(ctx context.Context, config Config) (*Pool, error) {
 		}
 		p.private = true
 	}
-	opening, opened := context.WithCancel(ctx)
-	if config.Adopt > 0 {
-		opening, opened = context.WithTimeout(ctx, config.Adopt)
-	}
-	defer opened()
+	until := time.Now().Add(config.Adopt)
 	for i := range config.Size {
-		s, err := p.open(opening, i)
+		s, err := p.open(ctx, i, until)
 		if err != nil {
 			return nil, errors.Join(err, p.dismantle())
 		}

@@ -51,7 +51,7 @@ func (p *Pool) replace(ctx context.Context, place int, only *stay, reason Reason
 		done()
 		return closedChannel, err
 	}
-	fresh, err := p.listen(context.Background(), place, !old.second, p.config.options())
+	fresh, err := p.listen(context.Background(), place, !old.second)
 	if err != nil {
 		done()
 		return nil, err
@@ -104,8 +104,8 @@ func (p *Pool) pathOf(place int, second bool) string {
 }
 
 // listen makes a slot with a channel of its own.
-func (p *Pool) listen(ctx context.Context, place int, second bool, o *ipc.Options) (*slot, error) {
-	endpoint, err := ipc.Listen(ctx, p.pathOf(place, second), o)
+func (p *Pool) listen(ctx context.Context, place int, second bool) (*slot, error) {
+	endpoint, err := ipc.Listen(ctx, p.pathOf(place, second), p.config.options())
 	if err != nil {
 		return nil, err
 	}
