@@ -63,7 +63,8 @@ func (s starter) start(cmd *exec.Cmd) error {
 	return <-done
 }
 
-// termsVariable tells it what a pool must agree to that takes it over. It is set only if one may.
+// termsVariable tells it the generation of its channel, and what a pool must agree to that
+// takes it over. It is set only if one may.
 const termsVariable = "TANDEM_WORKER_TERMS"
 
 // A process is a worker's process. The nil process takes every call and does nothing.
@@ -85,7 +86,7 @@ func (s *slot) launch(y *stay) (*process, error) {
 	}
 	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%d:%d:%s", variable, y.start, p.config.MaxMessage, s.endpoint.Path()), fmt.Sprintf("%s=%d", asksVariable, p.config.MaxAsks))
 	if p.config.Outlive && !p.private {
-		cmd.Env = append(cmd.Env, termsVariable+"="+p.config.terms(cmd))
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d:%s", termsVariable, s.endpoint.Generation(), p.config.terms(cmd)))
 	}
 	confine(cmd, p.config.Outlive)
 	if cmd.WaitDelay == 0 {

@@ -62,9 +62,14 @@ func Serve(ctx context.Context, handlers Handlers, options ...ServeOption) error
 	if err != nil {
 		return err
 	}
-	endpoint, err := ipc.Dial(ctx, t.path, &ipc.Options{Wait: true})
+	// The pool was there before this process. If nobody is there now, or another one, it has died since.
+	endpoint, err := ipc.Dial(ctx, t.path, &ipc.Options{Wait: true, FailFast: t.terms != ""})
 	if err != nil {
 		return err
+	}
+	if t.terms != "" && endpoint.Generation() != t.generation {
+		_ = endpoint.Close()
+		return fmt.Errorf("%w: before this process served", ipc.ErrPeerDied)
 	}
 	for {
 		w := newServer(ctx, endpoint, t, handlers, options)
@@ -139,6 +144,7 @@ type task struct {
 	maxAsks    int
 	path       string
 	terms      string // empty if no other pool can take it over
+	generation uint64 // of the channel; 0 without terms
 }
 
 // readTask reads the task from the environment, and keeps it from this process's children.
@@ -158,7 +164,8 @@ func readTask() (task, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return task{}, fmt.Errorf("%w: %s is %q: %w", ErrNotAWorker, variable, text, err)
 	}
-	t := task{start, maxMessage, int(maxAsks), fields[2], os.Getenv(termsVariable)}
+	t := task{start: start, maxMessage: maxMessage, maxAsks: int(maxAsks), path: fields[2]}
+	_, _ = fmt.Sscanf(os.Getenv(termsVariable), "%d:%s", &t.generation, &t.terms)
 	return t, errors.Join(os.Unsetenv(variable), os.Unsetenv(asksVariable), os.Unsetenv(termsVariable))
 }
 
