@@ -146,3 +146,24 @@ func TestTermsAreWhatBothMustHaveSaid(t *testing.T) {
 		seen[terms] = name
 	}
 }
+
+// A process that has not served yet when its service dies leaves: it neither waits for ever,
+// nor serves the next pool with a start that is another's there.
+func TestAProcessWhoseServiceDiedBeforeItServedLeaves(t *testing.T) {
+	for name, anotherIsThere := range map[string]bool{"nobody is there": false, "another one is there": true} {
+		t.Run(name, func(t *testing.T) {
+			path, want := filepath.Join(t.TempDir(), "w0"), ipc.ErrNoServer
+			if anotherIsThere {
+				service, err := ipc.Listen(testContext(t), path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer service.Close()
+				want = ipc.ErrPeerDied
+			}
+			t.Setenv(variable, "1:1000:"+path)
+			t.Setenv(termsVariable, "99:terms")
+			wantErrors(t, Serve(testContext(t), nil, Await(watchdog)), []error{want}, context.DeadlineExceeded)
+		})
+	}
+}

@@ -46,6 +46,7 @@ var plantedBugs = []planted{
 	{"what was begun is broken off", "OutlivesItsService", "serve.go", "		w.await(w.drain)\n", ""},
 	{"the readers' death kills the writers", "OutlivesItsService", "serve.go", "signal.Ignore(syscall.SIGPIPE)", "signal.Reset(syscall.SIGPIPE)"},
 	{"it is drained for ever", "DrainsOnlySoLong", "serve.go", "	case <-time.After(limit):\n", ""},
+	{"a process serves another pool than its own", "DiedBeforeItServed", "serve.go", "endpoint.Generation() != t.generation {", "endpoint.Generation() == 0 {"},
 	{"nobody waits for the next service", "TheNextServiceAdopts", "back.go", "return w.patience > 0 && w.terms", "return w.patience < 0 && w.terms"},
 	{"the next service is waited for without end", "WaitsOnlySoLong", "back.go", "context.WithTimeout(ctx, w.patience)", "context.WithCancel(ctx)"},
 	{"who comes back leaves handlers behind", "TheNextServiceAdopts", "back.go", "	case <-w.idle():\n", "	default:\n"},
