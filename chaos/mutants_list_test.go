@@ -433,6 +433,8 @@ var mutants = []mutant{
 		"	switch o.fate() { // looked at behind the pidfd\n", "	if o.fate() != fateLives {\n		if pids := holdersOf(context.Background(), token); len(pids) > 0 {\n			return unix.Kill(pids[0], unix.SIGKILL)\n		}\n	}\n	switch o.fate() {\n"}}},
 	{"a peer killed that has passed its token on", "TestT3KillPeer", []edit{{"evidence_linux.go",
 		"	case found.err != nil:\n", "	case found.err != nil && found.queued:\n"}}},
+	{"a pidfd of a peer that has passed its token on", "TestT3NoPidfd", []edit{{"pidfd_linux.go",
+		"	case found.err != nil:\n", "	case found.err != nil && found.queued:\n"}}},
 	{"whoever has connected is killed for what waits", "TestT3AProcessThatConnected", []edit{{"evidence_linux.go",
 		"	held, unseen := a.holdsGrant(inode)\n",
 		"	held, unseen := inode != 0, error(nil)\n"}}},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -340,6 +341,11 @@ func (c *client) expel(error) {}
 // kill implements life.
 func (c *client) kill() error {
 	return errors.New("ipc: a client does not kill its server: that is for whoever started it")
+}
+
+// pidfd implements life.
+func (c *client) pidfd(uint64) (*os.File, error) {
+	return nil, errors.New("ipc: a client has no pidfd of its server: that is for whoever started it")
 }
 
 // look implements life.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,10 +102,11 @@ type Endpoint struct {
 
 // life is what differs between server and client.
 type life interface {
-	expel(reason error) // drop the corrupt peer, without waiting; e.mu is held
-	kill() error        // kill the peer's process
-	look()              // see that the path is still ours; it may take for ever, and outlive close
-	close() error       // leave; sending and receiving have stopped
+	expel(reason error)                        // drop the corrupt peer, without waiting; e.mu is held
+	kill() error                               // kill the peer's process
+	pidfd(attachment uint64) (*os.File, error) // of a client's process
+	look()                                     // see that the path is still ours; it may take for ever, and outlive close
+	close() error                              // leave; sending and receiving have stopped
 }
 
 var (
@@ -287,6 +289,17 @@ func (e *Endpoint) KillPeer() error {
 		return ErrClosed
 	}
 	return e.life.kill()
+}
+
+// PeerPidfd returns a pidfd of the client with the given number, with which its process can
+// be signalled and its end be waited for, also after it has left. The caller closes it. It
+// is only given for a client that is attached, with the evidence that KillPeer needs. At
+// a client it is an error.
+func (e *Endpoint) PeerPidfd(attachment uint64) (*os.File, error) {
+	if !e.isOpened() {
+		return nil, ErrClosed
+	}
+	return e.life.pidfd(attachment)
 }
 
 // Close ends the endpoint: waiting calls return ErrClosed, the peer is told, the

@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -106,10 +107,11 @@ type honestClient struct {
 
 type bareClient struct{ e *Endpoint }
 
-func (c bareClient) expel(error)  {}
-func (c bareClient) kill() error  { return nil }
-func (c bareClient) look()        {}
-func (c bareClient) close() error { return c.e.own.detach(nil) }
+func (c bareClient) expel(error)                    {}
+func (c bareClient) kill() error                    { return nil }
+func (c bareClient) look()                          {}
+func (c bareClient) pidfd(uint64) (*os.File, error) { return nil, nil }
+func (c bareClient) close() error                   { return c.e.own.detach(nil) }
 
 // attachHonest makes a client that keeps the rules.
 func (s bareServer) attachHonest(t testing.TB) honestClient {

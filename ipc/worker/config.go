@@ -35,7 +35,8 @@ const maxMaxAsks = 1<<16 - 1
 
 // Config configures a pool. Only Command is needed; a zero means the default.
 type Config struct {
-	// Command makes the command of a worker; it is called for each start. The pool
+	// Command makes the command of a worker; it is called for each start, and for each worker
+	// that comes back, see Adopt. The pool
 	// adds to its environment, puts it into a process group of its own, has the
 	// kernel kill it when the service dies (but see Outlive), and reads its standard output and
 	// standard error unless they are set.
@@ -79,6 +80,19 @@ type Config struct {
 	// themselves, as their Serve is told, see Drain. A process that does not serve at that
 	// moment, or that does not look, stays. As long as one lives, no pool starts in the same Dir.
 	Outlive bool
+
+	// Adopt has the pool take over the workers that a former pool in the same Dir has left, and
+	// that wait with Await, instead of starting processes. Adopt is how long Start waits for
+	// such workers to end what they have begun; it fails if they have not. Then each place
+	// waits as long for one to come back, and starts a process if none does. They look
+	// twenty times a second, so a second is ample. It needs Outlive and Dir.
+	//
+	// A worker is taken over if its MaxMessage, MaxAsks, and Command's path and arguments are those of this pool,
+	// and if the kernel proves that it is the process that attached; else it is told to leave. It runs
+	// the program that it was started with: Replace puts fresh processes in their places. What is counted
+	// of a process begins anew. It is no child of this one: how it ends is not known, and its output
+	// goes nowhere, unless Command had set it.
+	Adopt time.Duration
 
 	// StartTimeout is how long a process may take until it serves.
 	StartTimeout time.Duration
@@ -159,6 +173,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"MinUptime", &c.MinUptime, DefaultMinUptime},
 		{"MinPause", &c.MinPause, DefaultMinPause},
 		{"MaxPause", &c.MaxPause, max(DefaultMaxPause, c.MinPause)},
+		{"Adopt", &c.Adopt, 0},
 	} {
 		if *field.value == 0 {
 			*field.value = field.normally
@@ -183,6 +198,8 @@ func (c Config) check() error {
 		return fmt.Errorf("worker: Config.MaxAsks is %d, more than %d", c.MaxAsks, maxMaxAsks)
 	case c.MaxPause < c.MinPause:
 		return fmt.Errorf("worker: Config.MaxPause is %v, less than MinPause, %v", c.MaxPause, c.MinPause)
+	case c.Adopt > 0 && (!c.Outlive || c.Dir == ""):
+		return errors.New("worker: Config.Adopt needs Outlive and Dir: else no former pool has left a worker here")
 	case c.Timeout < 0:
 		return fmt.Errorf("worker: Config.Timeout is %v", c.Timeout)
 	case c.MaxCalls < 0 || c.MaxMemory < 0:

@@ -43,7 +43,7 @@
 //     fresh process serves, and then ends what it has begun. No call fails because of it.
 //   - Trust: whatever a worker sends, it can at most fail its own calls.
 //   - Leave: a worker does not outlive its service, unless Config.Outlive lets it end what
-//     it has begun, nor a pool its Close.
+//     it has begun, or wait for the next one with Await, nor a pool its Close.
 //
 // A death that comes from outside, such as a kill by an operator or by the
 // kernel for want of memory, looks like the deed of the call that it hits. It takes MaxAttempts
@@ -53,4 +53,8 @@
 //
 // A worker that leaves processes of its own behind leaves them to the system. A
 // service that is killed leaves its private directory behind; its workers leave.
+//
+// Of workers that wait for the next service, each goes to the place that it had: a smaller
+// pool adopts fewer, and the others leave at the end of their time. A pool that adopts and finds nobody
+// waits for Config.Adopt before it starts its first processes.
 package worker

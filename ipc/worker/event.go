@@ -36,10 +36,11 @@ const (
 	EventReady                        // it serves
 	EventEnded                        // it has ended; Death says why
 	EventDown                         // it ends as soon as it starts: without another worker, calls fail with ErrWorkerDown
+	EventAdopted                      // in place of EventStarted: a worker of a former pool was taken over, see Config.Adopt
 )
 
 func (k EventKind) String() string {
-	return nameOf(int(k), "started", "ready", "ended", "down")
+	return nameOf(int(k), "started", "ready", "ended", "down", "adopted")
 }
 
 // A Reason says why a worker ended.
@@ -77,7 +78,7 @@ type Death struct {
 	Start    uint64
 	PID      int
 	Uptime   time.Duration
-	ExitCode int            // -1 if a signal ended it, or if it never ran
+	ExitCode int            // -1 if a signal ended it, if it never ran, or if it was adopted: then nobody here knows
 	Signal   syscall.Signal // 0 if none ended it
 	Err      error          // what the system or the channel said, if it says more
 	Answered uint64         // calls that this process has answered
@@ -114,7 +115,7 @@ type Suspect struct {
 
 // Stats counts what a pool has seen.
 type Stats struct {
-	Starts   uint64 // processes started
+	Starts   uint64 // processes started or adopted
 	Deaths   uint64 // processes ended, those included that were sent away
 	Answered uint64 // calls answered, also with an error of the handler
 	Late     uint64 // answers to calls whose caller had gone

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/tandem-ipc/tandem/ipc/worker"
 )
@@ -155,4 +156,30 @@ func ExamplePool_Notify() {
 	// 1 <nil>
 	// limits.conf
 	// <nil>
+}
+
+// A worker that is slow to warm up waits for the next service when its own dies, and goes on
+// there. Both services are started like this one.
+func ExampleAwait() {
+	ctx := context.Background()
+	if worker.IsWorker() {
+		cache := map[string][]byte{} // it outlives the services
+		err := worker.Serve(ctx, worker.Handlers{
+			"cached": func(_ context.Context, r *worker.Request) ([]byte, error) { return cache[string(r.Data)], nil },
+		}, worker.Await(time.Minute))
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	pool, err := worker.Start(ctx, worker.Config{
+		Command: worker.Self(), Dir: "/run/thumbnails", Outlive: true, Adopt: time.Second,
+		OnEvent: func(e worker.Event) {
+			if e.Kind == worker.EventAdopted {
+				fmt.Println("process", e.PID, "of the former service goes on")
+			}
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Close()
 }

@@ -281,7 +281,7 @@ func (j *journal) nobodyIsLeft(t testing.TB) {
 	open := map[uint64]bool{}
 	for _, event := range j.all() {
 		switch event.Kind {
-		case EventStarted:
+		case EventStarted, EventAdopted:
 			open[event.Start] = true
 		case EventEnded:
 			delete(open, event.Start)

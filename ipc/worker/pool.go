@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A Pool runs workers and gives them calls. All its methods may be called from any
@@ -67,8 +68,9 @@ func Start(ctx context.Context, config Config) (_ *Pool, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
+	until := time.Now().Add(config.Adopt)
 	for i := range config.Size {
-		s, err := p.listen(ctx, i, false)
+		s, err := p.open(ctx, i, until)
 		if err != nil {
 			return nil, err
 		}

@@ -63,10 +63,16 @@ func (s starter) start(cmd *exec.Cmd) error {
 	return <-done
 }
 
+// termsVariable tells it the generation of its channel, and what a pool must agree to that
+// takes it over. It is set only if one may.
+const termsVariable = "TANDEM_WORKER_TERMS"
+
 // A process is a worker's process. The nil process takes every call and does nothing.
 type process struct {
-	cmd    *exec.Cmd
+	cmd    *exec.Cmd // nil if it was adopted, as is output; then pidfd is set
 	output *output
+	pidfd  *os.File
+	pid    int
 	begun  time.Time
 	ended  chan struct{} // closed when the process was waited for
 }
@@ -79,6 +85,9 @@ func (s *slot) launch(y *stay) (*process, error) {
 		return nil, err
 	}
 	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%d:%d:%s", variable, y.start, p.config.MaxMessage, s.endpoint.Path()), fmt.Sprintf("%s=%d", asksVariable, p.config.MaxAsks))
+	if p.config.Outlive && !p.private {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d:%s", termsVariable, s.endpoint.Generation(), p.config.terms(cmd)))
+	}
 	confine(cmd, p.config.Outlive)
 	if cmd.WaitDelay == 0 {
 		cmd.WaitDelay = outputTimeout // for readers and writers that the caller has set
@@ -97,7 +106,7 @@ func (s *slot) launch(y *stay) (*process, error) {
 	for _, pipe := range pipes {
 		o.follow(pipe.stream, pipe.ours, pipe.stream == "stderr")
 	}
-	process := &process{cmd: cmd, output: o, begun: time.Now(), ended: make(chan struct{})}
+	process := &process{cmd: cmd, output: o, pid: cmd.Process.Pid, begun: time.Now(), ended: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait() // ProcessState says how it ended
 		pipes.setDeadline(time.Now().Add(outputTimeout))
@@ -163,15 +172,17 @@ func (p *pipes) setDeadline(at time.Time) {
 }
 
 // kill sends SIGKILL, through the handle that the process was started with.
-func (p *process) kill() {
-	if p != nil {
-		_ = p.cmd.Process.Kill()
-	}
-}
+func (p *process) kill() { p.signal(syscall.SIGKILL) }
 
-func (p *process) terminate() {
-	if p != nil {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+func (p *process) terminate() { p.signal(syscall.SIGTERM) }
+
+func (p *process) signal(signal syscall.Signal) {
+	switch {
+	case p == nil:
+	case p.cmd == nil:
+		signalByPidfd(p.pidfd, signal)
+	default:
+		_ = p.cmd.Process.Signal(signal)
 	}
 }
 
@@ -180,16 +191,19 @@ func (p *process) pidOf() int {
 	if p == nil {
 		return 0
 	}
-	return p.cmd.Process.Pid
+	return p.pid
 }
 
 // describe adds to a death how the process ended.
 //
 // Preconditions: ended is closed.
 func (p *process) describe(d *Death) {
+	d.PID, d.Uptime = p.pid, time.Since(p.begun)
+	if p.cmd == nil {
+		return // its status is its parent's to know
+	}
 	p.output.await()
-	d.PID, d.Uptime, d.Stderr = p.cmd.Process.Pid, time.Since(p.begun), p.output.lastLines()
-	d.ExitCode = p.cmd.ProcessState.ExitCode()
+	d.Stderr, d.ExitCode = p.output.lastLines(), p.cmd.ProcessState.ExitCode()
 	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		d.Signal = status.Signal()
 	}

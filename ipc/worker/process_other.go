@@ -2,7 +2,15 @@
 
 package worker
 
-import "os/exec"
+import (
+	"os"
+	"os/exec"
+	"syscall"
+)
 
 // No pool starts here: ipc.Listen fails with errors.ErrUnsupported.
 func confine(*exec.Cmd, bool) {}
+
+func signalByPidfd(*os.File, syscall.Signal) {}
+
+func awaitPidfd(*os.File) {}

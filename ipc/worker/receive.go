@@ -54,6 +54,10 @@ func (s *slot) take(speaker *stay, m ipc.Message) (*stay, error) {
 			p.schedule()
 			return y, nil
 		}
+		if err == nil && m.Kind == kindReturn && h.start == comingBack|m.Attachment {
+			s.returned(h, m)
+			return nil, nil
+		}
 		p.stats.Stale++
 		return nil, nil
 	}

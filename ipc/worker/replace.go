@@ -92,13 +92,20 @@ func (p *Pool) shutError() error {
 	return nil
 }
 
-// listen makes a slot with a channel of its own.
-func (p *Pool) listen(ctx context.Context, place int, second bool) (*slot, error) {
+// secondSuffix ends the second name of a place. A place begins with its first.
+const secondSuffix = ".2"
+
+func (p *Pool) pathOf(place int, second bool) string {
 	name := fmt.Sprintf("w%d", place)
 	if second {
-		name += ".2"
+		name += secondSuffix
 	}
-	endpoint, err := ipc.Listen(ctx, filepath.Join(p.dir, name), p.config.options())
+	return filepath.Join(p.dir, name)
+}
+
+// listen makes a slot with a channel of its own.
+func (p *Pool) listen(ctx context.Context, place int, second bool) (*slot, error) {
+	endpoint, err := ipc.Listen(ctx, p.pathOf(place, second), p.config.options())
 	if err != nil {
 		return nil, err
 	}

@@ -53,21 +53,40 @@ func Drain(limit time.Duration) ServeOption { return func(w *server) { w.drain =
 
 // Serve is for the main function of a worker: it answers calls until the service
 // tells it to leave, and then returns nil. It returns an error that is
-// ipc.ErrPeerDied, at once, if the service dies, see Drain. If ctx ends, it takes no more calls, waits for its
+// ipc.ErrPeerDied, at once, if the service dies, see Drain and Await. If ctx ends, it takes no more calls, waits for its
 // handlers, whose contexts end with it, and returns the context's error.
 //
-// The process should end when Serve returns. It has no use for the next service, which starts
-// workers of its own.
+// The process should end when Serve returns: the next service starts workers of its own.
 func Serve(ctx context.Context, handlers Handlers, options ...ServeOption) error {
 	t, err := readTask()
 	if err != nil {
 		return err
 	}
-	endpoint, err := ipc.Dial(ctx, t.path, &ipc.Options{Wait: true})
+	// The pool was there before this process. If nobody is there now, or another one, it has died since.
+	endpoint, err := ipc.Dial(ctx, t.path, &ipc.Options{Wait: true, FailFast: t.terms != ""})
 	if err != nil {
 		return err
 	}
-	defer endpoint.Close()
+	if t.terms != "" && endpoint.Generation() != t.generation {
+		_ = endpoint.Close()
+		return fmt.Errorf("%w: before this process served", ipc.ErrPeerDied)
+	}
+	for {
+		w := newServer(ctx, endpoint, t, handlers, options)
+		err := w.serve(ctx)
+		w.cancel()
+		if !w.comesBack(ctx, err) {
+			_ = endpoint.Close()
+			return err
+		}
+		if endpoint, t.start, err = w.comeBack(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// newServer makes what serves one service.
+func newServer(ctx context.Context, endpoint *ipc.Endpoint, t task, handlers Handlers, options []ServeOption) *server {
 	w := &server{
 		endpoint: endpoint, task: t, handlers: maps.Clone(handlers), calls: map[uint64]*begun{}, left: make(chan struct{}),
 		allowance: newAllowance(t.maxMessage),
@@ -76,15 +95,19 @@ func Serve(ctx context.Context, handlers Handlers, options ...ServeOption) error
 	for _, option := range options {
 		option(w)
 	}
-	if w.drain > 0 {
+	if w.drain > 0 || w.patience > 0 {
 		signal.Ignore(syscall.SIGPIPE)
 	}
 	w.ctx, w.cancel = context.WithCancel(context.WithValue(ctx, serverKey{}, w))
-	defer w.cancel()
-	if err := transmit(ctx, endpoint, kindHello, header{start: t.start, id: wireVersion}, "", nil); err != nil {
+	return w
+}
+
+// serve says hello, and returns when the service wants it to leave, or is gone.
+func (w *server) serve(ctx context.Context) error {
+	if err := transmit(ctx, w.endpoint, kindHello, header{start: w.start, id: wireVersion}, "", nil); err != nil {
 		return err
 	}
-	err = w.receive(ctx)
+	err := w.receive(ctx)
 	w.leftFor = cmp.Or(err, ErrClosed)
 	close(w.left)
 	if err == nil || ctx.Err() != nil {
@@ -95,15 +118,20 @@ func Serve(ctx context.Context, handlers Handlers, options ...ServeOption) error
 	return err
 }
 
-// await waits for the handlers, but not for ever.
-func (w *server) await(limit time.Duration) {
+// idle returns a channel that is closed when all handlers have returned.
+func (w *server) idle() <-chan struct{} {
 	ended := make(chan struct{})
 	go func() {
 		w.running.Wait()
 		close(ended)
 	}()
+	return ended
+}
+
+// await waits for the handlers, but not for ever.
+func (w *server) await(limit time.Duration) {
 	select {
-	case <-ended:
+	case <-w.idle():
 	case <-w.ctx.Done():
 	case <-time.After(limit):
 	}
@@ -115,6 +143,8 @@ type task struct {
 	maxMessage int
 	maxAsks    int
 	path       string
+	terms      string // empty if no other pool can take it over
+	generation uint64 // of the channel; 0 without terms
 }
 
 // readTask reads the task from the environment, and keeps it from this process's children.
@@ -134,7 +164,9 @@ func readTask() (task, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return task{}, fmt.Errorf("%w: %s is %q: %w", ErrNotAWorker, variable, text, err)
 	}
-	return task{start, maxMessage, int(maxAsks), fields[2]}, errors.Join(os.Unsetenv(variable), os.Unsetenv(asksVariable))
+	t := task{start: start, maxMessage: maxMessage, maxAsks: int(maxAsks), path: fields[2]}
+	_, _ = fmt.Sscanf(os.Getenv(termsVariable), "%d:%s", &t.generation, &t.terms)
+	return t, errors.Join(os.Unsetenv(variable), os.Unsetenv(asksVariable), os.Unsetenv(termsVariable))
 }
 
 // A server is the worker's side of the channel.
@@ -149,6 +181,7 @@ type server struct {
 	left     chan struct{} // closed when nothing more is received
 	leftFor  error
 	drain    time.Duration // 0: it leaves at once when the service dies
+	patience time.Duration // 0: it does not wait for the next
 
 	allowance *allowance // of notifications to the service
 

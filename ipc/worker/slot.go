@@ -38,12 +38,17 @@ type slot struct {
 	noticing bool     // a handler of one runs
 
 	replaces *slot // nil if it has a place
+
+	vacant  bool           // it waits for a worker that comes back
+	back    chan returning // holds one: the one that has come
+	turning bool           // one is just told to leave
 }
 
 func newSlot(p *Pool, index int, endpoint *ipc.Endpoint) *slot {
 	s := &slot{
 		pool: p, index: index, endpoint: endpoint,
 		replaced: make(chan struct{}), settled: make(chan struct{}), gone: make(chan struct{}),
+		back: make(chan returning, 1),
 	}
 	s.pauses = s.newPauses()
 	return s
@@ -59,12 +64,14 @@ func (s *slot) newPauses() backoff.BackOff {
 // supervise runs one process after the other, until the pool is closed or the slot is
 // replaced.
 func (s *slot) supervise() {
+	back := s.awaitReturn()
 	for {
 		y := s.begin()
 		if y == nil {
 			return
 		}
-		death := s.attend(y)
+		death := s.attend(y, back)
+		back = nil
 		pause, fell := s.examine(y, &death)
 		s.tell(Event{Kind: EventEnded, Death: &death, Start: y.start, PID: death.PID, Pause: pause})
 		if s.giveUp(&death) {
@@ -97,22 +104,29 @@ func (s *slot) begin() *stay {
 	return s.current
 }
 
-// attend starts the process of a stay, sees it through its life, and returns when
-// it has ended and all that it had committed was received.
-func (s *slot) attend(y *stay) Death {
+// attend starts the process of a stay, or adopts one that has come back, sees it through
+// its life, and returns when it has ended and all that it had committed was received.
+func (s *slot) attend(y *stay, back *returning) Death {
 	death := Death{Worker: s.index, Start: y.start, ExitCode: -1}
-	process, err := s.launch(y)
-	if err != nil {
-		s.pool.mu.Lock()
-		y.over, y.reason, y.cause = true, ReasonNotStarted, err
-		s.pool.mu.Unlock()
-		y.cancel()
-		return death
+	process, kind := s.adopt(back), EventAdopted
+	if process == nil {
+		var err error
+		if process, err = s.launch(y); err != nil {
+			s.pool.mu.Lock()
+			y.over, y.reason, y.cause = true, ReasonNotStarted, err
+			s.pool.mu.Unlock()
+			y.cancel()
+			return death
+		}
+		kind = EventStarted
 	}
 	s.pool.mu.Lock()
 	y.process = process
 	s.pool.mu.Unlock()
-	s.tell(Event{Kind: EventStarted, Start: y.start, PID: process.pidOf()})
+	s.tell(Event{Kind: kind, Start: y.start, PID: process.pidOf()})
+	if kind == EventAdopted {
+		s.welcome(y, back)
+	}
 
 	s.watch(y, process)
 	s.pool.mu.Lock()

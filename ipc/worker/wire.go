@@ -15,7 +15,7 @@ import (
 //
 //	offset  size  field
 //	0       8     start: the number of the process's start, in both directions
-//	8       8     id of the call; the protocol version in a hello
+//	8       8     id of the call; the version in a hello and in a return; the start in an adoption
 //	16      8     nanoseconds that the call has left; 0 if it has no deadline
 //	24      4     attempt in a request, status in an answer, bytes in a credit
 //	28      2     size of the method's name
@@ -24,10 +24,14 @@ import (
 //
 // All integers are little endian. A worker takes only frames with the number of
 // its own start: others wait in the channel from its predecessor, and the service
-// has sent those calls elsewhere.
+// has sent those calls elsewhere. A worker that comes back has no start until it is
+// adopted. Until then its number is comingBack with that of its attachment, so that no
+// answer for another one is taken for its own.
 const headerSize = 32
 
-const wireVersion = 2
+const wireVersion = 3
+
+const comingBack = 1 << 63
 
 const maxMethodSize = 255
 
@@ -37,11 +41,13 @@ const (
 	kindStarted                   // worker: a handler starts for this call; for the next notification with id 0
 	kindAnswer                    // both: the call's result
 	kindCancel                    // both: nobody waits for this call any more
-	kindStop                      // service: finish what was started, then leave
+	kindStop                      // service: finish what was started, then leave; to one that comes back: leave
 	kindOpen                      // service: a call that is answered with a stream
 	kindPart                      // worker: a part of a stream
 	kindCredit                    // both: so many bytes more of a stream may come; of notifications with id 0
 	kindNotice                    // both: a message without an answer
+	kindReturn                    // worker: I served a pool that is gone, and these are my terms
+	kindAdopted                   // service: serve here, with this start
 	kindCount
 )
 
@@ -99,7 +105,7 @@ func parseHeader(kind uint32, data []byte) (header, error) {
 	}
 	isCall := kind == kindRequest || kind == kindOpen
 	hasMethod := isCall || kind == kindNotice
-	hasPayload := hasMethod || kind == kindAnswer || kind == kindPart
+	hasPayload := hasMethod || kind == kindAnswer || kind == kindPart || kind == kindReturn
 	switch rest := len(data) - headerSize; {
 	case nanos > math.MaxInt64 || !isCall && nanos != 0:
 		return header{}, &malformedError{fmt.Sprintf("kind %d with %d ns", kind, nanos)}
