@@ -81,7 +81,7 @@ build_boost() {
 }
 
 iceoryx2() {
-  (cd iceoryx2 && cargo build --release --locked ${JOBS:+-j "$JOBS"}) && cp iceoryx2/target/release/iceoryx2 bin/iceoryx2
+  (cd iceoryx2 && cargo build --release ${JOBS:+-j "$JOBS"}) && cp iceoryx2/target/release/iceoryx2 bin/iceoryx2
 }
 
 build_iceoryx2() {
@@ -91,7 +91,7 @@ build_iceoryx2() {
     skip iceoryx2 "cargo is ${minor:+1.}${minor:-missing}, not 1.$cargo_minor or newer"
     return
   fi
-  (cd iceoryx2 && cargo fetch --locked >/dev/null 2>&1) || { skip iceoryx2 "cargo cannot fetch the crates"; return; }
+  (cd iceoryx2 && cargo fetch >/dev/null 2>&1) || { skip iceoryx2 "cargo cannot fetch the crates"; return; }
   built iceoryx2 iceoryx2
 }
 
