@@ -32,8 +32,11 @@ func endWithStdin() {
 }
 
 func drive(s *Setup, transports []*Transport) error {
-	if s.Name == FloorName {
+	switch s.Name {
+	case FloorName:
 		return playFloor(s)
+	case BurnName:
+		return burn()
 	}
 	t := named(s.Name, transports)
 	if t == nil {
@@ -70,6 +73,8 @@ func named(name string, transports []*Transport) *Transport {
 
 func play(s *Setup, t *Transport) (Report, error) {
 	switch {
+	case s.Work == Scale:
+		return playScale(s, t)
 	case t.Native != nil:
 		if s.Role == "server" {
 			say("ready")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -93,7 +94,11 @@ func (l faultyListener) Accept() (Link, error) {
 // newSession is a session of short rounds, with this binary as its driver.
 func newSession(t *testing.T) *Session {
 	t.Helper()
-	own := Driver{Command: []string{"/proc/self/exe"}, Env: []string{driverVariable + "=1"}}
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := Driver{Command: []string{executable}, Env: []string{driverVariable + "=1"}}
 	s := &Session{Rounds: 2, Time: 20 * time.Millisecond, Log: testLog{t}, Own: own, Driver: func(string) Driver { return own }}
 	if err := s.Open(context.Background()); err != nil {
 		t.Fatal(err)
@@ -261,5 +266,76 @@ func TestACancelledSessionLeavesNothing(t *testing.T) {
 	left, err := filepath.Glob(s.dir + "/[0-9]*")
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+func TestASurvivorIsToldAndAnsweredAgain(t *testing.T) {
+	s := newSession(t)
+	for _, c := range []struct{ contender, victim string }{
+		{"tandem", "client"}, {"tandem", "server"}, {"unix", "client"}, {"unix", "server"},
+		{"seqpacket", "server"}, {"tcp", "server"}, {"net/rpc", "server"}, {"http", "server"},
+	} {
+		row := s.Deaths(context.Background(), c.contender, c.victim, 3)
+		if row.Why != "" || len(row.Told) != 3 || len(row.Answered) != 3 {
+			t.Errorf("%+v", row)
+			continue
+		}
+		for i, told := range row.Told {
+			if told <= 0 || row.Answered[i] <= 0 {
+				t.Errorf("a negative time: %+v", row)
+			}
+		}
+	}
+	if row := s.Deaths(context.Background(), "pipe", "server", 1); !strings.Contains(row.Why, "not told") {
+		t.Errorf("a pipe tells of a death: %+v", row)
+	}
+}
+
+// Tandem's messages survive their receiver, in the form in which the receiver says when
+// it is done with each. Those in the buffer of a socket do not: so the count can see it.
+func TestLostMessagesAreCounted(t *testing.T) {
+	s := newSession(t)
+	row := s.Losses(context.Background(), "tandem", View, 3)
+	if row.Why != "" || row.Kills != 3 || row.Sent == 0 || row.Lost != 0 || row.Again > 3 {
+		t.Errorf("%+v", row)
+	}
+	row = s.Losses(context.Background(), "unix", Batch, 3)
+	if row.Why != "" || row.Sent == 0 || row.Lost == 0 {
+		t.Errorf("%+v", row)
+	}
+}
+
+func TestWhatRestsAndWhatIsManyIsMeasured(t *testing.T) {
+	s := newSession(t)
+	for _, contender := range []string{"tandem", "unix", "net/rpc"} {
+		if row := s.Idle(context.Background(), contender, Default, 100*time.Millisecond); row.Why != "" || row.Resident == 0 {
+			t.Errorf("%+v", row)
+		}
+	}
+	for _, contender := range []string{"tandem", "unix"} {
+		one := s.Scale(context.Background(), contender, 1, 50*time.Millisecond)
+		ten := s.Scale(context.Background(), contender, 10, 50*time.Millisecond)
+		if one.Why != "" || ten.Why != "" || ten.Descriptors < one.Descriptors+18 || contender == "tandem" && ten.Memory <= one.Memory || one.Threads == 0 {
+			t.Errorf("%+v, %+v", one, ten)
+		}
+	}
+	calls := s.SystemCalls(context.Background(), Cell{Contender: "unix-raw", Work: RoundTrip, Form: Copy, Wait: Default, Place: Free, Size: 64})
+	if calls.Why != "" && !strings.Contains(calls.Why, "strace") || calls.Why == "" && (calls.Calls < 1.5 || calls.Calls > 4) {
+		t.Errorf("a round trip is four system calls, so two a message: %+v", calls)
+	}
+}
+
+func TestABusyMachineIsBusy(t *testing.T) {
+	s := newSession(t)
+	end := s.burn(context.Background())
+	before := use()
+	deadline := time.Now().Add(time.Second)
+	for time.Now().Before(deadline) && use().cpu == before.cpu {
+		runtime.Gosched()
+	}
+	end()
+	rows, err := s.Measure(context.Background(), []Cell{{Contender: "unix", Work: RoundTrip, Form: Copy, Wait: Default, Place: Free, Size: 64, Busy: true}})
+	if err != nil || !rows[0].Measured() {
+		t.Errorf("%v, %v", rows, err)
 	}
 }

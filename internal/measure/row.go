@@ -118,3 +118,58 @@ func (r *Row) Ratios() []float64 {
 	}
 	return ratios
 }
+
+// A DeathRow is what became of one side when the other was killed, in nanoseconds after
+// the SIGKILL.
+type DeathRow struct {
+	Name      string  `json:"name"`
+	Contender string  `json:"contender"`
+	Victim    string  `json:"victim"`   // server or client
+	Told      []int64 `json:"told"`     // the survivor has the error
+	Answered  []int64 `json:"answered"` // the first answer through the replacement, its start included
+	Why       string  `json:"why,omitempty"`
+}
+
+// A LossRow is what became of the messages when their receiver was killed.
+type LossRow struct {
+	Name      string `json:"name"`
+	Contender string `json:"contender"`
+	Form      string `json:"form"`
+	Kills     int    `json:"kills"`
+	Sent      uint64 `json:"sent"`
+	Lost      uint64 `json:"lost"`
+	Again     uint64 `json:"again"` // came to two receivers
+	Why       string `json:"why,omitempty"`
+}
+
+// An IdleRow is what two processes cost that wait for each other.
+type IdleRow struct {
+	Name      string  `json:"name"`
+	Contender string  `json:"contender"`
+	Wait      string  `json:"wait"`
+	CPU       float64 `json:"cpu"`      // of one processor, both processes together, in percent
+	Switches  float64 `json:"switches"` // a second, both together
+	Resident  uint64  `json:"rss"`      // both together, at most
+	Why       string  `json:"why,omitempty"`
+}
+
+// A CallRow is how many system calls a message costs, both processes together.
+type CallRow struct {
+	Name  string  `json:"name"`
+	Calls float64 `json:"calls"`
+	Why   string  `json:"why,omitempty"`
+}
+
+// A ScaleRow is what so many pairs cost between the same two processes.
+type ScaleRow struct {
+	Name        string  `json:"name"`
+	Contender   string  `json:"contender"`
+	Pairs       int     `json:"pairs"`
+	Opened      float64 `json:"opened_ns"` // until all were attached, a pair
+	Memory      uint64  `json:"pss"`       // both processes together, a shared page once
+	Descriptors int     `json:"descriptors"`
+	Threads     int     `json:"threads"`
+	CPU         float64 `json:"cpu"`      // idle: of one processor, in percent
+	Switches    float64 `json:"switches"` // idle: a second
+	Why         string  `json:"why,omitempty"`
+}

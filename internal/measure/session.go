@@ -179,6 +179,9 @@ func (s *Session) once(ctx context.Context, p *progressOf, check bool, floor flo
 	if check {
 		setup.Warm, setup.Time = 0, s.Time/2
 	}
+	if p.row.Busy {
+		defer s.burn(ctx)()
+	}
 	server, client, err := s.run(ctx, setup, p.row.Place)
 	var unsupported UnsupportedError
 	switch {

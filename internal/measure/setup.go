@@ -107,4 +107,10 @@ type Report struct {
 	Version     string `json:"version,omitempty"`
 	Settings    string `json:"settings,omitempty"`
 	Unsupported string `json:"unsupported,omitempty"`
+
+	// Of Scale.
+	Opened       uint64 `json:"opened_ns,omitempty"` // until all pairs were attached
+	Descriptors  int    `json:"descriptors,omitempty"`
+	Threads      int    `json:"threads,omitempty"`
+	Proportional uint64 `json:"pss,omitempty"` // memory, where a shared page counts half
 }

@@ -67,12 +67,13 @@ func surviveClient(s *Setup, t *Transport) error {
 	for {
 		link := dialAgain(func() (Link, error) { return t.Dial(s) })
 		p := newSide(s, link)
-		err := p.trip()
-		if err == nil {
+		if err := p.trip(); err == nil {
 			say("answer %d", Now())
 			err = link.Receive(&p.in, 1)
+			say("error %d %v", Now(), err)
+		} else { // it has reached a server that was about to end
+			time.Sleep(redialPause)
 		}
-		say("error %d %v", Now(), err)
 		_ = link.Close()
 	}
 }

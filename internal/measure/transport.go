@@ -67,7 +67,7 @@ func (t *Transport) refuses(s *Setup) string {
 			return "it is in one process"
 		}
 	case t.Call != nil:
-		if s.Work == OneWay || s.Work == Both || s.Work == Lose {
+		if s.Work == OneWay || s.Work == Both || s.Work == Lose || s.Work == Scale {
 			return "it has calls only"
 		}
 		if s.Form != Copy {

@@ -224,11 +224,9 @@ func (p *side) both() error {
 }
 
 // idle waits in Receive, as a process does that has nothing to do. One message there
-// and back shows first that the two are connected.
+// and back shows first that the two are connected. The server, which begins first, stays
+// until the client has measured.
 func (p *side) idle(server bool) error {
-	if server {
-		p.Time += grace
-	}
 	first := p.trip
 	if server {
 		first = func() error { return errors.Join(p.link.Receive(&p.in, 1), p.link.Send(&p.out, 1)) }
@@ -245,5 +243,8 @@ func (p *side) idle(server bool) error {
 	case <-time.After(p.Time):
 	}
 	p.meter.end(0)
+	if server {
+		time.Sleep(4 * grace)
+	}
 	return nil
 }
