@@ -97,3 +97,6 @@ func (s *Sink) Take(m []byte) {
 		s.Wrong++
 	}
 }
+
+// Last says whether the next message, or the one that was just made, ends the run.
+func (s *Source) Last() bool { return s.last }
