@@ -243,7 +243,7 @@ func TestTheWordsOfAMessageAreJudged(t *testing.T) {
 
 func TestTheCommandLineOfADriverIsReadAsItIsWritten(t *testing.T) {
 	s := &Setup{Role: "client", Name: "n", Dir: "d", Work: Requests, Form: Batch, Wait: Block, Size: 64, InFlight: 3,
-		Warm: time.Second, Time: 2 * time.Second, Pause: 200 * time.Microsecond, Check: true, Ring: 4096}
+		Warm: time.Second, Time: 2 * time.Second, Pause: 200 * time.Microsecond, Check: true, Ring: 4096, Bare: true}
 	read, err := ParseSetup(s.Args())
 	if err != nil || fmt.Sprint(*read) != fmt.Sprint(*s) {
 		t.Errorf("read %+v, %v; want %+v", read, err, s)

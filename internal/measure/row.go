@@ -20,6 +20,8 @@ type Cell struct {
 	Pause     time.Duration `json:"pause,omitempty"`
 	Busy      bool          `json:"busy,omitempty"` // other work keeps all processors busy
 	Ring      int           `json:"ring,omitempty"`
+	Bare      bool          `json:"bare,omitempty"`  // messages are neither numbered nor looked at
+	Short     bool          `json:"short,omitempty"` // 15 ms from the first message on, nothing before
 }
 
 // Name is how the page names the row of this cell.
@@ -36,6 +38,12 @@ func (c Cell) Name() string {
 	}
 	if c.Ring > 0 {
 		parts = append(parts, "ring "+SizeText(c.Ring))
+	}
+	if c.Bare {
+		parts = append(parts, "bare")
+	}
+	if c.Short {
+		parts = append(parts, "short")
 	}
 	return strings.Join(parts, " / ")
 }
@@ -69,8 +77,14 @@ type Row struct {
 	Version     string      `json:"version,omitempty"`
 	Settings    string      `json:"settings,omitempty"`
 	Unsupported string      `json:"unsupported,omitempty"`
-	Failed      string      `json:"failed,omitempty"`
+	Failures    int         `json:"failures,omitempty"` // rounds that gave nothing
+	Failure     string      `json:"failure,omitempty"`  // what was wrong the last time
 }
+
+// patience is how many rounds may give nothing before a cell is given up.
+const patience = 3
+
+func (r *Row) givenUp() bool { return r.Unsupported != "" || r.Failures >= patience }
 
 // Percentiles are of the times of single round trips, in nanoseconds.
 type Percentiles struct {
@@ -81,7 +95,8 @@ type Percentiles struct {
 	Max  int64 `json:"max"`
 }
 
-// Measured says whether the row has figures that may be quoted: nothing was lost or wrong.
+// Measured says whether the row has figures that may be quoted: nothing was lost or wrong,
+// and few rounds have failed.
 func (r *Row) Measured() bool {
 	return len(r.Nanos) > 0 && r.Wrong == 0 && r.Missing == 0 && r.Failed == ""
 }
@@ -91,10 +106,10 @@ func (r *Row) Why() string {
 	switch {
 	case r.Unsupported != "":
 		return "not possible: " + r.Unsupported
-	case r.Failed != "":
-		return "FAILED: " + r.Failed
 	case r.Wrong > 0 || r.Missing > 0:
 		return fmt.Sprintf("WRONG: %d messages wrong, %d missing", r.Wrong, r.Missing)
+	case r.Failures > 0:
+		return fmt.Sprintf("FAILED: %d times: %s", r.Failures, r.Failure)
 	}
 	return "not measured"
 }

@@ -15,6 +15,9 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
+// shortTime is that of a cell that measures the beginning.
+const shortTime = 15 * time.Millisecond
+
 // A Session measures cells in rounds.
 type Session struct {
 	Rounds int
@@ -110,7 +113,7 @@ func (s *Session) Measure(ctx context.Context, cells []Cell) ([]*Row, error) {
 				return nil, err
 			}
 			p := s.progress(cells[i])
-			if p.row.Unsupported != "" || p.row.Failed != "" {
+			if p.row.givenUp() {
 				continue
 			}
 			if !p.checked {
@@ -166,18 +169,21 @@ func (s *Session) rows(cells []Cell) (rows []*Row, err error) {
 
 // SetupOf is the command line of a cell's drivers.
 func (s *Session) SetupOf(c Cell) Setup {
-	return Setup{
+	setup := Setup{
 		Name: c.Contender, Work: c.Work, Form: c.Form, Wait: c.Wait, Size: c.Size, InFlight: max(1, c.InFlight),
-		Pause: c.Pause, Warm: s.Warm, Time: s.Time, Ring: c.Ring,
+		Pause: c.Pause, Warm: s.Warm, Time: s.Time, Ring: c.Ring, Bare: c.Bare,
 	}
+	if c.Short {
+		setup.Warm, setup.Time = 0, shortTime
+	}
+	return setup
 }
 
 // once runs a cell once.
 func (s *Session) once(ctx context.Context, p *progressOf, check bool, floor float64) {
 	setup := s.SetupOf(p.row.Cell)
-	setup.Check = check
 	if check {
-		setup.Warm, setup.Time = 0, s.Time/2
+		setup.Check, setup.Bare, setup.Warm, setup.Time = true, false, 0, s.Time/2
 	}
 	if p.row.Busy {
 		defer s.burn(ctx)()
@@ -187,10 +193,14 @@ func (s *Session) once(ctx context.Context, p *progressOf, check bool, floor flo
 	switch {
 	case errors.As(err, &unsupported):
 		p.row.Unsupported = string(unsupported)
-	case err != nil:
-		p.row.Failed = err.Error()
 	default:
-		p.add(server, client, check)
+		if err == nil {
+			err = p.add(server, client, check)
+		}
+		if err != nil {
+			p.row.Failures++
+			p.row.Failure = err.Error()
+		}
 	}
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintf(s.Log, "%s: %s\n", p.row.Name, p.row.Why())
@@ -216,7 +226,7 @@ func (s *Session) run(ctx context.Context, setup Setup, place string) (server, c
 }
 
 // add takes over what both sides of a run have said.
-func (p *progressOf) add(server, client Report, check bool) {
+func (p *progressOf) add(server, client Report, check bool) error {
 	r := p.row
 	r.Wrong += server.Wrong + client.Wrong
 	r.Missing += server.Missing + client.Missing
@@ -228,11 +238,10 @@ func (p *progressOf) add(server, client Report, check bool) {
 	}
 	if check {
 		r.Checked += messages
-		return
+		return nil
 	}
 	if messages == 0 || nanos == 0 {
-		r.Failed = "no message came in the measured time"
-		return
+		return errors.New("no message came in the measured time")
 	}
 	r.Nanos = append(r.Nanos, float64(nanos)/float64(messages))
 	per := func(ofClient, ofServer uint64) float64 {
@@ -253,15 +262,15 @@ func (p *progressOf) add(server, client Report, check bool) {
 		r.Resident = append(r.Resident, float64(client.Resident+server.Resident))
 	}
 	if client.Histogram == "" {
-		return
+		return nil
 	}
 	h, err := hdrhistogram.Decode([]byte(client.Histogram))
 	if err != nil {
-		r.Failed = fmt.Sprintf("its histogram cannot be read: %v", err)
-		return
+		return fmt.Errorf("its histogram cannot be read: %w", err)
 	}
 	if p.merged == nil {
 		p.merged = NewHistogram()
 	}
 	p.merged.Merge(h)
+	return nil
 }

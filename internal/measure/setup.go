@@ -42,7 +42,8 @@ type Setup struct {
 	Size, InFlight    int
 	Warm, Time, Pause time.Duration
 	Check             bool
-	Ring              int // bytes of each ring, for a contender that has rings; 0: large enough
+	Bare              bool // messages are neither numbered nor looked at
+	Ring              int  // bytes of each ring, for a contender that has rings; 0: large enough
 }
 
 // ParseSetup reads the command line of a driver.
@@ -65,6 +66,7 @@ func ParseSetup(args []string) (*Setup, error) {
 	measured := flags.Int("time", 100, "")
 	pause := flags.Int("pause", 0, "")
 	check := flags.Int("check", 0, "")
+	flags.BoolVar(&s.Bare, "bare", false, "")
 	if err := flags.Parse(args[1:]); err != nil {
 		return nil, err
 	}
@@ -88,6 +90,9 @@ func (s *Setup) Args() []string {
 		"-pause", fmt.Sprint(s.Pause.Microseconds()), "-check", fmt.Sprint(check)}
 	if s.Ring > 0 {
 		args = append(args, "-ring", fmt.Sprint(s.Ring)) // foreign drivers do not know it
+	}
+	if s.Bare {
+		args = append(args, "-bare")
 	}
 	return args
 }

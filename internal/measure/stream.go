@@ -182,14 +182,6 @@ func tcp() *Transport {
 	}
 }
 
-// writeWhole writes a file that nobody reads half written.
-func writeWhole(path, text string) error {
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
-}
-
 // pipe is two named pipes.
 func pipe() *Transport {
 	open := func(s *Setup, server bool) (Link, error) {

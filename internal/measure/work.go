@@ -24,7 +24,8 @@ type side struct {
 func newSide(s *Setup, link Link) *side {
 	return &side{
 		Setup: s, meter: &Meter{setup: s}, link: link,
-		out: Source{every: s.Check}, in: Sink{every: s.Check, size: s.Size, touch: s.Form == View},
+		out: Source{every: s.Check, bare: s.Bare},
+		in:  Sink{every: s.Check, size: s.Size, touch: s.Form == View, bare: s.Bare},
 	}
 }
 
