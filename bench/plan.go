@@ -11,7 +11,7 @@ import (
 
 // foreign are the contenders that build.sh makes: the executable of each.
 var foreign = map[string]string{
-	"spsc": "spsc", "boost": "boost", "unix-c": "unix", "aeron": "aeron", "iceoryx2-pubsub": "iceoryx2", "iceoryx2-requests": "iceoryx2-pubsub",
+	"spsc": "spsc", "boost": "boost", "unix-c": "unix", "aeron": "aeron", "iceoryx2-pubsub": "iceoryx2", "iceoryx2-requests": "iceoryx2",
 }
 
 // never are those that were asked for and could not be had, each with the reason.
@@ -46,8 +46,9 @@ type block struct {
 // plan is what is measured.
 var plan = []block{
 	// A round trip where both sides spin: what the channel costs, and no kernel.
-	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Spin, Place: m.Apart}, allSizes, []string{"tandem", "spsc", "boost", "iceoryx2-pubsub", "iceoryx2-requests", "aeron"}, nil},
-	{m.Cell{Work: m.RoundTrip, Form: m.View, Wait: m.Spin, Place: m.Apart}, allSizes, []string{"tandem", "iceoryx2-pubsub", "aeron"}, nil},
+	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Spin, Place: m.Apart}, allSizes, []string{"tandem", "spsc", "boost", "iceoryx2-pubsub"}, nil},
+	{m.Cell{Work: m.RoundTrip, Form: m.View, Wait: m.Spin, Place: m.Apart}, allSizes, []string{"tandem", "iceoryx2-pubsub"}, nil},
+	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Spin, Place: m.Apart}, fewSizes, []string{"aeron", "iceoryx2-requests"}, nil}, // Aeron takes a second to start
 	// A round trip as each does it if nobody says how to wait.
 	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Default, Place: m.Apart}, fewSizes,
 		[]string{"tandem", "unix", "unix-raw", "unix-c", "seqpacket", "tcp", "pipe", "net/rpc", "http", "grpc", "grpc-stream", "go-plugin", "zeromq", "flipcall", "channel", "goroutine-ring"}, nil},
@@ -57,13 +58,14 @@ var plan = []block{
 	{m.Cell{Work: m.OneWay, Form: m.View, Wait: m.Default, Place: m.Apart}, allSizes, []string{"tandem"}, nil},
 	{m.Cell{Work: m.OneWay, Form: m.Batch, Wait: m.Default, Place: m.Apart}, allSizes, []string{"tandem", "unix", "unix-c"}, nil},
 	{m.Cell{Work: m.OneWay, Form: m.Copy, Wait: m.Default, Place: m.Apart}, fewSizes,
-		[]string{"seqpacket", "tcp", "pipe", "grpc-stream", "zeromq", "boost", "iceoryx2-pubsub", "aeron", "channel", "goroutine-ring", "call", "memcpy"}, nil},
+		[]string{"seqpacket", "tcp", "pipe", "grpc-stream", "zeromq", "boost", "iceoryx2-pubsub", "channel", "goroutine-ring", "call", "memcpy"}, nil},
 	{m.Cell{Work: m.OneWay, Form: m.View, Wait: m.Default, Place: m.Apart}, fewSizes, []string{"spsc", "iceoryx2-pubsub", "aeron"}, nil},
-	{m.Cell{Work: m.Both, Form: m.Copy, Wait: m.Default, Place: m.Apart}, twoSizes, []string{"tandem", "unix", "tcp", "pipe", "grpc-stream", "zeromq", "spsc", "boost", "aeron", "iceoryx2-pubsub"}, nil},
+	{m.Cell{Work: m.Both, Form: m.Copy, Wait: m.Default, Place: m.Apart}, twoSizes, []string{"tandem", "unix", "tcp", "pipe", "grpc-stream", "zeromq", "spsc", "boost", "iceoryx2-pubsub"}, nil},
 	{m.Cell{Work: m.Both, Form: m.Batch, Wait: m.Default, Place: m.Apart}, twoSizes, []string{"tandem", "unix"}, nil},
 	// Requests and answers, some under way.
 	{m.Cell{Work: m.Requests, Form: m.Copy, Wait: m.Default, Place: m.Apart}, oneSize,
-		[]string{"tandem", "unix", "tcp", "net/rpc", "http", "grpc", "grpc-stream", "go-plugin", "zeromq", "spsc", "aeron", "iceoryx2-requests", "boost"}, []int{1, 16, 256}},
+		[]string{"tandem", "unix", "tcp", "net/rpc", "http", "grpc", "grpc-stream", "go-plugin", "zeromq", "spsc", "iceoryx2-requests", "boost"}, []int{1, 16, 256}},
+	{m.Cell{Work: m.Requests, Form: m.Copy, Wait: m.Default, Place: m.Apart}, oneSize, []string{"aeron"}, []int{16}},
 	{m.Cell{Work: m.Requests, Form: m.Batch, Wait: m.Default, Place: m.Apart}, oneSize, []string{"tandem", "unix"}, []int{16, 256}},
 	// Each message finds the peer asleep.
 	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Default, Place: m.Free, Pause: asleepFor}, oneSize,
@@ -73,7 +75,7 @@ var plan = []block{
 	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Default, Place: m.Free, Busy: true}, oneSize,
 		[]string{"tandem", "unix", "unix-c", "tcp", "pipe", "net/rpc", "http", "grpc", "zeromq", "flipcall"}, nil},
 	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Block, Place: m.Free, Busy: true}, oneSize, []string{"tandem", "boost"}, nil},
-	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Spin, Place: m.Free, Busy: true}, oneSize, []string{"tandem", "spsc", "aeron"}, nil},
+	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Spin, Place: m.Free, Busy: true}, oneSize, []string{"tandem", "spsc"}, nil},
 	// One processor for both.
 	{m.Cell{Work: m.RoundTrip, Form: m.Copy, Wait: m.Default, Place: m.Together}, oneSize,
 		[]string{"tandem", "unix", "unix-c", "tcp", "pipe", "net/rpc", "grpc", "zeromq", "flipcall"}, nil},

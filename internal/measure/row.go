@@ -98,7 +98,7 @@ type Percentiles struct {
 // Measured says whether the row has figures that may be quoted: nothing was lost or wrong,
 // and few rounds have failed.
 func (r *Row) Measured() bool {
-	return len(r.Nanos) > 0 && r.Wrong == 0 && r.Missing == 0 && r.Failed == ""
+	return len(r.Nanos) > 0 && r.Wrong == 0 && r.Missing == 0 && r.Failures < patience
 }
 
 // Why says why a row is not measured.
