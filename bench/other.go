@@ -1,7 +1,8 @@
 //go:build !linux
 
-// Bench is the evaluation. Package ipc, and so the evaluation, works on Linux only.
 package main
+
+// Package ipc, and so its evaluation, works on Linux only.
 
 import (
 	"errors"

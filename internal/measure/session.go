@@ -251,9 +251,13 @@ func (p *progressOf) add(server, client Report, check bool) error {
 		}
 		return sum
 	}
-	if server.Messages > 0 && client.CPUNanos > 0 { // else one side is not known
+	oneProcess := server.Messages == 0 && server.CPUNanos == 0
+	if (server.Messages > 0 || oneProcess) && client.CPUNanos > 0 { // else one side is not known
 		r.CPU = append(r.CPU, per(client.CPUNanos, server.CPUNanos))
 		r.Switches = append(r.Switches, per(client.Switches, server.Switches))
+		if oneProcess {
+			server.Allocations = new(int64)
+		}
 		if client.Allocations != nil && server.Allocations != nil {
 			r.Allocations = append(r.Allocations, per(uint64(*client.Allocations), uint64(*server.Allocations)))
 		}

@@ -24,7 +24,7 @@ func (w *writer) functions() template.FuncMap {
 		"told":    w.told, "lost": w.lost, "floor": w.floor,
 		"matrix": w.matrix, "flights": w.flights, "percentiles": w.percentiles, "cost": w.cost, "deaths": w.deathTable,
 		"losses": w.lossTable, "idle": w.idleTable, "scale": w.scaleTable, "rings": w.ringTable, "contenders": w.contenderTable,
-		"worse": w.worseTable, "left": w.leftTable, "same": w.sameTable,
+		"picture": w.picture, "worse": w.worseTable, "left": w.leftTable, "same": w.sameTable,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path"
 	"slices"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -12,14 +13,17 @@ import (
 	m "github.com/tandem-ipc/tandem/internal/measure"
 )
 
-// Draw draws all pictures for which a result file has figures.
-func Draw(f *m.File, dir string) error {
-	w := &writer{File: f}
-	var errs []error
-	for _, picture := range []struct {
-		name string
-		made chart.Chart
-	}{
+// A picture is a chart with its place in the page.
+type picture struct {
+	name string
+	made chart.Chart
+}
+
+func (p picture) empty() bool { return len(p.made.Lines) == 0 && len(p.made.Bars) == 0 }
+
+// pictures are all pictures, also those for which there is no figure.
+func (w *writer) pictures() []picture {
+	return []picture{
 		{"roundtrip", w.overSize("Round trip against size", "time there and back, us", m.RoundTrip, 1e-3, false)},
 		{"throughput", w.overSize("One way against size", "GB/s", m.OneWay, 1, true)},
 		{"tail", w.tail("How long single round trips of 64 bytes take", false)},
@@ -28,11 +32,30 @@ func Draw(f *m.File, dir string) error {
 		{"recovery", w.recovery()},
 		{"scale", w.scaleLines()},
 		{"rings", w.ringLines()},
-	} {
-		if len(picture.made.Lines) == 0 && len(picture.made.Bars) == 0 {
-			continue
+	}
+}
+
+// picture is the line of the page that shows a picture, if there is one.
+func (w *writer) picture(name, text string) (string, error) {
+	for _, p := range w.pictures() {
+		if p.name == name && p.empty() {
+			return "", nil
 		}
-		errs = append(errs, picture.made.Write(dir, picture.name))
+		if p.name == name {
+			return fmt.Sprintf("![%s](%s/%s.svg)\n", text, path.Base(Pictures), name), nil
+		}
+	}
+	return "", fmt.Errorf("there is no picture %q", name)
+}
+
+// Draw draws all pictures for which a result file has figures.
+func Draw(f *m.File, dir string) error {
+	w := &writer{File: f}
+	var errs []error
+	for _, p := range w.pictures() {
+		if !p.empty() {
+			errs = append(errs, p.made.Write(dir, p.name))
+		}
 	}
 	return errors.Join(errs...)
 }

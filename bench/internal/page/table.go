@@ -172,5 +172,5 @@ func (w *writer) percentiles(kind string) string {
 		lines = append(lines, line)
 	}
 	slices.SortStableFunc(lines, func(a, b []string) int { return oursFirst(strings.Trim(a[0], "*"), strings.Trim(b[0], "*")) })
-	return grid([]string{"contender / form / wait", "mean without a clock", "p50", "p90", "p99", "p99.9", "max"}, lines)
+	return grid([]string{"contender / form / wait", "mean", "p50", "p90", "p99", "p99.9", "max"}, lines)
 }
