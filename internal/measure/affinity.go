@@ -9,13 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the two processes run.
-const (
-	Apart    = "apart" // each bound to a processor of its own
-	Together = "one"   // both bound to one processor
-	Free     = "free"  // wherever the kernel puts them
-)
-
 // Processors are those that this process may use.
 func Processors() ([]int, error) {
 	var allowed unix.CPUSet

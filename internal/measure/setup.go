@@ -32,6 +32,13 @@ const (
 	Default = "default"
 )
 
+// Where the two processes run.
+const (
+	Apart    = "apart" // each bound to a processor of its own
+	Together = "one"   // both bound to one processor
+	Free     = "free"  // wherever the kernel puts them
+)
+
 // A Setup is the command line of a driver.
 type Setup struct {
 	Role string // server or client

@@ -19,7 +19,7 @@ func (w *writer) functions() template.FuncMap {
 	return template.FuncMap{
 		"took": w.took, "rate": w.rate, "times": w.times, "above": w.above, "p99": w.p99, "cpu": w.cpu,
 		"timesOnly": w.bareTimes, "tookOnly": w.bareTook, "rateOnly": w.bareRate, "aboveOnly": w.bareAbove,
-		"sizes": func() []string { return []string{"8 B", "64 B", "1 KiB", "64 KiB", "1 MiB"} }, "memory": memory,
+		"sizes": func() []string { return readmeSizes }, "memory": memory,
 		"seconds": func(s float64) string { return duration(s * 1e9) },
 		"told":    w.told, "lost": w.lost, "floor": w.floor,
 		"matrix": w.matrix, "flights": w.flights, "percentiles": w.percentiles, "cost": w.cost, "deaths": w.deathTable,

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"text/template"
 
@@ -104,3 +105,24 @@ func fill(name, text string, f *m.File, source string) ([]byte, error) {
 	}
 	return out.Bytes(), nil
 }
+
+// inTemplate matches the name of a row in a template.
+var inTemplate = regexp.MustCompile(`"([^"]+ / [^"]+ / [^"]+)"`)
+
+// RowsOfTemplates are the rows that the prose speaks of. Where a template says %s, each of
+// its sizes is meant.
+func RowsOfTemplates() (names []string) {
+	for _, match := range inTemplate.FindAllStringSubmatch(pageTemplate+readmeTemplate, -1) {
+		if !strings.Contains(match[1], "%s") {
+			names = append(names, match[1])
+			continue
+		}
+		for _, size := range readmeSizes {
+			names = append(names, fmt.Sprintf(match[1], size))
+		}
+	}
+	return names
+}
+
+// readmeSizes are those of the README's table.
+var readmeSizes = []string{"8 B", "64 B", "1 KiB", "64 KiB", "1 MiB"}
