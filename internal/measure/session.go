@@ -243,7 +243,23 @@ func (p *progressOf) add(server, client Report, check bool) error {
 	if messages == 0 || nanos == 0 {
 		return errors.New("no message came in the measured time")
 	}
-	r.Nanos = append(r.Nanos, float64(nanos)/float64(messages))
+	perMessage := float64(nanos) / float64(messages)
+	h, err := decodeHistogram(client.Histogram)
+	if err != nil {
+		return err
+	}
+	if h != nil && r.Pause > 0 { // the pauses do not count
+		perMessage = h.Mean()
+	}
+	r.Nanos = append(r.Nanos, perMessage)
+	p.merge(h)
+	p.addCost(server, client)
+	return nil
+}
+
+// addCost is what the messages have cost besides time.
+func (p *progressOf) addCost(server, client Report) {
+	r := p.row
 	per := func(ofClient, ofServer uint64) float64 {
 		sum := float64(ofClient) / float64(client.Messages)
 		if server.Messages > 0 {
@@ -265,16 +281,26 @@ func (p *progressOf) add(server, client Report, check bool) error {
 	if client.Resident > 0 {
 		r.Resident = append(r.Resident, float64(client.Resident+server.Resident))
 	}
-	if client.Histogram == "" {
-		return nil
+}
+
+// decodeHistogram reads a histogram of a driver, nil if it has none.
+func decodeHistogram(text string) (*hdrhistogram.Histogram, error) {
+	if text == "" {
+		return nil, nil
 	}
-	h, err := hdrhistogram.Decode([]byte(client.Histogram))
+	h, err := hdrhistogram.Decode([]byte(text))
 	if err != nil {
-		return fmt.Errorf("its histogram cannot be read: %w", err)
+		return nil, fmt.Errorf("its histogram cannot be read: %w", err)
+	}
+	return h, nil
+}
+
+func (p *progressOf) merge(h *hdrhistogram.Histogram) {
+	if h == nil {
+		return
 	}
 	if p.merged == nil {
 		p.merged = NewHistogram()
 	}
 	p.merged.Merge(h)
-	return nil
 }
