@@ -50,8 +50,14 @@ func (s *Session) burn(ctx context.Context) (end func()) {
 	}
 }
 
-// perSecond is something of both processes over the time that the first one measured.
-func perSecond(sum uint64, nanos uint64) float64 { return float64(sum) / (float64(nanos) / 1e9) }
+// perSecond is something of both processes, each over the time that it has measured.
+func perSecond(server, client Report, of func(Report) uint64) float64 {
+	rate := func(r Report) float64 { return float64(of(r)) / (max(1, float64(r.Nanos)) / 1e9) }
+	return rate(server) + rate(client)
+}
+
+func cpuOf(r Report) uint64      { return r.CPUNanos }
+func switchesOf(r Report) uint64 { return r.Switches }
 
 // Idle measures two processes that wait for each other.
 func (s *Session) Idle(ctx context.Context, contender, wait string, d time.Duration) *IdleRow {
@@ -64,8 +70,8 @@ func (s *Session) Idle(ctx context.Context, contender, wait string, d time.Durat
 		fmt.Fprintf(s.Log, "%s: %v\n", row.Name, err)
 		return row
 	}
-	row.CPU = 100 * perSecond(server.CPUNanos+client.CPUNanos, client.Nanos) / 1e9
-	row.Switches = perSecond(server.Switches+client.Switches, client.Nanos)
+	row.CPU = 100 * perSecond(server, client, cpuOf) / 1e9
+	row.Switches = perSecond(server, client, switchesOf)
 	row.Resident = server.Resident + client.Resident
 	return row
 }
@@ -84,8 +90,8 @@ func (s *Session) Scale(ctx context.Context, contender string, pairs int, d time
 	row.Opened = float64(client.Opened) / float64(pairs)
 	row.Memory = server.Proportional + client.Proportional
 	row.Descriptors, row.Threads = server.Descriptors+client.Descriptors, server.Threads+client.Threads
-	row.CPU = 100 * perSecond(server.CPUNanos+client.CPUNanos, client.Nanos) / 1e9
-	row.Switches = perSecond(server.Switches+client.Switches, client.Nanos)
+	row.CPU = 100 * perSecond(server, client, cpuOf) / 1e9
+	row.Switches = perSecond(server, client, switchesOf)
 	return row
 }
 
