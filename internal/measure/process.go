@@ -40,7 +40,11 @@ type Process struct {
 
 // startProcess starts one side, bound to a processor unless it is -1.
 func startProcess(ctx context.Context, d Driver, s *Setup, processor int, prefix ...string) (*Process, error) {
-	ctx, cancel := context.WithTimeout(ctx, longest+s.Warm+3*s.Time)
+	watchdog := longest + s.Warm + 3*s.Time
+	if s.Work == Scale {
+		watchdog += time.Duration(s.InFlight) * 200 * time.Millisecond
+	}
+	ctx, cancel := context.WithTimeout(ctx, watchdog)
 	argv := append(append(prefix, d.Command...), s.Args()...)
 	p := &Process{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...), cancel: cancel}
 	p.cmd.Env = append(os.Environ(), d.Env...)
