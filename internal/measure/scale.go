@@ -56,7 +56,10 @@ func playScale(s *Setup, t *Transport) (Report, error) {
 	err = scaleIdle(meter, s.Time)
 	meter.Report.Opened = uint64(opened)
 	if s.Role == "server" {
-		time.Sleep(4 * grace) // until the client has measured
+		select { // it stays until the client has measured, and gone
+		case <-waiting:
+		case <-time.After(longest):
+		}
 	}
 	return meter.Report, err
 }

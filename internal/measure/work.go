@@ -249,7 +249,10 @@ func (p *side) idle(server bool) error {
 	}
 	p.meter.end(0)
 	if server {
-		time.Sleep(4 * grace)
+		select {
+		case <-ended:
+		case <-time.After(longest):
+		}
 	}
 	return nil
 }
