@@ -320,8 +320,8 @@ func TestWhatRestsAndWhatIsManyIsMeasured(t *testing.T) {
 		}
 	}
 	calls := s.SystemCalls(context.Background(), Cell{Contender: "unix-raw", Work: RoundTrip, Form: Copy, Wait: Default, Place: Free, Size: 64})
-	if calls.Why != "" && !strings.Contains(calls.Why, "strace") || calls.Why == "" && (calls.Calls < 1.5 || calls.Calls > 4) {
-		t.Errorf("a round trip is four system calls, so two a message: %+v", calls)
+	if calls.Why != "" && !strings.Contains(calls.Why, "strace") || calls.Why == "" && calls.Calls < 1.5 {
+		t.Errorf("a round trip is four system calls at least, so two a message: %+v", calls)
 	}
 }
 
