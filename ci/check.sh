@@ -184,8 +184,8 @@ stage_race() {
 	CGO_ENABLED=1 go test -race -short -count=1 -p 1 -timeout "$test_timeout" ./chaos ./model
 }
 
-# Each module under integrations is built without the workspace: its users build it so.
-# And the workspace must not change what the main module is built with.
+# Each other module is built without the workspace: its users build it so. And the
+# workspace must not change what the main module is built with.
 stage_integrations() {
 	local module apart together
 	while read -r module; do
@@ -202,9 +202,10 @@ stage_integrations() {
 			go test -count=1 -p 1 -timeout "$test_timeout" ./...
 			CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout "$test_timeout" ./...
 		)
-	done < <(find integrations -name go.mod | sort)
-	apart=$(GOWORK=off go list -m -f '{{.Path}} {{.Version}}' all | sort)
-	together=$(go list -m -f '{{.Path}} {{.Version}}' all | sort)
+	done < <(find bench integrations -name go.mod | sort)
+	local built='{{with .Module}}{{.Path}} {{.Version}}{{end}}'
+	apart=$(GOWORK=off go list -deps -test -f "$built" ./... | sort -u)
+	together=$(go list -deps -test -f "$built" ./... | sort -u)
 	if apart=$(comm -23 <(echo "$apart") <(echo "$together")) && [ -n "$apart" ]; then
 		printf 'with go.work the main module is built with other versions than of:\n%s\n' "$apart" >&2
 		return 1

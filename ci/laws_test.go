@@ -93,9 +93,9 @@ func importsPointOneWay(files tree) (broken []string, looked int) {
 	return broken, looked
 }
 
-// unsafeFiles are the files of ipc that turn bytes into words and back. A
-// reader who trusts them need not look for wild pointers anywhere else.
-var unsafeFiles = regexp.MustCompile(`^ipc/(layout|segment|futex)[^/]*\.go$`)
+// unsafeFiles are the files that turn bytes into words and back. A reader who trusts
+// them need not look for wild pointers anywhere else.
+var unsafeFiles = regexp.MustCompile(`^(ipc/(layout|segment|futex)[^/]*|internal/measure/memory)\.go$`)
 
 // madeByProtoc are files that nobody writes. They turn their own constants into bytes.
 var madeByProtoc = regexp.MustCompile(`^integrations/.*\.pb\.go$`)
@@ -375,17 +375,19 @@ func otherSystemsAreTold(files tree) (broken []string, looked int) {
 
 // direct is what go.mod may require directly, each with its user.
 var direct = map[string]string{
-	"github.com/cenkalti/backoff/v5":    "ipc/worker: the pauses between starts, with jitter",
-	"golang.org/x/sys":                  "ipc: the system calls that the standard library lacks",
-	"golang.org/x/net":                  "tests: what a net.Conn must do",
-	"golang.org/x/term":                 "cmd: is the output a terminal, and how wide",
-	"github.com/schollz/progressbar/v3": "cmd: the live line of the demo",
-	"pgregory.net/rapid":                "tests: properties against a model",
-	"github.com/anishathalye/porcupine": "chaos: linearizability of recorded histories",
+	"github.com/cenkalti/backoff/v5":          "ipc/worker: the pauses between starts, with jitter",
+	"github.com/HdrHistogram/hdrhistogram-go": "cmd: the times of single round trips, in the format that others read too",
+	"gonum.org/v1/plot":                       "cmd: the pictures of tandem bench",
+	"golang.org/x/sys":                        "ipc: the system calls that the standard library lacks",
+	"golang.org/x/net":                        "tests: what a net.Conn must do",
+	"golang.org/x/term":                       "cmd: is the output a terminal, and how wide",
+	"github.com/schollz/progressbar/v3":       "cmd: the live line of the demo",
+	"pgregory.net/rapid":                      "tests: properties against a model",
+	"github.com/anishathalye/porcupine":       "chaos: linearizability of recorded histories",
 }
 
-// apart is what only the modules under integrations require, directly or not.
-var apart = []string{"google.golang.org/", "github.com/hashicorp/"}
+// apart is what only the modules under integrations and bench require, directly or not.
+var apart = []string{"google.golang.org/", "github.com/hashicorp/", "gvisor.dev/", "github.com/go-zeromq/"}
 
 // dependenciesAreWanted reads go.mod as text. Each direct requirement enters
 // the module graph of everybody who imports ipc.
@@ -418,7 +420,7 @@ func dependenciesAreWanted(files tree) (broken []string, looked int) {
 				broken = append(broken, fmt.Sprintf("%s: %s has no reason to be here in direct", where, words[1]))
 			}
 			if slices.ContainsFunc(apart, func(prefix string) bool { return strings.HasPrefix(words[1], prefix) }) {
-				broken = append(broken, fmt.Sprintf("%s: %s is for a module under integrations, so that importers of ipc do not get it", where, words[1]))
+				broken = append(broken, fmt.Sprintf("%s: %s is for a module under integrations or bench, so that importers of ipc do not get it", where, words[1]))
 			}
 		case "replace", "exclude":
 			broken = append(broken, fmt.Sprintf("%s: go install PACKAGE@VERSION refuses a module with %s", where, words[0]))

@@ -3,6 +3,7 @@
 //
 //	tandem demo     real work through shared memory, with the worker killed again and again
 //	tandem chaos    the channel broken in every way that is known, layer by layer, and judged
+//	tandem bench    what a message costs on this machine, beside sockets and pipes
 //	tandem version  the version of this command
 //	tandem help     a summary of the commands
 //
@@ -44,9 +45,11 @@ type command struct {
 var commands = []command{
 	{"demo", "real work through shared memory, with the worker killed again and again", demo},
 	{"chaos", "the channel broken in every way that is known, layer by layer, and judged", breakAndJudge},
+	{"bench", "what a message costs on this machine, beside sockets and pipes", bench},
 	{"version", "the version of this command", version},
 	{serverPart, "", playServer},
 	{clientPart, "", playClient},
+	{driverPart, "", playDriver},
 }
 
 func main() {

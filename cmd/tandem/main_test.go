@@ -157,7 +157,7 @@ func (c usageCase) check(t *testing.T) {
 			}
 		}
 		// What is wrong is one line, which says where the help is.
-		if text := stderr.String(); status == exitUsage && len(c.args) > 0 && c.args[0] != serverPart && c.args[0] != clientPart &&
+		if text := stderr.String(); status == exitUsage && len(c.args) > 0 && c.args[0] != serverPart && c.args[0] != clientPart && c.args[0] != driverPart &&
 			(strings.Count(text, "\n") != 1 || !strings.HasPrefix(text, "tandem") || !strings.Contains(text, "; see tandem ")) {
 			t.Errorf("what is wrong is not one line that says where the help is: %q", text)
 		}
@@ -190,6 +190,7 @@ func TestTheCommandLineIsExplained(t *testing.T) {
 		{[]string{"demo", "-json=perhaps"}, exitUsage, "", "perhaps"},
 		{[]string{serverPart}, exitUsage, "", "started by it"},
 		{[]string{clientPart}, exitUsage, "", "started by it"},
+		{[]string{driverPart}, exitUsage, "", "started by it"},
 	} {
 		c.check(t)
 	}
@@ -202,7 +203,7 @@ func TestAFullDiskBehindTheOutputIsAFailure(t *testing.T) {
 	for _, args := range [][]string{
 		{"help"}, {"version"}, {"demo", "-help"}, {"chaos", "-help"},
 		{"demo", "-dir", dir, "-kills", "1"}, {"demo", "-dir", dir, "-kills", "1", "-json"},
-		{"chaos", "-time", "100ms", "-layers", "enumerator"},
+		{"chaos", "-time", "100ms", "-layers", "enumerator"}, {"bench", "-rounds", "1", "-time", "1ms"},
 	} {
 		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 		if err != nil {
@@ -243,7 +244,7 @@ func TestAReaderThatHasGoneLeavesNothing(t *testing.T) {
 func TestPartsDoNotSpeakOfOtherCommands(t *testing.T) {
 	var out bytes.Buffer
 	usage(&out)
-	for _, part := range []string{serverPart, clientPart} {
+	for _, part := range []string{serverPart, clientPart, driverPart} {
 		if strings.Contains(out.String(), part) {
 			t.Errorf("the summary names %s, which is not for people", part)
 		}

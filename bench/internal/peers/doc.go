@@ -1,0 +1,2 @@
+// Package peers has the contenders of the evaluation that are Go modules of others.
+package peers
