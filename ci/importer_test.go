@@ -32,8 +32,11 @@ var importers = map[string]struct{ packages, modules []string }{
 // module's go.mod names, for its tests and commands too. None of it requires more:
 // the go command leaves their requirements out, and downloads only what is built.
 var graph = []string{
-	"github.com/anishathalye/porcupine", "github.com/cenkalti/backoff/v5", "github.com/mitchellh/colorstring", "github.com/rivo/uniseg",
-	"github.com/schollz/progressbar/v3", modulePath, "golang.org/x/net", "golang.org/x/sys", "golang.org/x/term", "pgregory.net/rapid",
+	"codeberg.org/go-fonts/liberation", "codeberg.org/go-latex/latex", "codeberg.org/go-pdf/fpdf", "git.sr.ht/~sbinet/gg",
+	"github.com/HdrHistogram/hdrhistogram-go", "github.com/ajstarks/svgo", "github.com/anishathalye/porcupine",
+	"github.com/cenkalti/backoff/v5", "github.com/golang/freetype", "github.com/mitchellh/colorstring", "github.com/rivo/uniseg",
+	"github.com/schollz/progressbar/v3", modulePath, "golang.org/x/image", "golang.org/x/net", "golang.org/x/sys", "golang.org/x/term",
+	"golang.org/x/text", "gonum.org/v1/gonum", "gonum.org/v1/plot", "pgregory.net/rapid",
 }
 
 // A law says what may be imported; here a fresh module imports, and the go command says
