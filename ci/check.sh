@@ -3,7 +3,7 @@
 #                    ci/check.sh vet laws   only these.
 #
 # Stages run one after the other, because the tests with real processes want
-# the machine to themselves. A stage that cannot run is a failure: what was not
+# the machine to themselves; the model checker alone runs beside them. A stage that cannot run is a failure: what was not
 # checked does not pass. What a machine cannot have at all (an emulator of another
 # machine, a data base of vulnerabilities) is told at the end, as NOT RUN. On a bare
 # Debian machine, as root, missing tools are installed; anywhere else they are named.
@@ -17,7 +17,7 @@ export CI=true # to some tests: fail where you would skip
 # checkout that belongs to another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
-stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide test race integrations fuzz demo guard chaos mutants tla)
+stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide guard test race integrations fuzz demo chaos mutants tla)
 
 # What runs only if it is asked for: emulated has not yet passed from its beginning to
 # its end in one run.
@@ -175,13 +175,13 @@ stage_test() {
 	go test -count=1 -p 1 -timeout "$test_timeout" $list
 }
 
-# chaos and model run their short forms: what they judge is the same, only slower.
+# chaos, model and measure run their short forms: what they judge is the same, only slower.
 stage_race() {
 	local list
-	list=$(packages | grep -Ev '/(chaos|model)$')
+	list=$(packages | grep -Ev '/(chaos|model|internal/measure)$')
 	# shellcheck disable=SC2086 # one word a package
 	CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout "$test_timeout" $list
-	CGO_ENABLED=1 go test -race -short -count=1 -p 1 -timeout "$test_timeout" ./chaos ./model
+	CGO_ENABLED=1 go test -race -short -count=1 -p 1 -timeout "$test_timeout" ./chaos ./model ./internal/measure
 }
 
 # Each other module is built without the workspace: its users build it so. And the
@@ -350,8 +350,34 @@ stage_mutants() {
 	go test -count=1 -timeout 0 -p 2 -parallel 4 ./chaos ./ipc/worker ./ipc/conn -run EachPlantedBug -mutants -v
 }
 
+# The model checker wants a processor and nothing else, while tests with real processes
+# mostly wait: in a check of everything it runs beside them, at the lowest priority, and
+# stage tla waits for it. It stays in this session, where priorities count.
+checker=
+checker_log=
+begin_checker() {
+	checker_log=$(mktemp)
+	set -m # a process group of its own, to be ended as a whole
+	nice -n 19 "$BASH" ci/check.sh tla >"$checker_log" 2>&1 &
+	checker=$!
+	set +m
+}
+
+end_checker() {
+	[ -z "$checker" ] || kill -- "-$checker" 2>/dev/null || true
+	[ -z "$checker_log" ] || rm -f "$checker_log"
+}
+
 stage_tla() {
-	go test -count=1 -timeout "$test_timeout" ./tla
+	local status=0
+	if [ -z "$checker" ]; then
+		go test -count=1 -timeout "$test_timeout" ./tla
+		return
+	fi
+	wait "$checker" || status=$?
+	checker=
+	cat "$checker_log"
+	return "$status"
 }
 
 chosen=("$@")
@@ -371,6 +397,7 @@ passed=
 # finish says passed only where the last line was reached: a script that is
 # killed comes here with the status of whatever it did last.
 finish() {
+	end_checker
 	printf '\n%s' "$summary"
 	local what
 	for what in "${not_run_at_all[@]}"; do
@@ -389,6 +416,9 @@ trap 'exit 143' TERM
 for stage in "${chosen[@]}"; do
 	printf '\n== %s\n' "$stage"
 	begun=$SECONDS
+	if [ "$stage" = test ] && [[ " ${chosen[*]} " == *" tla "* ]]; then
+		begin_checker
+	fi
 	"stage_$stage"
 	took=$((SECONDS - begun))
 	printf -- '-- %s: %d s\n' "$stage" "$took"
