@@ -72,7 +72,7 @@ build_boost() {
   installed "$boost_package"
   local version
   version=$(echo '#include <boost/version.hpp>
-    BOOST_LIB_VERSION' | g++ -E -x c++ - 2>/dev/null | tail -n 1 | tr -d '"')
+    BOOST_LIB_VERSION' | g++ -E -x c++ - 2>/dev/null | tail -n 1 | tr -d '" ')
   if [ "$version" != "$boost_version" ]; then
     skip boost "Boost is ${version:-missing}, not $boost_version ($boost_package)"
     return
