@@ -4,7 +4,6 @@ package measure
 
 import (
 	"bufio"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -85,9 +84,4 @@ func floorAsk(ping, pong *atomic.Uint64) float64 {
 	pong.Store(0)
 	ping.Store(0)
 	return took
-}
-
-// floorSettings is for the page.
-func floorSettings() string {
-	return fmt.Sprintf("%v each time, spinning, a word on a cache line of its own each way", floorTime)
 }
