@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -126,12 +127,7 @@ func (h *hunt) judge(ctx context.Context, b *built, m *mutant) result {
 	for _, t := range tests {
 		cost[t.Name] = t.Seconds / float64(1+5*h.killsOf(m, t.Name).Load())
 	}
-	slices.SortStableFunc(tests, func(a, b *test) int {
-		if cost[a.Name] < cost[b.Name] {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(tests, func(a, b *test) int { return cmp.Compare(cost[a.Name], cost[b.Name]) })
 	for budget := 0.3; len(tests) > 0 && ctx.Err() == nil; budget *= 3 {
 		var batch []string
 		for sum := 0.0; len(tests) > 0 && (len(batch) == 0 || sum+tests[0].Seconds < budget); tests = tests[1:] {
@@ -151,6 +147,17 @@ func (h *hunt) judge(ctx context.Context, b *built, m *mutant) result {
 		}
 	}
 	return ended("survived", "")
+}
+
+// limitsOf are what tests get: a multiple of what they took, and more on a busy machine.
+func (h *hunt) limitsOf(names []string, stretch float64) limits {
+	l := h.limits
+	for _, t := range h.tests {
+		if slices.Contains(names, t.Name) {
+			l.all += time.Duration(5 * t.Seconds * float64(time.Second))
+		}
+	}
+	return l.stretched(stretch)
 }
 
 func (h *hunt) killsOf(m *mutant, test string) *atomic.Int64 {
@@ -173,7 +180,7 @@ func (h *hunt) thatReach(m *mutant) (tests []*test) {
 func (h *hunt) ask(ctx context.Context, b *built, m *mutant, batch []string) (by, unclear string) {
 	environment := []string{fmt.Sprintf("%s=%d", awake, m.number)}
 	for len(batch) > 0 && ctx.Err() == nil {
-		l := h.limits.stretched(1)
+		l := h.limitsOf(batch, 1)
 		h.quiet.RLock()
 		r := b.run(ctx, exactly(batch), l, environment)
 		h.quiet.RUnlock()
@@ -195,7 +202,7 @@ func (h *hunt) ask(ctx context.Context, b *built, m *mutant, batch []string) (by
 func (h *hunt) failsAlone(ctx context.Context, b *built, test string, environment []string) bool {
 	h.quiet.Lock()
 	defer h.quiet.Unlock()
-	return b.run(ctx, exactly([]string{test}), h.limits.stretched(1.5), environment).err != nil
+	return b.run(ctx, exactly([]string{test}), h.limitsOf([]string{test}, 1.5), environment).err != nil
 }
 
 // passesAsleep reports whether a test passes in this build with every mutant asleep.
@@ -205,7 +212,7 @@ func (h *hunt) passesAsleep(ctx context.Context, b *built, test string) bool {
 	sound, known := b.sound[test]
 	for try := 0; !known && !sound && try < 2 && ctx.Err() == nil; try++ {
 		h.quiet.RLock()
-		sound = b.run(ctx, exactly([]string{test}), h.limits.stretched(1+float64(try)), nil).err == nil
+		sound = b.run(ctx, exactly([]string{test}), h.limitsOf([]string{test}, 1+float64(try)), nil).err == nil
 		h.quiet.RUnlock()
 	}
 	if !known {

@@ -42,15 +42,16 @@ var layers = []layer{
 // options are what a run is asked for.
 type options struct {
 	directory, files, only, state, layers string
+	equivalents                           string
 	sample                                int
 	seed                                  uint64
 	parallel, share                       int
 	list                                  bool
-	watchdog                              time.Duration
+	limits                                limits
 }
 
 func main() {
-	var o options
+	o := options{equivalents: equivalentsText}
 	cache, _ := os.UserCacheDir()
 	flag.StringVar(&o.directory, "package", "ipc", "the directory of the package")
 	flag.StringVar(&o.files, "files", "", "only mutants of these files, with commas between")
@@ -62,7 +63,8 @@ func main() {
 	flag.IntVar(&o.parallel, "parallel", 2, "how many mutants are hunted at once")
 	flag.IntVar(&o.share, "share", 600, "how many mutants share a build")
 	flag.BoolVar(&o.list, "list", false, "only say which mutants there are")
-	flag.DurationVar(&o.watchdog, "watchdog", 5*time.Second, "how long a test may wait, on a quiet machine")
+	flag.DurationVar(&o.limits.all, "limit", 8*time.Second, "how long a run of tests may take on a quiet machine, besides five times what it took")
+	flag.DurationVar(&o.limits.watchdog, "watchdog", 5*time.Second, "how long a test may wait, on a quiet machine")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	survivors, err := o.run(ctx, os.Stdout)
@@ -124,13 +126,13 @@ func (o *options) run(ctx context.Context, out io.Writer) (survivors int, err er
 		}
 		return 0, nil
 	}
-	h := &hunt{target: t, out: out, state: o.state, parallel: o.parallel, share: o.share, limits: limits{30 * time.Second, o.watchdog}}
+	h := &hunt{target: t, out: out, state: o.state, parallel: o.parallel, share: o.share, limits: o.limits}
 	for _, l := range layers {
 		if o.layers == "all" || slices.Contains(strings.Split(o.layers, ","), l.name) {
 			h.layers = append(h.layers, l)
 		}
 	}
-	equivalent, err := equivalents(equivalentsText)
+	equivalent, err := equivalents(o.equivalents)
 	if err != nil {
 		return 0, err
 	}
@@ -173,7 +175,7 @@ func (h *hunt) all(ctx context.Context, mutants []*mutant, known *results) (err 
 			h.say("%s: %s %s", r.Outcome, m.fullName(), r.By)
 		}
 	}
-	if h.temporary, err = os.MkdirTemp(inMemory(), "mutate"); err != nil {
+	if h.temporary, err = openDirectory(inMemory(), "mutate"); err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(h.temporary) }()

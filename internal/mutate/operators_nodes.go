@@ -83,12 +83,16 @@ func (m *maker) node(n ast.Node) {
 	}
 }
 
+// negate plants the opposite of a condition, if no other operator is that.
 func (m *maker) negate(condition ast.Expr) {
+	if comparison, ok := condition.(*ast.BinaryExpr); ok && comparison.Op != token.LAND && comparison.Op != token.LOR {
+		return
+	}
 	m.plant("negated: "+oneLine(m.text(condition)), condition, "!("+m.text(condition)+")")
 }
 
 func (m *maker) binary(n *ast.BinaryExpr) {
-	if of, _ := m.typeOf(n); m.info.Types[n].Value != nil && isString(of) || isString(of) {
+	if of, _ := m.typeOf(n); isString(of) {
 		return
 	}
 	m.otherwise(n, n.OpPos, n.Op)

@@ -26,10 +26,20 @@ type program struct {
 	temporary       string // where each run has a directory of its own
 }
 
+// openDirectory makes a directory that other users can use: some tests start processes of
+// theirs.
+func openDirectory(in, prefix string) (string, error) {
+	name, err := os.MkdirTemp(in, prefix)
+	if err != nil {
+		return "", err
+	}
+	return name, os.Chmod(name, 0o755)
+}
+
 // build builds the tests of a package with some files replaced. says gets what the
 // compiler says.
 func build(ctx context.Context, directory, temporary, name string, files map[string]string, says func(*bytes.Buffer) error, flags ...string) (*program, error) {
-	own, err := os.MkdirTemp(temporary, "b")
+	own, err := openDirectory(temporary, "b")
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +97,7 @@ var pace = func() func() float64 {
 
 // run runs tests. Who is left of their processes is ended.
 func (p *program) run(ctx context.Context, tests string, l limits, environment []string, flags ...string) run {
-	temporary, err := os.MkdirTemp(p.temporary, "r")
+	temporary, err := openDirectory(p.temporary, "r")
 	if err != nil {
 		return run{err: err}
 	}

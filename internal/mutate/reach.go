@@ -90,7 +90,11 @@ func (h *hunt) measure(ctx context.Context, p *program, name string) *test {
 	result := &test{Name: name}
 	for range 2 {
 		file := filepath.Join(h.temporary, "reached-"+name)
-		if err := os.WriteFile(file, make([]byte, h.statements+1), 0o600); err != nil {
+		err := os.WriteFile(file, make([]byte, h.statements+1), 0o600)
+		if err == nil {
+			err = os.Chmod(file, 0o666) // for a process of another user too
+		}
+		if err != nil {
 			panic(err)
 		}
 		r := p.run(ctx, exactly([]string{name}), limits{10 * h.limits.all, 4 * h.limits.watchdog}.stretched(1), []string{reached + "=" + file})

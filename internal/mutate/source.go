@@ -58,7 +58,8 @@ func load(directory string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Name,Dir,Export,GoFiles,TestGoFiles,XTestGoFiles,DepOnly", ".")
+	list := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Name,Dir,Export,GoFiles,TestGoFiles,XTestGoFiles,DepOnly", ".",
+		"os", "strconv") // which a shared build needs
 	list.Dir = directory
 	list.Stderr = os.Stderr
 	listed, err := list.Output()
@@ -80,7 +81,7 @@ func load(directory string) (*target, error) {
 			return nil, err
 		}
 		exports[p.ImportPath] = p.Export
-		if !p.DepOnly {
+		if p.Dir == directory {
 			t.path, t.name, names = p.ImportPath, p.Name, p.GoFiles
 			t.tests = slices.Concat(p.TestGoFiles, p.XTestGoFiles)
 		}
