@@ -20,8 +20,8 @@ export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide test race integrations fuzz demo chaos mutants tla)
 
 # What runs only if it is asked for: emulated has not yet passed from its beginning to
-# its end in one run.
-more=(emulated)
+# its end in one run, and not every survivor of mutation is judged yet.
+more=(emulated mutation)
 
 # Analysers run at a version and not as tools of go.mod, where they would enter
 # the module graph of everybody who imports ipc.
@@ -334,6 +334,16 @@ under_emulation() {
 # which stretches on a busy machine; all together have none.
 stage_mutants() {
 	go test -count=1 -timeout 0 -p 2 -parallel 4 ./chaos ./ipc/worker -run EachPlantedBug -mutants -v
+}
+
+# Small faults that nobody chose are drawn. One that no test finds fails the stage, unless
+# internal/mutate/equivalents.txt says why nothing can find it.
+stage_mutation() {
+	local state status=0
+	state=$(mktemp -d)
+	go run ./internal/mutate -sample 100 -time 2m -state "$state" || status=$?
+	rm -rf "$state"
+	return "$status"
 }
 
 stage_tla() {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,12 +27,14 @@ type hunt struct {
 	fingerprint      string
 	parallel, share  int // how many run at once, and how many are in one build
 	limits           limits
+	time             time.Duration // after which no other mutant is judged, if it is not 0
+	shuffled         bool
 	layers           []layer
 	tests            []*test
 	kills            sync.Map // how many mutants of a function a test has found
 
-	quiet sync.RWMutex // held for reading by who runs tests, for writing by who wants to be alone
-	runs  atomic.Int64
+	quiet  sync.RWMutex // held for reading by who runs tests, for writing by who wants to be alone
+	judged atomic.Int64
 }
 
 // A layer is a test of package chaos that is asked when no test of the package has found
@@ -57,34 +60,48 @@ func (h *hunt) endOrphans() {
 	plant.EndOrphans()
 }
 
-// hunt builds mutants together, drops those whose code is that of another, and shows the
-// others to the tests that reach them. tell gets each as soon as it is judged.
-func (h *hunt) hunt(ctx context.Context, mutants []*mutant, tell func(*mutant, result)) error {
+// build builds mutants together. It drops those whose code is that of the function as it
+// is, or of another mutant, and returns the others.
+func (h *hunt) build(ctx context.Context, mutants []*mutant, tell func(*mutant, result)) (b *built, kept []*mutant, err error) {
 	files, _ := h.shared(mutants)
 	var code *listing
-	p, err := build(ctx, h.directory, h.temporary, h.name, files, func(says *bytes.Buffer) (err error) {
+	b = &built{sound: map[string]bool{}}
+	b.program, err = build(ctx, h.directory, h.temporary, h.name, files, func(says *bytes.Buffer) (err error) {
 		code, err = readListing(says)
 		return err
 	}, "-gcflags=-S")
-	if err != nil {
-		return err
+	if err == nil && len(h.layers) > 0 {
+		b.chaos, err = build(ctx, filepath.Join(h.directory, "..", "chaos"), h.temporary, "chaos", files, silent)
 	}
-	defer p.remove()
-	b := &built{program: p, sound: map[string]bool{}}
+	if err != nil {
+		return nil, nil, err
+	}
 	codes := code.codes()
 	symbol := func(m *mutant, number int) string { return fmt.Sprintf("%s.%s%s%d", h.path, m.of.key, suffix, number) }
 	for _, m := range mutants {
 		if codes[symbol(m, 0)] == "" {
-			return fmt.Errorf("the compiler does not say what the code of %s is", symbol(m, 0))
+			return nil, nil, fmt.Errorf("the compiler does not say what the code of %s is", symbol(m, 0))
 		}
 	}
-	kept := different(mutants, codes, symbol, tell)
-	if len(h.layers) > 0 {
-		b.chaos, err = build(ctx, filepath.Join(h.directory, "..", "chaos"), h.temporary, "chaos", files, silent)
-		if err != nil {
-			return err
-		}
+	return b, different(mutants, codes, symbol, tell), nil
+}
+
+// hunt builds mutants together and judges them. tell gets each as soon as it is judged.
+func (h *hunt) hunt(ctx context.Context, mutants []*mutant, tell func(*mutant, result)) error {
+	b, kept, err := h.build(ctx, mutants, tell)
+	if err != nil {
+		return err
+	}
+	defer b.remove()
+	if b.chaos != nil {
 		defer b.chaos.remove()
+	}
+	if h.shuffled { // what there is no time for is not always the same
+		rand.Shuffle(len(kept), func(i, j int) { kept[i], kept[j] = kept[j], kept[i] })
+	}
+	enough := make(<-chan time.Time)
+	if h.time > 0 {
+		enough = time.After(h.time)
 	}
 	var group sync.WaitGroup
 	next := make(chan *mutant)
@@ -97,16 +114,20 @@ func (h *hunt) hunt(ctx context.Context, mutants []*mutant, tell func(*mutant, r
 				if ctx.Err() == nil {
 					tell(m, r)
 				}
-				if h.runs.Add(1)%16 == 0 {
+				if h.judged.Add(1)%16 == 0 {
 					h.endOrphans()
 				}
 			}
 		}()
 	}
+judging:
 	for _, m := range kept {
 		select {
 		case next <- m:
+		case <-enough:
+			break judging
 		case <-ctx.Done():
+			break judging
 		}
 	}
 	close(next)

@@ -48,6 +48,7 @@ type options struct {
 	parallel, share                       int
 	list                                  bool
 	limits                                limits
+	time                                  time.Duration
 }
 
 func main() {
@@ -60,6 +61,7 @@ func main() {
 	flag.StringVar(&o.layers, "layers", "", "layers of chaos that are shown what survives, with commas between, or all")
 	flag.IntVar(&o.sample, "sample", 0, "draw so many mutants; 0 takes all")
 	flag.Uint64Var(&o.seed, "seed", 0, "of the draw; 0 takes another one each time")
+	flag.DurationVar(&o.time, "time", 0, "begin with no more mutants after so long; 0 is no limit")
 	flag.IntVar(&o.parallel, "parallel", 2, "how many mutants are hunted at once")
 	flag.IntVar(&o.share, "share", 600, "how many mutants share a build")
 	flag.BoolVar(&o.list, "list", false, "only say which mutants there are")
@@ -126,7 +128,7 @@ func (o *options) run(ctx context.Context, out io.Writer) (survivors int, err er
 		}
 		return 0, nil
 	}
-	h := &hunt{target: t, out: out, state: o.state, parallel: o.parallel, share: o.share, limits: o.limits}
+	h := &hunt{target: t, out: out, state: o.state, parallel: o.parallel, share: o.share, limits: o.limits, time: o.time, shuffled: o.sample > 0}
 	for _, l := range layers {
 		if o.layers == "all" || slices.Contains(strings.Split(o.layers, ","), l.name) {
 			h.layers = append(h.layers, l)

@@ -109,8 +109,8 @@ func equivalents(text string) (reasons map[string]string, err error) {
 // fullName is the name of a mutant in the list of equivalents.
 func (m *mutant) fullName() string { return m.of.file.name + " " + m.of.key + ": " + m.name() }
 
-// report tells what became of mutants, and returns how many survived that are not known to
-// be equivalent.
+// report tells what became of mutants, and returns how many no test has found that are not
+// known to be equivalent.
 func (t *target) report(out io.Writer, mutants []*mutant, known *results, equivalent map[string]string, seconds float64) (survivors int) {
 	counts := map[string]int{}
 	work := 0.0
@@ -125,9 +125,7 @@ func (t *target) report(out io.Writer, mutants []*mutant, known *results, equiva
 		}
 		counts[one.Outcome]++
 		if one.Outcome == "survived" || one.Outcome == "unclear" {
-			if one.Outcome == "survived" {
-				survivors++
-			}
+			survivors++
 			fmt.Fprintf(out, "%s: %s:%d: %s: %s %s\n%s", one.Outcome, m.of.file.name, t.line(m.of.file, m.edits[0].from), m.of.key, m.name(), one.By, m.diff(t))
 		}
 	}
