@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -61,8 +62,12 @@ func (m *maker) replace(n ast.Node, text string) {
 
 func (m *maker) text(n ast.Node) string { return m.textOf(m.of.file, n) }
 
-// oneLine is a text as a name, which stays the same when it is indented otherwise.
+var comment = regexp.MustCompile(`(?m)(^|\s)//.*$`)
+
+// oneLine is a text as a name, which stays the same when it is indented or explained
+// otherwise.
 func oneLine(text string) string {
+	text = comment.ReplaceAllString(text, "")
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > 80 {
 		text = text[:80] + "..."
