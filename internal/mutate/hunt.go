@@ -136,8 +136,9 @@ judging:
 	return ctx.Err()
 }
 
-// judge shows a mutant to the tests that reach its statement, the cheapest first; one
-// that has found many in this function counts as cheaper.
+// judge shows a mutant to the tests that reach its statement, the cheapest first. A test
+// that reaches little else counts as cheaper, and so does one that has found many in this
+// function: it is more likely to fail, and less likely to hang.
 func (h *hunt) judge(ctx context.Context, b *built, m *mutant) result {
 	begun := time.Now()
 	ended := func(outcome, by string) result {
@@ -146,10 +147,10 @@ func (h *hunt) judge(ctx context.Context, b *built, m *mutant) result {
 	tests := h.thatReach(m)
 	cost := map[string]float64{}
 	for _, t := range tests {
-		cost[t.Name] = t.Seconds / float64(1+5*h.killsOf(m, t.Name).Load())
+		cost[t.Name] = t.Seconds * float64(50+t.breadth()) / float64(1+5*h.killsOf(m, t.Name).Load())
 	}
 	slices.SortFunc(tests, func(a, b *test) int { return cmp.Compare(cost[a.Name], cost[b.Name]) })
-	for budget := 0.3; len(tests) > 0 && ctx.Err() == nil; budget *= 3 {
+	for budget := 0.0; len(tests) > 0 && ctx.Err() == nil; budget = max(0.3, 3*budget) {
 		var batch []string
 		for sum := 0.0; len(tests) > 0 && (len(batch) == 0 || sum+tests[0].Seconds < budget); tests = tests[1:] {
 			batch = append(batch, tests[0].Name)

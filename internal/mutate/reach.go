@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -22,6 +23,9 @@ type test struct {
 	Reached []byte // by the number of a statement: 1 if it or one of its processes was there
 	Failed  bool   // with nothing wrong in the package; it is not asked
 }
+
+// breadth is how many statements a test reaches.
+func (t *test) breadth() int { return bytes.Count(t.Reached, []byte{1}) }
 
 // fingerprint is of everything that decides which statements a test reaches.
 func (t *target) fingerprint() (string, error) {
