@@ -150,8 +150,9 @@ func TestI3RecordsBeyondWhatIsCommittedAreRefused(t *testing.T) {
 		got, err := r.peek(pos, pos+committed)
 		if recordSize(int(uint32(header))) > committed {
 			var corrupt *CorruptError
-			if !errors.As(err, &corrupt) || corrupt.Invariant != "I3" {
-				t.Fatalf("header %#x with %d committed: %v, want I3", header, committed, err)
+			want := fmt.Sprintf("record of %d bytes at %d, of which %d are committed", uint32(header), pos, committed)
+			if !errors.As(err, &corrupt) || corrupt.Invariant != "I3" || corrupt.Detail != want {
+				t.Fatalf("header %#x with %d committed: %v, want I3: %s", header, committed, err, want)
 			}
 			return
 		}
@@ -199,6 +200,33 @@ func TestI1OnlyThePlacesBetweenRecordsAreBelieved(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A place is sought from where the first record of its chunk begins: the headers before
+// it are not read.
+func TestI1APlaceIsSoughtFromTheBeginningOfItsChunk(t *testing.T) {
+	const size, chunk = 64 * 512, 512
+	for _, begin := range []uint64{0, 8, 5*chunk - 8, size - 24, 1<<64 - 3*chunk - 16} {
+		r := newHeapRing(size)
+		var s starts
+		s.init(r.size, begin)
+		end := begin + size - chunk
+		for pos := begin; pos != end; {
+			next := r.put(pos, 1, make([]byte, 8))
+			s.mark(pos, next)
+			pos = next
+		}
+		wiped := begin
+		for pos := begin; pos != end; pos += 16 {
+			for ; pos/chunk != wiped/chunk && wiped != pos; wiped += 16 {
+				r.header(wiped).Store(1 << 20) // a record that ends behind all others
+			}
+			if !s.standBetween(r.ring, begin, pos) || s.standBetween(r.ring, begin, pos+8) {
+				t.Fatalf("begin %d: a record begins at %d and not 8 behind, but %v and %v is said", begin, pos,
+					s.standBetween(r.ring, begin, pos), s.standBetween(r.ring, begin, pos+8))
+			}
+		}
+	}
 }
 
 func TestRecordsAreAlignedAndNeverOverlap(t *testing.T) {

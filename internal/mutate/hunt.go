@@ -221,10 +221,13 @@ func (h *hunt) ask(ctx context.Context, b *built, m *mutant, batch []string) (by
 	return "", ""
 }
 
+// failsAlone reports whether a test fails again when nothing else runs, and with more time,
+// and passes when the mutant is asleep.
 func (h *hunt) failsAlone(ctx context.Context, b *built, test string, environment []string) bool {
 	h.quiet.Lock()
 	defer h.quiet.Unlock()
-	return b.run(ctx, exactly([]string{test}), h.limitsOf([]string{test}, 1.5), environment).err != nil
+	return b.run(ctx, exactly([]string{test}), h.limitsOf([]string{test}, 1.5), environment).err != nil &&
+		b.run(ctx, exactly([]string{test}), h.limitsOf([]string{test}, 1), nil).err == nil
 }
 
 // passesAsleep reports whether a test passes in this build with every mutant asleep.

@@ -135,7 +135,7 @@ func (p *program) list(ctx context.Context) (tests []string, err error) {
 }
 
 var (
-	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\S+) \(([0-9.]+)s\)`)
+	failedTest = regexp.MustCompile(`(?m)^ *--- FAIL: ([^/\s]+)\S* \(([0-9.]+)s\)`)
 	begunTest  = regexp.MustCompile(`(?m)^=== RUN   ([^/\s]+)`)
 )
 
@@ -145,9 +145,12 @@ func (r run) failure(l limits) (test string, slow bool) {
 	if r.err == nil || !plant.Found(r.output, r.err) {
 		return "", false
 	}
-	if failed := failedTest.FindStringSubmatch(r.output); failed != nil {
+	for _, failed := range failedTest.FindAllStringSubmatch(r.output, -1) { // parts of tests too
 		seconds, _ := strconv.ParseFloat(failed[2], 64)
-		return failed[1], seconds > 0.8*l.watchdog.Seconds()
+		test, slow = failed[1], slow || seconds > 0.8*l.watchdog.Seconds()
+	}
+	if test != "" {
+		return test, slow
 	}
 	begun := begunTest.FindAllStringSubmatch(r.output, -1)
 	if len(begun) == 0 {
