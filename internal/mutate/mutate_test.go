@@ -66,6 +66,9 @@ func outcomes(t *testing.T, state string) (all map[string]string, count int) {
 }
 
 func TestMutantsOfAToyAreFoundOrSurvive(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some mutants do not end, and are waited for")
+	}
 	directory, state := plantToy(t), t.TempDir()
 	o := options{directory: directory, state: state, parallel: 2, share: 1000, limits: limits{time.Second, time.Second / 2},
 		equivalents: "toy.go Larger: > -> >=: a > b\n\tThe larger of two equal ones is either.\n"}
