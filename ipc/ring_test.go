@@ -229,6 +229,36 @@ func TestI1APlaceIsSoughtFromTheBeginningOfItsChunk(t *testing.T) {
 	}
 }
 
+// Records are undone at any place, and a larger one is put where they were: nothing in it
+// is taken for the beginning of a record.
+func TestT4NoPlaceOfAnUndoneRecordIsBelievedWhereverItWas(t *testing.T) {
+	const size, chunk = 64 * 512, 512
+	for _, begin := range []uint64{0, 16, 7*chunk + 48, 1<<63 - 4*chunk} {
+		r := newHeapRing(size)
+		var s starts
+		s.init(r.size, begin)
+		fill := func(from, to uint64) {
+			for pos := from; pos != to; {
+				next := r.put(pos, 1, make([]byte, 8))
+				s.mark(pos, next)
+				pos = next
+			}
+		}
+		committed, filled := begin+3*chunk+32, begin+9*chunk
+		fill(begin, committed)
+		fill(committed, filled)
+		s.unmark(committed, filled)
+		next := r.put(committed, 1, make([]byte, filled-committed)) // of zeroes, which look like headers
+		s.mark(committed, next)
+		for pos := begin; pos != next+8; pos += 8 {
+			want := pos-begin <= committed-begin && pos%16 == 0 || pos == next
+			if s.standBetween(r.ring, begin, pos) != want {
+				t.Fatalf("begin %d, committed %d: readPos %d is believed %v, want %v", begin, committed, pos, !want, want)
+			}
+		}
+	}
+}
+
 func TestRecordsAreAlignedAndNeverOverlap(t *testing.T) {
 	for size := range 4096 {
 		got := recordSize(size)

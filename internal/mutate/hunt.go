@@ -255,7 +255,7 @@ func (h *hunt) askLayer(ctx context.Context, b *built, m *mutant, l layer) bool 
 		h.quiet.RLock()
 		defer h.quiet.RUnlock()
 		limit := limits{45 * time.Second, 2 * h.limits.watchdog}.stretched(1)
-		return b.chaos.run(ctx, l.run, limit, environment, "-test.short", "-rapid.nofailfile").err != nil
+		return b.chaos.run(ctx, l.run, limit, environment, "-test.short").err != nil
 	}
 	if !play(fmt.Sprintf("%s=%d", awake, m.number)) {
 		return false

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 type program struct {
 	path, directory string
 	temporary       string // where each run has a directory of its own
+	flags           []string
 }
 
 // openDirectory makes a directory that other users can use: some tests start processes of
@@ -47,7 +49,7 @@ func build(ctx context.Context, directory, temporary, name string, files map[str
 	if err != nil {
 		return nil, err
 	}
-	p := &program{filepath.Join(own, name+".test"), directory, temporary}
+	p := &program{path: filepath.Join(own, name+".test"), directory: directory, temporary: temporary}
 	arguments := append([]string{"test", "-c", "-vet=off", "-ldflags=-s -w", "-o", p.path, "-overlay=" + overlay}, flags...)
 	command := exec.CommandContext(ctx, "go", append(arguments, ".")...)
 	command.Dir = directory
@@ -56,6 +58,9 @@ func build(ctx context.Context, directory, temporary, name string, files map[str
 	if err := command.Run(); err != nil {
 		text := output.String()
 		return nil, fmt.Errorf("%s does not build: %w\n%s", name, err, text[:min(len(text), 4000)])
+	}
+	if deps, err := exec.CommandContext(ctx, "go", "version", "-m", p.path).Output(); err == nil && bytes.Contains(deps, []byte("pgregory.net/rapid")) {
+		p.flags = []string{"-rapid.nofailfile"} // what it finds is not of the code as it is
 	}
 	return p, says(&output)
 }
@@ -104,7 +109,7 @@ func (p *program) run(ctx context.Context, tests string, l limits, environment [
 	defer func() { _ = os.RemoveAll(temporary) }()
 	ctx, cancel := context.WithTimeout(ctx, l.all+l.all/4+5*time.Second)
 	defer cancel()
-	command := exec.CommandContext(ctx, p.path, append([]string{"-test.v", "-test.failfast", "-test.run=" + tests, "-test.timeout=" + l.all.String()}, flags...)...)
+	command := exec.CommandContext(ctx, p.path, append([]string{"-test.v", "-test.failfast", "-test.run=" + tests, "-test.timeout=" + l.all.String()}, slices.Concat(p.flags, flags)...)...)
 	command.Dir = p.directory
 	command.Env = append(os.Environ(), "TMPDIR="+temporary, "TANDEM_TEST_WATCHDOG="+l.watchdog.String())
 	command.Env = append(command.Env, environment...)
