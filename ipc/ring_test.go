@@ -134,6 +134,7 @@ func TestI1I2PositionsOutsideTheRingAreRefused(t *testing.T) {
 		refused(r.checkReadPos(writePos-odd, writePos-8, writePos), "unaligned readPos", writePos-odd)
 		if used >= 8 {
 			refused(r.checkWritePos(writePos-8, writePos, readPos), "writePos that went back", writePos-8)
+			refused(r.checkWritePos(readPos+r.size+8, writePos, readPos), "writePos a ring behind what was seen, and more behind readPos", readPos+r.size+8)
 			refused(r.checkReadPos(readPos, readPos+8, writePos), "readPos that went back", readPos)
 			refused(r.checkDeliveredPos(readPos+odd, readPos, writePos), "unaligned deliveredPos", readPos+odd)
 		}
