@@ -20,8 +20,8 @@ export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide guard test race integrations fuzz demo chaos mutants tla)
 
 # What runs only if it is asked for: emulated has not yet passed from its beginning to
-# its end in one run.
-more=(emulated)
+# its end in one run, and not every survivor of mutation is judged yet.
+more=(emulated mutation)
 
 # Analysers run at a version and not as tools of go.mod, where they would enter
 # the module graph of everybody who imports ipc.
@@ -366,6 +366,16 @@ begin_checker() {
 end_checker() {
 	[ -z "$checker" ] || kill -- "-$checker" 2>/dev/null || true
 	[ -z "$checker_log" ] || rm -f "$checker_log"
+}
+
+# Small faults that nobody chose are drawn. One that no test finds fails the stage, unless
+# internal/mutate/equivalents.txt says why nothing can find it.
+stage_mutation() {
+	local state status=0
+	state=$(mktemp -d)
+	go run ./internal/mutate -sample 100 -time 2m -state "$state" || status=$?
+	rm -rf "$state"
+	return "$status"
 }
 
 stage_tla() {

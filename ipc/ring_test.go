@@ -134,6 +134,7 @@ func TestI1I2PositionsOutsideTheRingAreRefused(t *testing.T) {
 		refused(r.checkReadPos(writePos-odd, writePos-8, writePos), "unaligned readPos", writePos-odd)
 		if used >= 8 {
 			refused(r.checkWritePos(writePos-8, writePos, readPos), "writePos that went back", writePos-8)
+			refused(r.checkWritePos(readPos+r.size+8, writePos, readPos), "writePos a ring behind what was seen, and more behind readPos", readPos+r.size+8)
 			refused(r.checkReadPos(readPos, readPos+8, writePos), "readPos that went back", readPos)
 			refused(r.checkDeliveredPos(readPos+odd, readPos, writePos), "unaligned deliveredPos", readPos+odd)
 		}
@@ -150,8 +151,9 @@ func TestI3RecordsBeyondWhatIsCommittedAreRefused(t *testing.T) {
 		got, err := r.peek(pos, pos+committed)
 		if recordSize(int(uint32(header))) > committed {
 			var corrupt *CorruptError
-			if !errors.As(err, &corrupt) || corrupt.Invariant != "I3" {
-				t.Fatalf("header %#x with %d committed: %v, want I3", header, committed, err)
+			want := fmt.Sprintf("record of %d bytes at %d, of which %d are committed", uint32(header), pos, committed)
+			if !errors.As(err, &corrupt) || corrupt.Invariant != "I3" || corrupt.Detail != want {
+				t.Fatalf("header %#x with %d committed: %v, want I3: %s", header, committed, err, want)
 			}
 			return
 		}
@@ -199,6 +201,63 @@ func TestI1OnlyThePlacesBetweenRecordsAreBelieved(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A place is sought from where the first record of its chunk begins: the headers before
+// it are not read.
+func TestI1APlaceIsSoughtFromTheBeginningOfItsChunk(t *testing.T) {
+	const size, chunk = 64 * 512, 512
+	for _, begin := range []uint64{0, 8, 5*chunk - 8, size - 24, 1<<64 - 3*chunk - 16} {
+		r := newHeapRing(size)
+		var s starts
+		s.init(r.size, begin)
+		end := begin + size - chunk
+		for pos := begin; pos != end; {
+			next := r.put(pos, 1, make([]byte, 8))
+			s.mark(pos, next)
+			pos = next
+		}
+		wiped := begin
+		for pos := begin; pos != end; pos += 16 {
+			for ; pos/chunk != wiped/chunk && wiped != pos; wiped += 16 {
+				r.header(wiped).Store(1 << 20) // a record that ends behind all others
+			}
+			if !s.standBetween(r.ring, begin, pos) || s.standBetween(r.ring, begin, pos+8) {
+				t.Fatalf("begin %d: a record begins at %d and not 8 behind, but %v and %v is said", begin, pos,
+					s.standBetween(r.ring, begin, pos), s.standBetween(r.ring, begin, pos+8))
+			}
+		}
+	}
+}
+
+// Records are undone at any place, and a larger one is put where they were: nothing in it
+// is taken for the beginning of a record.
+func TestT4NoPlaceOfAnUndoneRecordIsBelievedWhereverItWas(t *testing.T) {
+	const size, chunk = 64 * 512, 512
+	for _, begin := range []uint64{0, 16, 7*chunk + 48, 1<<63 - 4*chunk, 1<<64 - 4*chunk, 1<<64 - 9*chunk, 1<<64 - 10*chunk} {
+		r := newHeapRing(size)
+		var s starts
+		s.init(r.size, begin)
+		fill := func(from, to uint64) {
+			for pos := from; pos != to; {
+				next := r.put(pos, 1, make([]byte, 8))
+				s.mark(pos, next)
+				pos = next
+			}
+		}
+		committed, filled := begin+3*chunk+32, begin+9*chunk
+		fill(begin, committed)
+		fill(committed, filled)
+		s.unmark(committed, filled)
+		next := r.put(committed, 1, make([]byte, filled-committed)) // of zeroes, which look like headers
+		s.mark(committed, next)
+		for pos := begin; pos != next+8; pos += 8 {
+			want := pos-begin <= committed-begin && pos%16 == 0 || pos == next
+			if s.standBetween(r.ring, begin, pos) != want {
+				t.Fatalf("begin %d, committed %d: readPos %d is believed %v, want %v", begin, committed, pos, !want, want)
+			}
+		}
+	}
 }
 
 func TestRecordsAreAlignedAndNeverOverlap(t *testing.T) {

@@ -37,8 +37,9 @@ func (s *starts) mark(pos, next uint64) {
 // unmark forgets the records between committed and filled, which were undone.
 // committed begins a record, or will; a mark that lies too early costs some steps.
 func (s *starts) unmark(committed, filled uint64) {
-	for chunk := committed>>s.shift + 1; chunk <= filled>>s.shift; chunk++ {
-		s.first[chunk%chunkCount] = committed
+	size := uint64(1) << s.shift
+	for pos := (committed | (size - 1)) + 1; int64(filled-pos) >= 0; pos += size { // over the wrap too
+		s.first[pos>>s.shift%chunkCount] = committed
 	}
 }
 
