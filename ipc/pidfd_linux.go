@@ -37,7 +37,7 @@ func (s *server) pidfd(number uint64) (*os.File, error) {
 	}
 	fd, err := unix.FcntlInt(uintptr(who.pidfd), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
-		return nil, advise(fmt.Errorf("ipc: duplicate the pidfd of the client: %w", err))
+		return nil, advise(fmt.Errorf("ipc: duplicate the pidfd of the client: %w: none is returned, and the client stays", err))
 	}
 	return os.NewFile(uintptr(fd), fmt.Sprintf("pidfd of process %d", who.who.pid)), nil
 }

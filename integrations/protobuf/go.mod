@@ -1,6 +1,6 @@
 module github.com/tandem-ipc/tandem/integrations/protobuf
 
-go 1.24.0
+go 1.25.0
 
 require (
 	github.com/tandem-ipc/tandem v0.0.0
