@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -17,13 +18,14 @@ import (
 )
 
 // A staging is how a stage is played: with a reference that does not know of
-// redelivery, if that is planted; who follows its traces, and hears of them; and who
-// hears of each action.
+// redelivery, if that is planted; who follows its traces, and hears of them, and of what
+// could not be followed, which may not come again; and who hears of each action.
 type staging struct {
 	forgets bool
 	replays *replayer
 	report  *Report
 	traced  func(trace)
+	refused func(what string)
 	acted   func()
 }
 
@@ -69,6 +71,9 @@ func playStage(t *rapid.T, how staging) {
 	}
 	played = played.settled()
 	for _, rejected := range how.replays.replay(&played, how.report) {
+		if how.refused != nil {
+			how.refused(rejected.What)
+		}
 		t.Log(rejected.What)
 		t.Fatalf("%s: the specification does not allow what was recorded", rejected.Contract)
 	}
@@ -128,6 +133,8 @@ func (g *stage) act(t *rapid.T) {
 func TestRapidPairIsWhatTheModelSays(t *testing.T) {
 	defer seedRapid(t)()
 	how := staging{replays: newReplayer(), report: NewReport("rapid", 0)}
+	var first sync.Once
+	how.refused = func(what string) { first.Do(func() { t.Log(what) }) }
 	rapid.Check(t, func(t *rapid.T) { playStage(t, how) })
 	how.report.coverage()
 	for _, note := range how.report.Notes {
