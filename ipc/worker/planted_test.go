@@ -130,7 +130,6 @@ var plantedBugs = []planted{
 	{"events that are missed are not counted", "AnEventHandlerThatIsStuck", "events.go", "e.waiting[1].Missed += 1 + e.waiting[0].Missed", "_ = e.waiting"},
 	{"who tells an event waits", "AnEventHandlerThatIsStuck", "events.go", "	e.waiting = append(e.waiting, event)\n", "	e.handle(event)\n"},
 	{"a death while it leaves is excused", "AnySequence", "blame.go", "return y.reason == ReasonStopped", "return y.leavesFor != 0 || y.reason == ReasonStopped"},
-	{"who is sent away makes suspects", "AnySequence", "blame.go", "c.suspect, f.started && !y.excuses() && y.stuck == nil:", "c.suspect, f.started && y.stuck == nil:"},
 	{"the stuck one makes suspects of others", "AnySequence", "blame.go", "c.suspect, f.started && !y.excuses() && y.stuck == nil:", "c.suspect, f.started && !y.excuses():"},
 	{"one suspect at a time in all workers", "AnySequence", "schedule.go", "if free == nil || len(free.flights) > 0 {", "if free == nil || len(free.flights) > 0 || p.anySolitary() {"},
 	{"what is given up is counted for ever", "AnySequence", "blame.go", "	p.land(f)\n	if f.abandoned {\n		return\n	}\n", "	if f.abandoned {\n		delete(y.flights, f.id)\n		return\n	}\n	p.land(f)\n"},
@@ -162,7 +161,7 @@ const machineOnly = "AnySequence"
 var machineMustFind = []string{
 	"all suspects are blamed", "at most once is not looked at", "frames for a predecessor are taken",
 	"calls that had not started are blamed", "suspects run together", "a begun stream is started again",
-	"a death while it leaves is excused", "who is sent away makes suspects", "the stuck one makes suspects of others",
+	"a death while it leaves is excused", "the stuck one makes suspects of others",
 	"one suspect at a time in all workers", "what is given up is counted for ever",
 }
 
@@ -191,7 +190,7 @@ func hunts(t *testing.T) (all []hunt) {
 	}
 	again("the mix", mixMustFind, "^TestAnyMixOfCallsEndsAsEachDeserves$", 1, 20*time.Second)
 	for _, bug := range machineMustFind {
-		again("the machine", bug, "^TestAnySequenceEndsAsTheReferenceSays$", 25, 10*time.Minute)
+		again("the machine", bug, "^TestAnySequenceEndsAsTheReferenceSays$", 25, 4*time.Minute)
 	}
 	for _, promise := range promises {
 		again("the campaign, for "+promise+",", mustFind[promise], "^TestCampaign$", 10, 65*time.Second)
