@@ -182,6 +182,11 @@ func TestWhatADeadClientWroteIsReadFirst(t *testing.T) {
 	client := start(t, "last words client", path)
 	client.expect("written")
 	client.kill()
+	next := NewDialer(path, nil)
+	defer next.Close()
+	if _, err := next.Dial(testContext(t)); err != nil { // so the listener knows that the former is dead
+		t.Fatal(err)
+	}
 	for _, stream := range []struct {
 		size int
 		end  error

@@ -18,7 +18,8 @@ import (
 )
 
 // The service of these tests is a process that is killed while its worker is in a
-// handler, which waits for a file and then writes another.
+// handler, which waits for a file, and for a second one once it has noticed that, and then writes
+// another.
 var (
 	_ = part("service that is outlived", func() {
 		p, err := Start(context.Background(), Config{Outlive: true, Output: io.Discard, Dir: os.Getenv("TANDEM_TEST_DIR"), Command: func() *exec.Cmd {
@@ -44,6 +45,12 @@ func finish(options ...ServeOption) {
 			return nil, err
 		}
 		_, err := Ask(ctx, "nobody", nil)
+		if err := os.WriteFile(filepath.Join(dir, "noticed"), nil, 0o600); err != nil {
+			return nil, err
+		}
+		if err := untilFile(ctx, filepath.Join(dir, "second gate")); err != nil {
+			return nil, err
+		}
 		fmt.Fprintln(os.Stderr, "whose reader has gone")
 		return nil, os.WriteFile(filepath.Join(dir, "finished"), fmt.Append(nil, errors.Is(err, ipc.ErrPeerDied)), 0o600)
 	}}, options...)
@@ -62,6 +69,7 @@ func outlived(t *testing.T, worker string) (dir string, end func() string) {
 	}
 	t.Cleanup(func() {
 		open(t, dir) // whatever has failed, the worker ends
+		openSecond(t, dir)
 		_ = reader.Close()
 	})
 	cmd.Stdout = writer
@@ -86,6 +94,13 @@ func outlived(t *testing.T, worker string) (dir string, end func() string) {
 	}
 }
 
+// The second gate is for a worker that has noticed its service's end.
+func openSecond(t *testing.T, dir string) {
+	if err := os.WriteFile(filepath.Join(dir, "second gate"), nil, 0o600); err != nil {
+		t.Error(err)
+	}
+}
+
 func open(t *testing.T, dir string) {
 	if err := os.WriteFile(filepath.Join(dir, "gate"), nil, 0o600); err != nil {
 		t.Error(err)
@@ -98,6 +113,12 @@ func TestAWorkerThatOutlivesItsServiceEndsWhatItHasBegun(t *testing.T) {
 	_, err := Start(context.Background(), Config{Command: command(t, "serve"), Dir: dir})
 	wantErrors(t, err, []error{ipc.ErrClientRunning})
 	open(t, dir)
+	ctx, cancel := context.WithTimeout(context.Background(), watchdog)
+	defer cancel()
+	if err := untilFile(ctx, filepath.Join(dir, "noticed")); err != nil {
+		t.Fatal(err)
+	}
+	openSecond(t, dir)
 	if got := end(); got != "left true\n" {
 		t.Errorf("it says %q", got)
 	}

@@ -183,7 +183,7 @@ func TestAProcessThatAWorkerLeavesBehindHoldsNobodyUp(t *testing.T) {
 
 // A shell that does not exec is such a worker. What serves in its place ends with it.
 func TestAWorkerWhoseChildServesEndsWithIt(t *testing.T) {
-	p, j := startPool(t, quick(Config{Command: command(t, "let a child serve"), StopTimeout: 20 * time.Millisecond}))
+	p, j := startPool(t, quick(Config{Command: command(t, "let a child serve"), StopTimeout: 20 * time.Millisecond, StartTimeout: time.Hour}))
 	mustCall(t, p, "let go", "")
 	j.await(t, "its end", func(e Event) bool { return e.Kind == EventEnded })
 	mustCall(t, p, "let go", "") // the next one is not kept out
