@@ -5,6 +5,7 @@ package ipc
 import (
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -52,23 +53,23 @@ func TestL3AServerTellsThatAFileBesideItsPathIsLost(t *testing.T) {
 func TestTheOwnTokenFilesAreNotLost(t *testing.T) {
 	path := testPath(t)
 	s := listenHere(t, path, nil).life.(*server)
-	stop, looked := make(chan struct{}), make(chan int)
+	stop, ended := make(chan struct{}), make(chan struct{})
+	var looks atomic.Int64
 	go func() {
-		looks := 0
+		defer close(ended)
 		for {
 			select {
 			case <-stop:
-				looked <- looks
 				return
 			default:
 				if lost := s.lostFile(); lost != "" {
 					t.Errorf("%s is called lost", lost)
 				}
-				looks++
+				looks.Add(1)
 			}
 		}
 	}()
-	for range 300 {
+	for ctx, i := testContext(t), 0; (i < 300 || looks.Load() < 10) && ctx.Err() == nil; i++ {
 		s.admission.Lock()
 		own, token, err := s.newToken()
 		if err != nil {
@@ -79,7 +80,8 @@ func TestTheOwnTokenFilesAreNotLost(t *testing.T) {
 		s.admission.Unlock()
 	}
 	close(stop)
-	if looks := <-looked; looks < 10 {
-		t.Errorf("%d looks: the check is blind", looks)
+	<-ended
+	if looks.Load() < 10 {
+		t.Errorf("%d looks: the check is blind", looks.Load())
 	}
 }
