@@ -15,7 +15,20 @@ import (
 	"github.com/tandem-ipc/tandem/internal/measure"
 )
 
+// raced is whether this is built with the race detector.
+var raced bool
+
+// notRaced skips what starts some hundred processes, which takes minutes with the race
+// detector. The tests of internal/measure run with it.
+func notRaced(t *testing.T) {
+	t.Helper()
+	if raced {
+		t.Skip("the drivers are raced in internal/measure")
+	}
+}
+
 func TestBenchMeasuresAndDraws(t *testing.T) {
+	notRaced(t)
 	pictures := t.TempDir()
 	r := newTandem(t, "bench", "-rounds", "1", "-time", "5ms", "-plot", filepath.Join(pictures, "new"))
 	if status := r.run(); status != exitOK {
@@ -35,6 +48,7 @@ func TestBenchMeasuresAndDraws(t *testing.T) {
 }
 
 func TestBenchPrintsJSON(t *testing.T) {
+	notRaced(t)
 	r := newTandem(t, "bench", "-rounds", "1", "-time", "2ms", "-json")
 	if status := r.run(); status != exitOK {
 		t.Errorf("exit status %d", status)

@@ -22,6 +22,7 @@ import (
 // A hunt looks who finds which mutant.
 type hunt struct {
 	*target
+	saying           sync.Mutex // guards out
 	out              io.Writer
 	state, temporary string
 	fingerprint      string
@@ -50,6 +51,8 @@ type built struct {
 }
 
 func (h *hunt) say(format string, a ...any) {
+	h.saying.Lock()
+	defer h.saying.Unlock()
 	fmt.Fprintf(h.out, "%s "+format+"\n", append([]any{time.Now().Format("15:04:05")}, a...)...)
 }
 
