@@ -16,6 +16,9 @@ export CI=true # to some tests: fail where you would skip
 # The binaries built here carry no version, and asking git for one fails in a
 # checkout that belongs to another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
+# A process with the race detector waits for a second before it exits, for what others may
+# still report. The tests start thousands of them.
+export GORACE="atexit_sleep_ms=10${GORACE:+ $GORACE}"
 
 stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide guard test race integrations fuzz demo chaos mutants tla)
 
