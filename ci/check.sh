@@ -350,7 +350,7 @@ under_emulation() {
 # must notice. Most hunts wait, so two packages hunt at once. Each hunt has a watchdog,
 # which stretches on a busy machine; all together have none.
 stage_mutants() {
-	go test -count=1 -timeout 0 -p 2 -parallel 4 ./chaos ./ipc/worker ./ipc/conn -run EachPlantedBug -mutants -v
+	go test -count=1 -timeout 0 -p 2 -parallel 4 ./chaos ./ipc/worker -run EachPlantedBug -mutants -v
 }
 
 # The model checker wants a processor and nothing else, while tests with real processes

@@ -157,7 +157,7 @@ func TestEachPlantedBugIsFound(t *testing.T) {
 	run := func(program, tests string, limit time.Duration) *exec.Cmd {
 		pace := plant.Pace()
 		stretched := func(limit time.Duration) string { return time.Duration(float64(limit) * pace).String() }
-		cmd := exec.Command(program, "-test.v", "-test.run="+tests, "-test.failfast", "-test.timeout="+stretched(limit))
+		cmd := exec.Command(program, "-test.v", "-test.run="+tests, "-test.failfast", "-test.count=10", "-test.timeout="+stretched(limit))
 		cmd.Env = append(os.Environ(), "TANDEM_TEST_WATCHDOG="+stretched(5*time.Second))
 		return cmd
 	}
