@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// errNoParent is told and fails nothing: there is nothing to compare with.
+// errNoParent says that there is nothing to compare with. The guard prints it and fails nothing.
 var errNoParent = errors.New("there is no parent to compare with")
 
 // parentOf writes out the commit that a tree is compared with. The default is what the

@@ -16,7 +16,7 @@ import (
 )
 
 // In Survive one process is killed again and again and started anew. The other one
-// stays. What happens is told in lines, with the monotonic clock of the machine:
+// stays. It prints a line for each event, with the monotonic clock of the machine:
 //
 //	error NANOSECONDS TEXT   the survivor was told that its peer has gone
 //	answer NANOSECONDS       the first answer after a start
