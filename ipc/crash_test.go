@@ -579,9 +579,17 @@ func TestM7AReceiverThatDiesOnWakingLeavesTheMessage(t *testing.T) {
 		t.Run(role.String(), func(t *testing.T) {
 			path := testPath(t)
 			victim, survivor := startPair(t, path, role, actorOptions{})
+			waitFor, was := &survivor.peer.control.dataWaitFor, uint64(0)
+			sleeps := func() bool { return waitFor.Load() != was && waitFor.Load() != 0 }
+			victim.tell("receive") // the first sleep finds out how this kernel lets it sleep
+			eventually(t, "the victim sleeps", sleeps)
+			was = waitFor.Load()
+			sendAll(t, survivor, 2)
+			victim.expect("got 2")
+			victim.ask("released", "release")
 			victim.ask("armed", fmt.Sprintf("arm %v 1 9", step.Woken))
 			victim.tell("receive")
-			eventually(t, "the victim sleeps", func() bool { return survivor.peer.control.dataWaitFor.Load() != 0 })
+			eventually(t, "the victim sleeps", sleeps)
 			sendAll(t, survivor, 1)
 			victim.awaitDeath()
 			if role == RoleServer {
