@@ -36,6 +36,7 @@ type actorOptions struct {
 	Spin                                                           time.Duration
 	HeartbeatInterval, HangTimeout, HandshakeTimeout, CloseTimeout time.Duration
 	KillOnClose                                                    bool
+	Start                                                          uint64 // of the positions
 }
 
 // A heart lets one endpoint beat when it may.
@@ -93,10 +94,11 @@ func (a *actor) ipcOptions(wait bool) *ipc.Options {
 		HandshakeTimeout: o.HandshakeTimeout, CloseTimeout: o.CloseTimeout,
 		Wait: wait, KillOnClose: o.KillOnClose,
 	}
-	if !a.hookless {
-		step.Watched(options, a.hook)
+	hook := a.hook
+	if a.hookless {
+		hook = nil
 	}
-	return options
+	return step.WatchedFrom(options, o.Start, hook)
 }
 
 // do does what it is told. An error of the endpoint is part of the answer.

@@ -50,7 +50,8 @@ type swarm struct {
 	SendPace, TakePace   time.Duration // between two operations, at most
 	Redial, LeaveInOrder bool          // a client stays when its server ends; the server is waited for
 	Blows                []struckBlow
-	Traced               bool // what is sent and received is recorded too: see trace
+	Traced               bool   // what is sent and received is recorded too: see trace
+	Start                uint64 // of the positions
 }
 
 // A struckBlow is one fault of an episode: what, to whom, and when. The times are
@@ -86,7 +87,17 @@ func drawSwarm(seed uint64) swarm {
 	if s.Traced = r.IntN(5) == 0; s.Traced {
 		s.trace()
 	}
+	s.Start = drawStart(r)
 	return s
+}
+
+// drawStart draws where positions begin: at 0, or so near to 2^64 that they come to it,
+// sooner or later.
+func drawStart(r *rand.Rand) uint64 {
+	if r.IntN(2) == 0 {
+		return 0
+	}
+	return -(8 * r.Uint64N(1<<r.IntN(16)))
 }
 
 // trace makes an episode one that the specification's machines have room for: each
@@ -193,10 +204,10 @@ func pow2(x float64) float64 {
 }
 
 func (s *swarm) options(hook func(step.ID, uint64)) *ipc.Options {
-	return step.Watched(&ipc.Options{
+	return step.WatchedFrom(&ipc.Options{
 		ToServerSize: s.ToServer, ToClientSize: s.ToClient, Spin: s.Spin, HeartbeatInterval: s.Heartbeat,
 		HangTimeout: s.Hang, CloseTimeout: time.Minute, FailOnHang: s.FailOnHang, Wait: true,
-	}, hook)
+	}, s.Start, hook)
 }
 
 // A spot is where a process died: in a lane at a step of an operation, or

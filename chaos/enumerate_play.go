@@ -39,7 +39,9 @@ type died struct{ Step, During, Outcome string }
 // judgement.
 func play(ctx context.Context, c coordinate, recruit func(*member) (party, error)) played {
 	p := played{Coordinate: c.String()}
-	w, err := newWorld(ctx, worldOptions(c.Operations), recruit)
+	o := worldOptions(c.Operations)
+	o.Start = c.start()
+	w, err := newWorld(ctx, o, recruit)
 	if err != nil {
 		p.Failures = []Failure{{"harness", err.Error(), p.Coordinate}}
 		return p

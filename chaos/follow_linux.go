@@ -25,6 +25,7 @@ func (f follower) play(ctx context.Context, c coordinate, o actorOptions, recrui
 		return broken(err)
 	}
 	defer fl.close()
+	o.Start = c.start()
 	w, err := newWorld(ctx, o, recruits(fl))
 	if err != nil {
 		return broken(err)

@@ -38,6 +38,7 @@ func playStage(t *rapid.T, how staging) {
 	ctx, cancel := context.WithTimeout(context.Background(), watchdog)
 	g := &stage{t: t, ctx: ctx, path: filepath.Join(directory, "s"), toServer: newDirection(model.Producer), toClient: newDirection(model.Consumer)}
 	g.toClient.forgetful = how.forgets
+	g.start = -(8 * uint64(evenly(1+traceRingSize/8).Draw(t, "start")))
 	if g.flight, err = newFlight(""); err != nil {
 		t.Fatalf("harness: %v", err)
 	}
@@ -110,15 +111,18 @@ func (g *stage) act(t *rapid.T) {
 		}
 	}
 	noServer, noClient := g.members[serverSide] == nil, g.members[clientSide] == nil
-	answering := g.free(serverSide) && !g.owed[serverSide]
+	answering := g.runs(serverSide) && (!g.owed[serverSide] || g.waits[serverSide].verb != "")
 	offer("start", 1+6*count(noServer && noClient), serverSide, true, g.startServer)
 	offer("start", 1+6*count(noClient), clientSide, answering, g.startClient)
 	for _, side := range []int{serverSide, clientSide} {
 		free, other := g.free(side), 1-side
 		offer("send", 4, side, free && g.out(side).more(), g.send)
 		offer("receive", 4, side, free, g.receive)
+		offer("call briefly", 1, side, free, g.brief)
+		offer("wait to receive", 2, side, free && g.in(side).idle(), g.waitToReceive)
+		offer("wait to send", 4, side, free && !g.out(side).hasRoom() && !(side == clientSide && g.orphaned), g.waitToSend)
 		offer("release", 2, side, free && len(g.in(side).held) > 0, g.release)
-		offer("wait", 1, side, free && g.up[other] && g.frozen[other], g.wait)
+		offer("wait until hung", 1, side, free && g.up[other] && g.frozen[other], g.wait)
 		offer("thaw", 2, side, g.frozen[side], g.thaw)
 		offer("freeze", 1, side, free, g.freeze)
 		offer("close", 1, side, free && !(side == serverSide && g.frozen[clientSide]), g.close)
@@ -128,6 +132,9 @@ func (g *stage) act(t *rapid.T) {
 	a := all[evenly(len(all)).Draw(t, "action")]
 	t.Logf("%s %s", sideNames[a.side], a.name)
 	a.do(a.side)
+	g.settle(serverSide)
+	g.settle(clientSide)
+	g.settle(serverSide) // for whom the client's answer may have made space
 }
 
 func TestRapidPairIsWhatTheModelSays(t *testing.T) {

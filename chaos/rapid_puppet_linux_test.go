@@ -35,8 +35,9 @@ type puppet struct {
 }
 
 type puppetArgument struct {
-	Path string
-	Seat seat
+	Path  string
+	Seat  seat
+	Start uint64 // of the positions
 }
 
 var _ = register("puppet", func(p *player) {
@@ -60,10 +61,10 @@ var _ = register("puppet", func(p *player) {
 })
 
 func (u *puppet) options() *ipc.Options {
-	return step.Watched(&ipc.Options{
+	return step.WatchedFrom(&ipc.Options{
 		ToServerSize: traceRingSize, ToClientSize: traceRingSize, HeartbeatInterval: 10 * time.Millisecond, HangTimeout: 30 * time.Millisecond,
-		CloseTimeout: time.Hour,
-	}, u.hook)
+		CloseTimeout: time.Hour, FailOnHang: true,
+	}, u.Start, u.hook)
 }
 
 func (u *puppet) hook(at step.ID, value uint64) {
@@ -99,8 +100,16 @@ func (u *puppet) do(words []string, n []int) (answer string) {
 		if err = u.send(words[0], n[1:]); err == nil {
 			return "done"
 		}
-	case "receive", "copy":
-		return u.receive(words[0] == "copy")
+	case "patient-send", "brief-send", "patient-reserve":
+		ctx, cancel := contextOf(words[0])
+		defer cancel()
+		if err = u.sendWaiting(ctx, strings.HasSuffix(words[0], "reserve"), uint32(n[1])); err == nil {
+			return "done"
+		}
+	case "receive", "copy", "patient-receive", "patient-copy", "brief-receive", "brief-copy":
+		return u.receive(words[0])
+	case "views", "copies":
+		return u.receiveBatch(words[0] == "copies", n[1])
 	case "release":
 		m := u.held[n[1]]
 		delete(u.held, n[1])
@@ -133,6 +142,7 @@ func sortOfError(err error) string {
 	for text, known := range map[string]error{
 		"server running": ipc.ErrServerRunning, "client running": ipc.ErrClientRunning, "full": ipc.ErrFull, "empty": ipc.ErrEmpty,
 		"died": ipc.ErrPeerDied, "closed": ipc.ErrPeerClosed, "released": ipc.ErrReleased, "views held": ipc.ErrViewsHeld,
+		"hung": ipc.ErrPeerHung, "over": context.DeadlineExceeded,
 	} {
 		if errors.Is(err, known) {
 			return text
@@ -198,16 +208,70 @@ func (u *puppet) send(verb string, numbers []int) error {
 	return nil
 }
 
-func (u *puppet) receive(copied bool) string {
-	m, err := ipc.Message{}, error(nil)
-	if copied {
-		m, err = u.e.TryReceiveInto(make([]byte, 4096))
-	} else {
+// contextOf is the context of a call: one that waits as long as it takes, or not long.
+func contextOf(verb string) (context.Context, context.CancelFunc) {
+	if strings.HasPrefix(verb, "brief-") {
+		return context.WithTimeout(context.Background(), time.Millisecond)
+	}
+	return context.WithCancel(context.Background())
+}
+
+func (u *puppet) sendWaiting(ctx context.Context, reserved bool, number uint32) error {
+	data := puppetPayload(int(number))
+	if !reserved {
+		return u.e.Send(ctx, number, data)
+	}
+	r, err := u.e.Reserve(ctx, len(data))
+	if err != nil {
+		return err
+	}
+	copy(r.Data, data)
+	return r.Commit(number, len(data))
+}
+
+func (u *puppet) receive(verb string) string {
+	ctx, cancel := contextOf(verb)
+	defer cancel()
+	how, form, waits := strings.Cut(verb, "-")
+	if !waits {
+		form = how
+	}
+	m, err, buffer := ipc.Message{}, error(nil), make([]byte, 4096)
+	switch {
+	case form == "copy" && waits:
+		m, err = u.e.ReceiveInto(ctx, buffer)
+	case form == "copy":
+		m, err = u.e.TryReceiveInto(buffer)
+	case waits:
+		m, err = u.e.Receive(ctx)
+	default:
 		m, err = u.e.TryReceive()
 	}
 	if err != nil {
 		return sortOfError(err)
 	}
+	return u.take(m, form == "copy")
+}
+
+func (u *puppet) receiveBatch(copied bool, count int) string {
+	into, err := make([]ipc.Message, count), error(nil)
+	if copied {
+		count, err = u.e.TryReceiveBatchInto(make([]byte, 4096), into)
+	} else {
+		count, err = u.e.TryReceiveBatch(into)
+	}
+	if err != nil {
+		return sortOfError(err)
+	}
+	texts := make([]string, count)
+	for i, m := range into[:count] {
+		texts[i] = u.take(m, copied)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// take holds a message, if it is a view, and says what it is.
+func (u *puppet) take(m ipc.Message, copied bool) string {
 	id, damage := identify(m.Data)
 	text := fmt.Sprint(id.Number)
 	if damage != "" || m.Kind != id.Number {

@@ -82,6 +82,20 @@ func (d *direction) coming(count int) (numbers []int, fit int) {
 	return numbers, fit
 }
 
+// following is the number of the message that is committed next, once there is space.
+func (d *direction) following() int {
+	roomy := *d
+	roomy.s.Rel, roomy.s.Kept = roomy.s.Log.Len(), ""
+	numbers, _ := roomy.coming(1)
+	return numbers[0]
+}
+
+// hasRoom reports whether a message fits.
+func (d *direction) hasRoom() bool { return d.s.Log.Len()-d.s.Rel < traceSlots }
+
+// idle reports whether there is nothing to be told, neither a message nor an end.
+func (d *direction) idle() bool { return !d.endsHere() && d.s.Cur == d.s.Log.Len() }
+
 func (d *direction) producerEnds(verdict string) {
 	if d.s.Alive[consumerSide] {
 		d.verdicts = append(d.verdicts, verdict)
@@ -113,7 +127,7 @@ func (d *direction) restart() {
 // end, or nothing. delivered and handed say how far the consumer lived to get.
 func (d *direction) next(delivered, handed bool) string {
 	switch {
-	case d.s.Fin.Len() > 0 && d.s.Fin.At(0) == d.s.Cur:
+	case d.endsHere():
 		return d.verdicts[0]
 	case d.s.Cur == d.s.Log.Len():
 		return "empty"
@@ -131,6 +145,9 @@ func (d *direction) next(delivered, handed bool) string {
 	}
 	return text
 }
+
+// endsHere reports whether the consumer must be told an end before any other message.
+func (d *direction) endsHere() bool { return d.s.Fin.Len() > 0 && d.s.Fin.At(0) == d.s.Cur }
 
 // told takes the end that next returned. A client's is final, and is told again.
 func (d *direction) told(final bool) {

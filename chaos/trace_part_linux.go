@@ -22,7 +22,8 @@ type tracedArgument struct {
 	Path   string
 	Seat   seat
 	Server bool
-	DieAt  int // the step of its own after which it kills itself; 0: none
+	DieAt  int    // the step of its own after which it kills itself; 0: none
+	Start  uint64 // of the positions
 }
 
 // A traced is a process with one endpoint, whose steps are recorded, and which
@@ -74,10 +75,10 @@ func (a *traced) hook(at step.ID, value uint64) {
 }
 
 func (a *traced) options() *ipc.Options {
-	return step.Watched(&ipc.Options{
+	return step.WatchedFrom(&ipc.Options{
 		ToServerSize: traceRingSize, ToClientSize: traceRingSize, Spin: ipc.NoSpin,
 		HeartbeatInterval: 20 * time.Millisecond, HangTimeout: watchdog, CloseTimeout: watchdog, Wait: true,
-	}, a.hook)
+	}, a.Start, a.hook)
 }
 
 func (a *traced) do(lane string, order []string) error {

@@ -31,6 +31,7 @@ type scene struct {
 	all            []*tracedProcess
 	server, client *tracedProcess
 	servers        int
+	start          uint64 // of the positions
 }
 
 // playScene plays one scene, drawn from the seed, and returns what was recorded.
@@ -41,6 +42,7 @@ func playScene(ctx context.Context, seed uint64) (_ trace, err error) {
 	}
 	defer os.RemoveAll(dir)
 	s := &scene{ctx: ctx, dir: dir, draw: rand.New(rand.NewPCG(seed, 7))}
+	s.start = drawStart(s.draw)
 	if s.flight, err = newFlight(""); err != nil {
 		return trace{}, err
 	}
@@ -65,7 +67,7 @@ func (s *scene) join(server bool) (*tracedProcess, error) {
 		return nil, err
 	}
 	p := &tracedProcess{seat: at, server: server, busy: map[string]bool{}}
-	argument := tracedArgument{Path: filepath.Join(s.dir, "s"), Seat: p.seat, Server: server}
+	argument := tracedArgument{Path: filepath.Join(s.dir, "s"), Seat: p.seat, Server: server, Start: s.start}
 	if s.draw.IntN(2) == 0 {
 		argument.DieAt = 1 + s.draw.IntN(40)
 	}

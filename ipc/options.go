@@ -24,7 +24,12 @@ const (
 	DefaultCloseTimeout      = 2 * time.Second
 )
 
-func init() { step.Provide(func(options any, hook step.Hook) { options.(*Options).hook = hook }) }
+func init() {
+	step.Provide(func(options any, start uint64, hook step.Hook) {
+		o, all := options.(*Options), positions{start, start, start}
+		o.hook, o.start.server, o.start.client = hook, all, all
+	})
+}
 
 // Options configures Listen and Dial. The zero value, and nil, mean the
 // defaults. An Options is read once, by the call that is given it, and never changed.

@@ -13,11 +13,27 @@ type Hook = func(at ID, value uint64)
 // which are ipc.Options, and returns them. The hook is not among them, because it is not
 // for users.
 func Watched[Options any](options *Options, hook Hook) *Options {
-	watch(options, hook)
+	return WatchedFrom(options, 0, hook)
+}
+
+// WatchedFrom is Watched, and has the positions of a new generation begin at start, a
+// multiple of 8, in both directions, as if so much had been sent before. The hook is told
+// how far they are from there.
+func WatchedFrom[Options any](options *Options, start uint64, hook Hook) *Options {
+	if start != 0 && hook != nil {
+		told := hook
+		hook = func(at ID, value uint64) {
+			if at < Beaten || at == AccountTaken { // what is told are positions
+				value -= start
+			}
+			told(at, value)
+		}
+	}
+	watch(options, start, hook)
 	return options
 }
 
-// Provide is called by package ipc, which alone can set its options' hook.
-func Provide(set func(options any, hook Hook)) { watch = set }
+// Provide is called by package ipc, which alone can set what is not for users.
+func Provide(set func(options any, start uint64, hook Hook)) { watch = set }
 
-var watch func(options any, hook Hook)
+var watch func(options any, start uint64, hook Hook)
