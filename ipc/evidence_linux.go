@@ -247,8 +247,9 @@ func holdsToken(pid int, token *tokenFile) (bool, error) {
 // holdsLock reports whether a process holds the first byte of a file: the token, or
 // the server lock.
 func holdsLock(ctx context.Context, pid int, file string) (bool, error) {
-	return eachDescriptor(ctx, pid, "fdinfo", func(path string) (bool, error) {
-		content, err := readInfo(path)
+	isFile := func(link string) bool { return strings.HasPrefix(link, "/") }
+	return eachDescriptor(ctx, pid, func(fd string) (bool, error) {
+		content, err := infoOf(pid, fd, isFile)
 		return err == nil && slices.Contains(locksIn(content), heldLock{file, tokenByte}), err
 	})
 }

@@ -210,3 +210,36 @@ func TestT1ViewsIntoTheMemoryOfACorruptClientStayReadable(t *testing.T) {
 		t.Errorf("release of it: %v", err)
 	}
 }
+
+// Who was told of a release acts on it, whoever told: Flush and Unreleased look at the
+// peer's position as a sender does.
+func TestI1AReleaseThatSomebodyWasToldOfIsNotTakenBack(t *testing.T) {
+	for name, told := range map[string]func(*Endpoint) error{
+		"Flush":      func(e *Endpoint) error { return e.Flush(testContext(t)) },
+		"Unreleased": func(e *Endpoint) error { _, err := e.Unreleased(); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := testPath(t)
+			server := listenHere(t, path, hostileOptions())
+			hostile := rawAttach(t, path)
+			nextEvent(t, server, EventAttached)
+			sendAll(t, server, 1, 2, 3)
+			end := hostile.peer.control.writePos.Load()
+			hostile.own.control.deliveredPos.Store(end)
+			hostile.own.control.readPos.Store(end)
+			if err := told(server); err != nil {
+				t.Fatal(err)
+			}
+			hostile.own.control.readPos.Store(0)
+			hostile.leave()
+			var corrupt *CorruptError
+			if _, err := receiveAll(t, server); !errors.As(err, &corrupt) || corrupt.Invariant != "I1" {
+				t.Errorf("the end is %v, want that I1 is broken", err)
+			}
+			if got := unreleased(t, server); got != "" {
+				t.Errorf("M6 Account: unreleased %q behind a %s that said that nothing is", got, name)
+			}
+			checkNextClient(t, server, path)
+		})
+	}
+}

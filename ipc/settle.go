@@ -5,7 +5,6 @@ package ipc
 import (
 	"cmp"
 	"errors"
-	"fmt"
 
 	"github.com/tandem-ipc/tandem/internal/step"
 )
@@ -71,11 +70,6 @@ func (s *server) conclude(a *attachment) (end Event, counts account, told bool) 
 	end, state := s.verdict(a)
 	// The next client would be refused for the words that this one has spoilt.
 	err = cmp.Or(err, accountErr, e.peer.check(RoleClient, e.generation), e.peer.checkNumbers(a.number))
-	// No later client takes these releases back, and this one has not, between
-	// the producer's look and the account.
-	if err == nil && e.corrupt == nil && !e.out.readPos.raise(counts.readPos) {
-		err = &CorruptError{"I1", fmt.Sprintf("readPos %d went back", counts.readPos)}
-	}
 	if err != nil && e.corrupt == nil {
 		e.corrupt = err
 		e.in.writePos.freeze()

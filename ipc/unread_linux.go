@@ -10,8 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -126,11 +126,9 @@ func (a *attachment) holdsGrant(inode uint32) (bool, error) {
 
 func holdsQueue(ctx context.Context, pid int, inode uint32) (bool, error) {
 	link := fmt.Sprintf("socket:[%d]", inode)
-	return eachDescriptor(ctx, pid, "fd", func(path string) (bool, error) {
-		if name, err := os.Readlink(path); err != nil || name != link {
-			return false, err
-		}
-		content, err := readInfo(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, filepath.Base(path)))
+	isIt := func(name string) bool { return name == link }
+	return eachDescriptor(ctx, pid, func(fd string) (bool, error) {
+		content, err := infoOf(pid, fd, isIt)
 		return err == nil && descriptorsWait(string(content)), err
 	})
 }
@@ -145,15 +143,54 @@ func descriptorsWait(fdinfo string) bool {
 	return false
 }
 
-// eachDescriptor looks at the descriptors of a process, in its directory fd or fdinfo,
-// until one is found. It opens nothing of that process, and stats nothing: its files
-// may be on a file system of its own, which does not answer. That none is there it says
-// only if all were seen, but for those that were closed meanwhile.
-func eachDescriptor(ctx context.Context, pid int, in string, found func(path string) (bool, error)) (bool, error) {
+// eachDescriptor looks at the descriptors of a process until one is found. It opens
+// nothing of that process, and stats nothing: its files may be on a file system of its
+// own, which does not answer. That none is there it says only if all were seen, but for
+// those that were closed meanwhile.
+//
+// It comes back soon after ctx has ended, also if the kernel does not: what it asks of
+// another process may take a lock that this one holds (T1). That look goes on in a
+// goroutine of its own, and no more than maxLooks do.
+func eachDescriptor(ctx context.Context, pid int, found func(fd string) (bool, error)) (bool, error) {
 	if !procIsOwn() {
 		return false, fmt.Errorf("%w: /proc shows the processes of another PID namespace, or is not mounted: mount the own one", errNoEvidence)
 	}
-	directory, err := os.Open(fmt.Sprintf("/proc/%d/%s", pid, in))
+	select {
+	case looks <- struct{}{}:
+	case <-ctx.Done():
+		return false, fmt.Errorf("%w: looks at the descriptors of other processes do not come back: end process %d by hand", errNoEvidence, pid)
+	}
+	type answer struct {
+		is  bool
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		defer func() { <-looks }()
+		is, err := lookAtEach(ctx, pid, found)
+		answers <- answer{is, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.is, a.err
+	case <-ctx.Done():
+	}
+	select { // as a rule it sees that itself
+	case a := <-answers:
+		return a.is, a.err
+	case <-time.After(lateGrace):
+		return false, fmt.Errorf("%w: a look at the descriptors of process %d does not come back: end it by hand", errNoEvidence, pid)
+	}
+}
+
+// maxLooks is how many looks at other processes are under way at a time.
+const maxLooks = 16
+
+var looks = make(chan struct{}, maxLooks)
+
+// lookAtEach is eachDescriptor, however long it takes.
+func lookAtEach(ctx context.Context, pid int, found func(fd string) (bool, error)) (bool, error) {
+	directory, err := os.Open(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
 		return false, notSeen(pid, err)
 	}
@@ -165,7 +202,7 @@ func eachDescriptor(ctx context.Context, pid int, in string, found func(path str
 			if ctx.Err() != nil { // each may take long: the kernel lists all locks of a file for it
 				return false, fmt.Errorf("%w: process %d has too many descriptors or locks to look at: end it by hand", errNoEvidence, pid)
 			}
-			is, err := found(filepath.Join(directory.Name(), name))
+			is, err := found(name)
 			if is {
 				return true, nil
 			}
@@ -188,9 +225,14 @@ func eachDescriptor(ctx context.Context, pid int, in string, found func(path str
 // bytes come first.
 const maxInfo = 64 << 10
 
-// readInfo reads the beginning of a file below /proc.
-func readInfo(path string) ([]byte, error) {
-	file, err := os.Open(path)
+// infoOf reads the beginning of what the kernel says of a descriptor, if it leads where it
+// is wanted. Of others it reads nothing, for that can take for ever: an epoll shows
+// nothing while its process has the kernel write an event to memory that does not come.
+func infoOf(pid int, fd string, wanted func(link string) bool) ([]byte, error) {
+	if link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd)); err != nil || !wanted(link) {
+		return nil, err
+	}
+	file, err := os.Open(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, fd))
 	if err != nil {
 		return nil, err
 	}

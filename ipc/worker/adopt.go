@@ -154,8 +154,8 @@ func (s *slot) adopt(back *returning) *process {
 // examineReturning returns a pidfd of a worker that has come back, if it can be adopted.
 func (s *slot) examineReturning(back *returning) (*os.File, error) {
 	c := &s.pool.config
-	cmd := c.Command()
-	if cmd == nil || back.version != wireVersion || back.terms != c.terms(cmd) {
+	cmd, err := s.pool.command()
+	if err != nil || back.version != wireVersion || back.terms != c.terms(cmd) {
 		return nil, errTurnedAway
 	}
 	return s.endpoint.PeerPidfd(back.attachment)

@@ -118,15 +118,16 @@ func (p *Pool) decide(f *flight, y *stay, death Death) {
 	}
 }
 
-// judge counts quick deaths, and returns the pause after this one. A worker that
-// has answered was of use, and a death with a suspect is the call's matter, which
+// judge counts quick deaths, and returns the pause after this one. One that never served
+// was of no use, however long it lasted; a worker that has answered was, and a death with a suspect is the call's matter, which
 // has its own count.
 //
 // Preconditions: mu is held.
 func (s *slot) judge(y *stay, death *Death) time.Duration {
 	c := &s.pool.config
-	if death.Uptime >= c.MinUptime || death.Answered > 0 || len(death.Suspects) > 0 || y.excuses() {
-		if death.Uptime >= c.MinUptime || death.Answered > 0 {
+	proven := y.heard && death.Uptime >= c.MinUptime || death.Answered > 0
+	if proven || len(death.Suspects) > 0 || y.excuses() {
+		if proven {
 			s.quick, s.down = 0, false
 		}
 		s.pauses.Reset()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -56,6 +57,9 @@ type flight struct {
 // a worker, and goes to another one if a worker dies, as the package comment
 // says. request must not be changed before Call returns.
 func (p *Pool) Call(ctx context.Context, method string, request []byte, options ...CallOption) ([]byte, error) {
+	if err := p.check(ctx); err != nil {
+		return nil, err
+	}
 	c := p.newCall(method, request, options)
 	if err := p.admit(ctx, c); err != nil {
 		return nil, err
@@ -89,9 +93,24 @@ func (p *Pool) newCall(method string, request []byte, options []CallOption) *cal
 		kick:       make(chan struct{}, 1), done: make(chan outcome, 1),
 	}
 	for _, option := range options {
-		option(c)
+		if option != nil {
+			option(c)
+		}
 	}
 	return c
+}
+
+var errNoContext = errors.New("worker: the context is nil")
+
+// check reports a call that no pool, or no context, was there for.
+func (p *Pool) check(ctx context.Context) error {
+	switch {
+	case !p.isStarted():
+		return notSent(ErrClosed)
+	case ctx == nil:
+		return notSent(errNoContext)
+	}
+	return nil
 }
 
 // admit puts a new call into the queue, or says why not.
@@ -133,13 +152,24 @@ func (p *Pool) transmit(ctx context.Context, c *call) {
 		left := max(time.Until(deadline), 1)
 		h.remaining = min(left, cmp.Or(c.timeout, left))
 	}
-	f.committed = f.stay.send(ctx, kind, h, c.method, c.request) == nil
-	if f.committed && c.timeout > 0 {
-		p.mu.Lock()
-		if c.flight == f {
-			f.timeout = time.AfterFunc(c.timeout, func() { p.leave(c, f, context.DeadlineExceeded) })
+	if c.timeout == 0 {
+		f.committed = f.stay.send(ctx, kind, h, c.method, c.request) == nil
+		return
+	}
+	within, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	begun := time.Now()
+	err := f.stay.send(within, kind, h, c.method, c.request)
+	if f.committed = err == nil; !f.committed {
+		if ctx.Err() == nil && within.Err() != nil {
+			p.leave(c, f, context.DeadlineExceeded)
 		}
-		p.mu.Unlock()
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.flight == f {
+		f.timeout = time.AfterFunc(c.timeout-time.Since(begun), func() { p.leave(c, f, context.DeadlineExceeded) })
 	}
 }
 

@@ -56,10 +56,12 @@ type Config struct {
 	// ErrPoison.
 	MaxAttempts int
 
-	// Handlers are what the handlers of a worker can ask for, see Ask. They run in the
-	// service, each in a goroutine of its own, and must expect any request: it comes from a process
-	// that may be out of order. Their contexts end with the worker. MaxAsks is how many
-	// run at a time for one worker.
+	// Handlers are what the handlers of a worker can ask for, see Ask, and tell, see Tell. They
+	// run in the service, each in a goroutine of its own, and must expect any request: it comes from
+	// a process that may be out of order. The context of one that was asked ends with the worker;
+	// that of one that was told, when Close has waited StopTimeout for it. They must not call
+	// Close, which waits for them, nor Replace, which waits for the worker that asks. MaxAsks
+	// is how many run at a time for one worker.
 	Handlers Handlers
 	MaxAsks  int
 
@@ -67,8 +69,8 @@ type Config struct {
 	// meanwhile, the call ends with ErrOutcomeUnknown.
 	AtMostOnce []string
 
-	// Timeout is how long a call may be with a worker, each time; not counted is how
-	// long it waits for one. After it the call ends with an error that is
+	// Timeout is how long a call may be with a worker, each time, also with one that does
+	// not take it; not counted is how long it waits for one. After it the call ends with an error that is
 	// context.DeadlineExceeded. No limit if 0; the deadline of a call's context holds anyway.
 	Timeout time.Duration
 
@@ -101,12 +103,13 @@ type Config struct {
 	// has begun. Then comes SIGTERM, and after half of it again SIGKILL.
 	StopTimeout time.Duration
 
-	// HangTimeout is how long a process may show no life at all before it is killed:
-	// one that was stopped, say. It is not about handlers, see Grace.
+	// HangTimeout is how long a process may show no life at all before it is killed, one
+	// that was stopped, say, or may take nothing of what it was sent. It is not about
+	// handlers, see Grace.
 	HangTimeout time.Duration
 
-	// MinUptime is the age at which a worker has proven itself. One that ends
-	// earlier, with nothing answered and no call to blame, has died quickly: the
+	// MinUptime is the age at which a worker that serves has proven itself. One that ends
+	// earlier, or has never served, with nothing answered and no call to blame, has died quickly: the
 	// pool waits between MinPause and MaxPause before it starts the next, each
 	// time about twice as long. From MaxQuickDeaths in a row on, calls fail with
 	// ErrWorkerDown instead of waiting for it.
@@ -121,8 +124,8 @@ type Config struct {
 	MaxCalls  int
 	MaxMemory int64
 
-	// Dir is the directory of the sockets. If it is empty the pool makes a private
-	// one, and removes it at its end.
+	// Dir is the directory of the sockets, which must exist. If it is empty the pool makes a
+	// private one, below os.TempDir, and removes it at its end.
 	Dir string
 
 	// Output gets what the workers write to their standard output and standard error, line by line

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -51,7 +52,7 @@ const (
 	ReasonNotStarted                   // the command could not be started
 	ReasonNotReady                     // it did not serve within StartTimeout
 	ReasonStuck                        // killed: a handler went on after its call's end for longer than Grace
-	ReasonHung                         // killed: the process showed no life for HangTimeout
+	ReasonHung                         // killed: the process showed no life, or took nothing, for HangTimeout
 	ReasonBroken                       // killed: it sent what no worker sends
 	ReasonLeft                         // killed: it gave up its channel and went on
 	ReasonRetired                      // it had its number of calls, or too much memory, and was sent away
@@ -82,11 +83,12 @@ type Death struct {
 	Signal   syscall.Signal // 0 if none ended it
 	Err      error          // what the system or the channel said, if it says more
 	Answered uint64         // calls that this process has answered
-	Stderr   []string       // the last lines of its standard error
+	Stderr   []string       // the last lines of its standard error, and the first in which the Go runtime said why it ends
 	Suspects []Suspect      // calls that were started and not answered, and the notification
 }
 
-// String is one line: what ended, how, and its last line of standard error.
+// String is one line: what ended, how, and its last line of standard error; of a Go
+// program that has panicked the one that says why.
 func (d Death) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "worker %d (process %d) %v", d.Worker, d.PID, d.Reason)
@@ -99,10 +101,27 @@ func (d Death) String() string {
 	if d.Err != nil {
 		fmt.Fprintf(&b, ": %v", d.Err)
 	}
-	if n := len(d.Stderr); n > 0 {
-		fmt.Fprintf(&b, ": %q", d.Stderr[n-1])
+	if line := d.lastWord(); line != "" {
+		fmt.Fprintf(&b, ": %q", line)
 	}
 	return b.String()
+}
+
+// panicStatus is with what the Go runtime exits that has panicked.
+const panicStatus = 2
+
+func (d Death) lastWord() string {
+	if d.ExitCode == panicStatus || d.Signal == syscall.SIGABRT { // GOTRACEBACK=crash
+		for _, line := range slices.Backward(d.Stderr) {
+			if saysWhy(line) {
+				return line
+			}
+		}
+	}
+	if n := len(d.Stderr); n > 0 {
+		return d.Stderr[n-1]
+	}
+	return ""
 }
 
 // A Suspect is a call that was started in a worker and not answered when the

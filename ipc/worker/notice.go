@@ -33,6 +33,10 @@ var errGone = errors.New("worker: the process has ended")
 // With an error, of ctx or ErrClosed, some may have it and others not.
 func (p *Pool) Notify(ctx context.Context, method string, data []byte) (told int, err error) {
 	switch {
+	case !p.isStarted():
+		return 0, ErrClosed
+	case ctx == nil:
+		return 0, errNoContext
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
 	case len(data) > p.config.MaxMessage:
@@ -169,7 +173,7 @@ func (s *slot) handleNext() {
 		}
 	}()
 	if handler != nil {
-		invoke(context.Background(), handler, n.request, p.config.MaxMessage, func() { crashed = true }, func(uint32, []byte) {
+		invoke(p.told, handler, n.request, p.config.MaxMessage, func() { crashed = true }, func(uint32, []byte) {
 			p.mu.Lock()
 			p.stats.Told++
 			p.mu.Unlock()

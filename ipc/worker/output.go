@@ -9,13 +9,15 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
 const (
 	maxLine     = 4096 // a longer line is handed on in pieces
-	keptLines   = 20   // of standard error, for Death
+	keptLines   = 20   // of standard error, for Death: the last
+	keptCause   = 10   // and the first from where the Go runtime says why it ends
 	keptLineCap = 512
 )
 
@@ -27,7 +29,10 @@ type output struct {
 
 	copying sync.WaitGroup
 	mu      sync.Mutex
-	tail    []string
+	count   int      // lines
+	tail    []string // the last of them
+	cause   []string // the first of what the Go runtime said last, if it has
+	causeAt int      // number of its first line
 }
 
 // follow hands on the lines of one stream, until it ends.
@@ -86,16 +91,37 @@ func trimNewline(line []byte) []byte {
 func (o *output) keep(line string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	line = line[:min(len(line), keptLineCap)]
+	filling := len(o.cause) > 0 && len(o.cause) < keptCause
+	switch {
+	case filling:
+		o.cause = append(o.cause, line)
+	case saysWhy(line), strings.HasPrefix(line, "runtime: "): // a stack that is too large begins like this
+		o.cause, o.causeAt = []string{line}, o.count
+	}
+	o.count++
 	if len(o.tail) == keptLines {
 		o.tail = slices.Delete(o.tail, 0, 1)
 	}
-	o.tail = append(o.tail, line[:min(len(line), keptLineCap)])
+	o.tail = append(o.tail, line)
+}
+
+// saysWhy reports whether a line is the one in which the Go runtime says why it ends the
+// process. What follows, the goroutines, is long.
+func saysWhy(line string) bool {
+	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")
 }
 
 func (o *output) lastLines() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.tail)
+	tailAt := o.count - len(o.tail)
+	before := min(len(o.cause), max(0, tailAt-o.causeAt)) // lines of the cause that the tail has not
+	lines := slices.Clone(o.cause[:before])
+	if before > 0 && o.causeAt+before < tailAt {
+		lines = append(lines, "[…]")
+	}
+	return append(lines, o.tail...)
 }
 
 func (o *output) hand(stream, line string) {

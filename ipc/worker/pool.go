@@ -4,14 +4,16 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 )
 
 // A Pool runs workers and gives them calls. All its methods may be called from any
-// goroutine.
+// goroutine. A nil Pool, and one that Start has not made, is closed.
 type Pool struct {
 	config  Config
 	dir     string
@@ -24,7 +26,9 @@ type Pool struct {
 	supervisors sync.WaitGroup
 	receivers   sync.WaitGroup
 	recyclers   sync.WaitGroup
-	serving     sync.WaitGroup // handlers of the service
+	serving     sync.WaitGroup  // handlers of the service
+	told        context.Context // of those that were told something
+	giveUp      context.CancelFunc
 	closing     sync.Once
 	closed      chan struct{} // closed when Close is done, with closeErr
 	closeErr    error
@@ -47,9 +51,13 @@ type Pool struct {
 // Start starts a pool of workers. It does not wait for them to serve: calls do. ctx is for
 // the life of the pool, its end closes the pool.
 func Start(ctx context.Context, config Config) (_ *Pool, err error) {
-	config, err = config.withDefaults()
-	if err != nil {
+	switch config, err = config.withDefaults(); {
+	case err != nil:
 		return nil, err
+	case ctx == nil:
+		return nil, errNoContext
+	case os.Getenv(variable) != "": // it would start itself again and again
+		return nil, errors.New("worker: this process is a worker, which a pool has started: it must call Serve, in a test from TestMain, before it starts a pool")
 	}
 	p := &Pool{
 		config: config, dir: config.Dir, stopping: make(chan struct{}), closed: make(chan struct{}),
@@ -61,6 +69,10 @@ func Start(ctx context.Context, config Config) (_ *Pool, err error) {
 		}
 		p.private = true
 	}
+	if absolute, err := filepath.Abs(p.dir); err == nil {
+		p.dir = absolute // a command may run in another directory
+	}
+	p.told, p.giveUp = context.WithCancel(context.Background())
 	p.starter = newStarter()
 	started := false
 	defer func() { // also if ctx does not return
@@ -72,7 +84,7 @@ func Start(ctx context.Context, config Config) (_ *Pool, err error) {
 	for i := range config.Size {
 		s, err := p.open(ctx, i, until)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("worker: a channel in %s (the options that follow are ipc's, and the pool's own; Config.Dir can be another): %w", p.dir, err)
 		}
 		p.slots = append(p.slots, s)
 		p.turns = append(p.turns, make(chan struct{}, 1))
@@ -94,6 +106,9 @@ func Start(ctx context.Context, config Config) (_ *Pool, err error) {
 // not are killed. It waits for the service's own handlers, and until OnEvent has been called with the
 // last event. Calling it again waits for the first, and returns the same.
 func (p *Pool) Close() error {
+	if !p.isStarted() {
+		return ErrClosed
+	}
 	p.closing.Do(func() {
 		p.mu.Lock()
 		p.shut = true
@@ -102,7 +117,10 @@ func (p *Pool) Close() error {
 		close(p.stopping)
 		p.supervisors.Wait()
 		p.recyclers.Wait()
+		late := time.AfterFunc(p.config.StopTimeout, p.giveUp)
 		p.serving.Wait()
+		late.Stop()
+		p.giveUp()
 		p.closeErr = p.dismantle()
 		p.receivers.Wait()
 		p.starter.stop()
@@ -112,6 +130,9 @@ func (p *Pool) Close() error {
 	<-p.closed
 	return p.closeErr
 }
+
+// isStarted reports whether Start has made the pool.
+func (p *Pool) isStarted() bool { return p != nil && p.closed != nil }
 
 // dismantle closes the channels and removes the directory.
 func (p *Pool) dismantle() error {
@@ -127,6 +148,9 @@ func (p *Pool) dismantle() error {
 
 // Stats returns the counts.
 func (p *Pool) Stats() Stats {
+	if !p.isStarted() {
+		return Stats{}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	stats := p.stats

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -19,12 +20,18 @@ const variable = "TANDEM_WORKER"
 // as its hello, which says what is wrong.
 const asksVariable = "TANDEM_WORKER_ASKS"
 
+// isWorker is asked before Serve forgets it.
+var isWorker = os.Getenv(variable) != ""
+
 // IsWorker reports whether a pool has started this process: then its main function
-// calls Serve. So one program can be both service and worker.
-func IsWorker() bool { return os.Getenv(variable) != "" }
+// calls Serve. So one program can be both service and worker. A test of a service whose
+// workers are Self asks in TestMain.
+func IsWorker() bool { return isWorker }
 
 // Self is a Config.Command that starts this program again, with the same environment and
-// the given arguments.
+// the given arguments. It starts what lies at the program's path then: if that was
+// replaced by another version, the next start is of that one, be it Replace or after a
+// death. Who does not want that gives each version a path of its own.
 func Self(arguments ...string) func() *exec.Cmd {
 	return func() *exec.Cmd {
 		program, err := os.Executable()
@@ -74,7 +81,9 @@ type process struct {
 	pidfd  *os.File
 	pid    int
 	begun  time.Time
-	ended  chan struct{} // closed when the process was waited for
+	killed atomic.Int64     // when the last SIGKILL was sent, in nanoseconds of its life; 0: never
+	ended  chan struct{}    // closed when the process has ended
+	state  *os.ProcessState // how it ended; nil if that is not known. Set before ended is closed
 }
 
 // launch starts a worker's process.
@@ -107,12 +116,43 @@ func (s *slot) launch(y *stay) (*process, error) {
 		o.follow(pipe.stream, pipe.ours, pipe.stream == "stderr")
 	}
 	process := &process{cmd: cmd, output: o, pid: cmd.Process.Pid, begun: time.Now(), ended: make(chan struct{})}
+	pidfd := pidfdOf(process.pid)
 	go func() {
-		_ = cmd.Wait() // ProcessState says how it ended
+		process.see(pidfd)
 		pipes.setDeadline(time.Now().Add(outputTimeout))
 		close(process.ended)
 	}()
 	return process, nil
+}
+
+// statusTimeout is how long the status of an ended process is waited for, and then how
+// often it is looked for.
+const statusTimeout = time.Second
+
+// see returns when the process has ended, and as a rule has waited for it. Its pidfd, if
+// there is one, says that it has. Its status goes first to whoever traces it, and a
+// worker can have itself traced by a process that never takes it: then it is waited for
+// when that lets go, by a goroutine that keeps no thread, and is not known.
+func (p *process) see(pidfd *os.File) {
+	if pidfd != nil {
+		awaitPidfd(pidfd)
+		_ = pidfd.Close()
+		begun := time.Now()
+		for wait := 50 * time.Microsecond; !hasStatus(p.pid); wait *= 2 {
+			if time.Since(begun) > statusTimeout {
+				go func() {
+					for !hasStatus(p.pid) {
+						time.Sleep(statusTimeout)
+					}
+					_ = p.cmd.Wait()
+				}()
+				return
+			}
+			time.Sleep(wait)
+		}
+	}
+	_ = p.cmd.Wait() // ProcessState says how it ended
+	p.state = p.cmd.ProcessState
 }
 
 // command calls Config.Command, in a goroutine of its own: the user's code may end it.
@@ -172,7 +212,23 @@ func (p *pipes) setDeadline(at time.Time) {
 }
 
 // kill sends SIGKILL, through the handle that the process was started with.
-func (p *process) kill() { p.signal(syscall.SIGKILL) }
+func (p *process) kill() {
+	if p != nil {
+		p.killed.CompareAndSwap(0, max(1, int64(time.Since(p.begun))))
+	}
+	p.signal(syscall.SIGKILL)
+}
+
+// killPatience is how long a killed process is waited for. The kernel can keep one for
+// ever, as on a file system that does not answer: it is left to it, and the next one gets
+// its channel when it has let go of that.
+func (c Config) killPatience() time.Duration { return 2 * max(c.StopTimeout, time.Second) }
+
+// isLost reports whether the process was killed so long ago, and has not ended.
+func (p *process) isLost(patience time.Duration) bool {
+	killed := time.Duration(p.killed.Load())
+	return killed != 0 && time.Since(p.begun)-killed > patience
+}
 
 func (p *process) terminate() { p.signal(syscall.SIGTERM) }
 
@@ -196,15 +252,25 @@ func (p *process) pidOf() int {
 
 // describe adds to a death how the process ended.
 //
-// Preconditions: ended is closed.
+// Preconditions: ended is closed, or the process is lost.
 func (p *process) describe(d *Death) {
 	d.PID, d.Uptime = p.pid, time.Since(p.begun)
 	if p.cmd == nil {
 		return // its status is its parent's to know
 	}
+	select {
+	case <-p.ended:
+	default:
+		d.Stderr = p.output.lastLines()
+		return
+	}
 	p.output.await()
-	d.Stderr, d.ExitCode = p.output.lastLines(), p.cmd.ProcessState.ExitCode()
-	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+	d.Stderr = p.output.lastLines()
+	if p.state == nil {
+		return
+	}
+	d.ExitCode = p.state.ExitCode()
+	if status, ok := p.state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		d.Signal = status.Signal()
 	}
 }

@@ -19,6 +19,12 @@ import (
 // a *DeathError that is ErrNotReplaced: the old worker of that place, and of those
 // behind it, goes on. When ctx ends, what has begun goes on, and Replace returns its error.
 func (p *Pool) Replace(ctx context.Context) error {
+	switch {
+	case !p.isStarted():
+		return ErrClosed
+	case ctx == nil:
+		return errNoContext
+	}
 	for i := range p.turns {
 		gone, err := p.replace(ctx, i, nil, ReasonReplaced)
 		if err != nil {

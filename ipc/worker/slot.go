@@ -188,6 +188,9 @@ func (s *slot) watch(y *stay, process *process) {
 			}
 		case <-memory.C:
 			y.checkMemory()
+			if process.isLost(c.killPatience()) {
+				return
+			}
 		case <-drained: // its channel has ended; so will it, if all is well
 			drained = nil
 			leaving = time.After(c.StopTimeout)
@@ -236,7 +239,10 @@ func (y *stay) dismiss(reason Reason, process *process) {
 	case <-process.ended:
 	case <-time.After(patience / 2):
 		process.kill()
-		<-process.ended
+		select {
+		case <-process.ended:
+		case <-time.After(p.config.killPatience()):
+		}
 	}
 }
 

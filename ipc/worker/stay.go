@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -42,11 +44,14 @@ type stay struct {
 	cause     error
 	stuck     *flight // what it was killed for
 	leavesFor Reason  // why it was sent away, if it leaves in good order
+
+	begun     time.Time
+	fullSince atomic.Int64 // in nanoseconds from then; 0 if there was space at the last look
 }
 
 func newStay(s *slot, start uint64) *stay {
 	y := &stay{
-		slot: s, start: start, flights: map[uint64]*flight{}, asks: map[uint64]*ask{},
+		slot: s, start: start, begun: time.Now(), flights: map[uint64]*flight{}, asks: map[uint64]*ask{},
 		intake: newIntake(s.pool.config.MaxMessage), allowance: newAllowance(s.pool.config.MaxMessage),
 		ready: make(chan struct{}), drained: make(chan struct{}), retire: make(chan struct{}),
 	}
@@ -79,16 +84,29 @@ func (y *stay) send(ctx context.Context, kind uint32, h header, method string, p
 	return commit(r, kind, h, method, payload)
 }
 
-// reserve finds space for a frame, as send does.
+// reserve finds space for a frame, as send does. If nobody has found any for HangTimeout,
+// since somebody found none, the process is killed: it may beat, and answer, and release
+// nothing.
 func (y *stay) reserve(ctx context.Context, size int) (ipc.Reservation, error) {
 	r, err := y.slot.endpoint.TryReserve(size)
-	if !errors.Is(err, ipc.ErrFull) {
-		return r, err
+	if errors.Is(err, ipc.ErrFull) {
+		y.fullSince.CompareAndSwap(0, max(1, int64(time.Since(y.begun))))
+		since := y.fullSince.Load()
+		left := y.slot.pool.config.HangTimeout + time.Duration(since) - time.Since(y.begun)
+		defer time.AfterFunc(left, func() {
+			if y.fullSince.Load() == since {
+				y.kill(ReasonHung, nil)
+			}
+		}).Stop()
+		both, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(y.ctx, cancel)()
+		r, err = y.slot.endpoint.Reserve(both, size)
 	}
-	both, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(y.ctx, cancel)()
-	return y.slot.endpoint.Reserve(both, size)
+	if err == nil && y.fullSince.Load() != 0 {
+		y.fullSince.Store(0)
+	}
+	return r, err
 }
 
 // kill ends the process, and records why, unless there is a reason already.

@@ -30,6 +30,10 @@ type stream struct {
 // whole stream, the time that the reader takes included.
 func (p *Pool) Stream(ctx context.Context, method string, request []byte, options ...CallOption) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
+		if err := p.check(ctx); err != nil {
+			yield(nil, err)
+			return
+		}
 		c := p.newCall(method, request, options)
 		c.stream = &stream{more: make(chan struct{}, 1)}
 		if err := p.admit(ctx, c); err != nil {

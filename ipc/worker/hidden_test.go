@@ -1,0 +1,168 @@
+//go:build linux && (amd64 || arm64)
+
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tandem-ipc/tandem/ipc"
+)
+
+var (
+	// A tracer traces its parent, says so, and never waits for it: the kernel gives the
+	// status of a process to its tracer first. It ends when the test does.
+	_ = part("tracer", func() {
+		runtime.LockOSThread()
+		if err := unix.PtraceSeize(os.Getppid()); err != nil {
+			fmt.Printf("forbidden: %v\n", err)
+			return
+		}
+		fmt.Println("traces")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	})
+
+	// It has itself traced, and says so in its only answer.
+	_ = roguePart("is traced", func(r *rogue) {
+		_ = unix.Prctl(unix.PR_SET_PTRACER, ^uintptr(0), 0, 0, 0) // where only those above may trace
+		binary, err := os.Executable()
+		leave(err)
+		tracer := exec.Command(binary)
+		tracer.Env = append(os.Environ(), partVariable+"=tracer")
+		tracer.Stdin = os.NewFile(3, "the test")
+		tracer.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		out, err := tracer.StdoutPipe()
+		leave(err)
+		leave(tracer.Start())
+		word := make([]byte, 100)
+		n, err := out.Read(word)
+		leave(err)
+		r.hello()
+		id := r.request()
+		r.send(kindStarted, header{id: id}, nil)
+		r.send(kindAnswer, header{id: id}, word[:n])
+	})
+
+	// It answers all that it gets, and releases nothing.
+	_ = roguePart("releases nothing", func(r *rogue) {
+		r.hello()
+		for {
+			m, err := r.endpoint.Receive(context.Background())
+			if errors.Is(err, ipc.ErrViewsHeld) {
+				continue
+			}
+			leave(err)
+			if h, err := parseHeader(m.Kind, m.Data); err == nil && m.Kind == kindRequest {
+				r.send(kindStarted, header{id: h.id}, nil)
+				r.send(kindAnswer, header{id: h.id}, []byte("yes"))
+			}
+		}
+	})
+)
+
+// A worker that is traced has ended when it is dead, whoever has its status.
+func TestAWorkerThatATracerHidesHasEnded(t *testing.T) {
+	held, letGo, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	defer letGo.Close()
+	worker := command(t, "is traced")
+	p, j := startPool(t, quick(Config{StopTimeout: 50 * time.Millisecond, Command: func() *exec.Cmd {
+		cmd := worker()
+		cmd.ExtraFiles = []*os.File{held}
+		return cmd
+	}}))
+	if says := mustCall(t, p, "echo", ""); says != "traces\n" {
+		t.Skip("NOT RUN: ", says)
+	}
+	p.mu.Lock()
+	pid := p.slots[0].current.process.pid
+	p.mu.Unlock()
+	closed := make(chan error, 1)
+	go func() { closed <- p.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(watchdog):
+		t.Error("Close waits for a status that somebody else has")
+	}
+	if deaths := j.deaths(); len(deaths) != 1 || deaths[0].ExitCode != -1 || deaths[0].Signal != 0 {
+		t.Errorf("deaths %+v", deaths)
+	}
+	_ = letGo.Close() // the tracer ends, and the worker is waited for
+	eventually(t, "the worker is waited for", func() bool { return unix.Kill(pid, 0) == unix.ESRCH })
+}
+
+// A worker that answers, and releases nothing that it was sent, keeps no call for longer
+// than Timeout, and is ended: else it would be the one with the fewest calls, and get
+// each new one.
+func TestAWorkerThatTakesNothingKeepsNoCall(t *testing.T) {
+	p, j := startPool(t, quick(Config{Command: command(t, "releases nothing"), MaxMessage: 30000,
+		Timeout: 100 * time.Millisecond, HangTimeout: time.Second, StopTimeout: 50 * time.Millisecond}))
+	ctx := testContext(t)
+	for {
+		_, err := p.Call(ctx, "echo", make([]byte, 30000))
+		if err == nil {
+			continue // it had room
+		}
+		wantErrors(t, err, []error{ErrNotSent, context.DeadlineExceeded}, ErrOutcomeUnknown)
+		if ctx.Err() != nil {
+			t.Error("Timeout has not ended the call")
+		}
+		break
+	}
+	dead := func() bool { return len(j.deaths()) > 0 }
+	for !dead() && ctx.Err() == nil { // somebody asks again and again
+		_, _ = p.Call(ctx, "echo", make([]byte, 30000))
+	}
+	if !dead() || j.deaths()[0].Reason != ReasonHung || j.deaths()[0].Uptime < time.Second {
+		t.Errorf("deaths %+v", j.deaths())
+	}
+}
+
+// What the kernel does not let go of is not waited for for ever.
+func TestAWorkerThatCannotBeKilledIsLeft(t *testing.T) {
+	p, _ := startPool(t, patient(Config{StopTimeout: 50 * time.Millisecond}))
+	mustCall(t, p, "echo", "")
+	gone := exec.Command("/proc/self/exe", "-test.run", "^$")
+	if err := gone.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pidfd := pidfdOf(gone.Process.Pid)
+	if pidfd == nil {
+		t.Skip("NOT RUN: no pidfd")
+	}
+	_ = gone.Wait() // so the signals go nowhere
+	stuck := func() *process {
+		return &process{pidfd: pidfd, begun: time.Now(), ended: make(chan struct{})} // which nobody closes
+	}
+	y := newStay(p.slots[0], 1000)
+	process := stuck()
+	y.process = process
+	y.kill(ReasonNotReady, nil)
+	p.slots[0].watch(y, process)
+	if !process.isLost(p.config.killPatience()) {
+		t.Error("the supervisor has left it before its time")
+	}
+	process = stuck()
+	y = newStay(p.slots[0], 1001)
+	y.dismiss(ReasonRetired, process)
+	if killed := process.killed.Load(); killed == 0 {
+		t.Error("it was not killed")
+	}
+	_ = pidfd.Close()
+}
