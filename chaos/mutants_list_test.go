@@ -631,7 +631,7 @@ var mutants = []mutant{
 		"	_ = s.retireToken() // else the next admission does\n", ""}}},
 	{"every descriptor asked", "TestT1AnEpoll", []edit{{"unread_linux.go",
 		"err != nil || !wanted(link) {\n",
-		"err != nil {\n"}}},
+		"err != nil || link == \"\" {\n"}}},
 	{"looks without a bound", "TestT1ALookThat", []edit{{"unread_linux.go",
 		"make(chan struct{}, maxLooks)\n",
 		"make(chan struct{}, 10*maxLooks)\n"}}},
