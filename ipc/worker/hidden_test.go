@@ -32,7 +32,7 @@ var (
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	})
 
-	// It has itself traced, and says so in its only answer.
+	// It has itself traced, says so in its only answer, and ends.
 	_ = roguePart("is traced", func(r *rogue) {
 		_ = unix.Prctl(unix.PR_SET_PTRACER, ^uintptr(0), 0, 0, 0) // where only those above may trace
 		binary, err := os.Executable()
@@ -51,6 +51,7 @@ var (
 		id := r.request()
 		r.send(kindStarted, header{id: id}, nil)
 		r.send(kindAnswer, header{id: id}, word[:n])
+		os.Exit(7)
 	})
 
 	// It answers all that it gets, and releases nothing.
@@ -78,33 +79,23 @@ func TestAWorkerThatATracerHidesHasEnded(t *testing.T) {
 	}
 	defer held.Close()
 	defer letGo.Close()
-	worker := command(t, "is traced")
-	p, j := startPool(t, quick(Config{StopTimeout: 50 * time.Millisecond, Command: func() *exec.Cmd {
-		cmd := worker()
+	hidden, serve := command(t, "is traced"), command(t, "serve")
+	p, j := startPool(t, patient(Config{StopTimeout: 10 * watchdog, Command: func() *exec.Cmd {
+		cmd := hidden()
 		cmd.ExtraFiles = []*os.File{held}
+		hidden = serve
 		return cmd
 	}}))
 	if says := mustCall(t, p, "echo", ""); says != "traces\n" {
 		t.Skip("NOT RUN: ", says)
 	}
-	p.mu.Lock()
-	pid := p.slots[0].current.process.pid
-	p.mu.Unlock()
-	closed := make(chan error, 1)
-	go func() { closed <- p.Close() }()
-	select {
-	case err := <-closed:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(watchdog):
-		t.Error("Close waits for a status that somebody else has")
+	death := j.await(t, "its end", func(e Event) bool { return e.Kind == EventEnded }).Death
+	if death.ExitCode != -1 || death.Signal != 0 || death.Reason != ReasonExited {
+		t.Errorf("death %+v", death)
 	}
-	if deaths := j.deaths(); len(deaths) != 1 || deaths[0].ExitCode != -1 || deaths[0].Signal != 0 {
-		t.Errorf("deaths %+v", deaths)
-	}
-	_ = letGo.Close() // the tracer ends, and the worker is waited for
-	eventually(t, "the worker is waited for", func() bool { return unix.Kill(pid, 0) == unix.ESRCH })
+	mustCall(t, p, "echo", "") // the next one serves
+	_ = letGo.Close()          // the tracer ends, and the worker is waited for
+	eventually(t, "the worker is waited for", func() bool { return unix.Kill(death.PID, 0) == unix.ESRCH })
 }
 
 // A worker that answers, and releases nothing that it was sent, keeps no call for longer

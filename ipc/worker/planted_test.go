@@ -57,7 +57,7 @@ var plantedBugs = []planted{
 	{"who comes back leaves handlers behind", "TheNextServiceAdopts", "back.go", "	case <-w.idle():\n", "	default:\n"},
 	{"who was replaced comes back under its own name", "TheNextServiceAdopts", "back.go", "strings.TrimSuffix(w.path, secondSuffix)", "strings.TrimSpace(w.path)"},
 	{"an answer for another one is taken", "TakesOnlyItsOwn", "back.go", "case h.start != number:", "case h.start == 0:"},
-	{"terms are not looked at", "WithOtherTerms", "adopt.go", " || back.terms != c.terms(cmd) {", " {"},
+	{"terms are not looked at", "WithOtherTerms", "adopt.go", " || back.terms != c.terms(cmd) {", " || c.terms(cmd) == \"\" {"},
 	{"nobody is turned away", "DoesNotAdopt|WithOtherTerms", "adopt.go", "		_ = transmit(ctx, s.endpoint, kindStop,", "		_ = false && nil == transmit(ctx, s.endpoint, kindStop,"},
 	{"a return counts with any number", "OnlySaysThatItComesBack", "receive.go", "h.start == comingBack|m.Attachment {", "h.start >= comingBack {"},
 	{"who is adopted cannot be ended", "AnAdoptedWorkerEnds", "process_linux.go", "return unix.PidfdSendSignal(fd, signal, nil, 0)", "return nil"},
