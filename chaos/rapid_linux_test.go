@@ -144,6 +144,9 @@ func TestRapidPairIsWhatTheModelSays(t *testing.T) {
 	how.refused = func(what string) { first.Do(func() { t.Log(what) }) }
 	rapid.Check(t, func(t *rapid.T) { playStage(t, how) })
 	how.report.coverage()
+	for _, failure := range how.report.Failures {
+		t.Errorf("%s: %s", failure.Contract, failure.What)
+	}
 	for _, note := range how.report.Notes {
 		t.Log(note)
 	}

@@ -93,7 +93,8 @@ func (g *stage) received(side int, verb, got string) {
 	}
 }
 
-// receiveBatch receives several messages in one call, up to the next end.
+// receiveBatch receives several messages in one call, up to the next end. It may be fewer
+// than are there: of what it has not looked for since, it knows nothing.
 func (g *stage) receiveBatch(side int, verb string) {
 	most := rapid.IntRange(1, rapidBatch).Draw(g.t, "count")
 	_, got := g.ask(side, "%s %d", verb, most)
@@ -107,7 +108,7 @@ func (g *stage) receiveBatch(side int, verb string) {
 		return
 	}
 	var wants []string
-	for len(wants) < most && !d.idle() && !d.endsHere() {
+	for len(wants) < min(most, 1+strings.Count(got, ",")) && !d.idle() && !d.endsHere() {
 		place := d.s.Cur
 		wants = append(wants, d.next(true, true))
 		if verb == "copies" {
@@ -120,10 +121,18 @@ func (g *stage) receiveBatch(side int, verb string) {
 }
 
 // starves reports whether the other side waits for space that only what this one
-// holds occupies (W8).
+// holds occupies (W8), or may look so.
 func (g *stage) starves(side int) bool {
 	d := g.in(side)
-	return g.waits[1-side].sends() && !d.hasRoom() && d.idle() && len(d.held) > 0
+	waits := g.waits[1-side].sends() && !d.hasRoom()
+	return d.idle() && len(d.held) > 0 && (waits || g.holdsTheWrap(d))
+}
+
+// holdsTheWrap reports whether position 0 is among what is held. There a word that says
+// that nobody waits says the same as one that waits for it.
+func (g *stage) holdsTheWrap(d *direction) bool {
+	at := func(place int) uint64 { return g.start + uint64(place*traceSlotSize) }
+	return at(d.s.Rel) > at(d.s.Cur)
 }
 
 // settle hears the answer of a call that waits, if it must come now.
@@ -133,7 +142,10 @@ func (g *stage) settle(side int) {
 		return
 	}
 	line := g.answer(side)
-	for strings.HasSuffix(line, "hung") && g.due(side) { // the machine was busy
+	early := func() bool { // it came before what is due: the machine was busy, or see starves
+		return strings.HasSuffix(line, "hung") || line == "views held" && g.holdsTheWrap(g.in(side))
+	}
+	for early() && g.due(side) {
 		g.tellAgain(side)
 		line = g.answer(side)
 	}
@@ -164,7 +176,8 @@ func (g *stage) due(side int) bool {
 	if g.waits[side].sends() {
 		return g.out(side).hasRoom() || side == clientSide && g.owed[side]
 	}
-	return !g.in(side).idle() || g.starves(side)
+	d := g.in(side)
+	return !d.idle() || g.starves(side) && !g.holdsTheWrap(d)
 }
 
 // sent judges the answer of a call that has waited for space.

@@ -42,6 +42,7 @@ var lifecycleGraph = sync.OnceValues(model.LifecycleGraph)
 // coverage sums up how many of the specification's actions and edges were taken,
 // and which never.
 func (r *Report) coverage() {
+	r.checkDecided()
 	edges, err := lifecycleGraph()
 	if err != nil {
 		r.Fail("harness", "go test ./model", "the edges of the life cycle: %v", err)

@@ -24,7 +24,25 @@ type followed struct {
 	took map[string]int // by the names of a report's counts
 }
 
-const eventsLeft = "events that the machines have no room for"
+const (
+	eventsLeft      = "events that the machines have no room for"
+	undecidedTraces = "directions and life cycles that were given up, because too much happened at once"
+)
+
+// mostUndecided is for how many that are decided one may be given up: more would be a
+// net with a hole.
+const mostUndecided = 50
+
+// checkDecided fails a report in which too much was given up.
+func (r *Report) checkDecided() {
+	given, decided := r.counted(undecidedTraces), r.counted("directions replayed")+r.counted("life cycles replayed")
+	switch {
+	case given > 1+decided/mostUndecided:
+		r.Fail("harness", "", "%d directions and life cycles were given up, and %d followed", given, decided)
+	case given > 0:
+		r.Note("%d of %d directions and life cycles were given up, because too much happened at once", given, given+decided)
+	}
+}
 
 // maxKnown is how many verdicts a replayer remembers.
 const maxKnown = 1 << 14
@@ -39,6 +57,11 @@ func (p *replayer) replay(t *trace, r *Report) (rejected []Failure) {
 	}
 	r.Count("events recorded", len(t.Events))
 	enter := func(contract, what, text string, events []model.Event, f followed) {
+		var undecided *model.UndecidedError
+		if errors.As(f.err, &undecided) {
+			r.Count(undecidedTraces, 1)
+			return
+		}
 		r.Count(what+" replayed", 1)
 		for name, n := range f.took {
 			r.Count(name, n)

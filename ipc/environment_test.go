@@ -40,12 +40,18 @@ func playSceneIn(t *testing.T, namespaces uintptr, name, path string) {
 // ends waits for the good end of a scene, or for its word that it is forbidden.
 func (p *process) ends() {
 	p.t.Helper()
+	p.says("ok")
+}
+
+// says waits for a word of a scene, or for its word that it is forbidden.
+func (p *process) says(word string) {
+	p.t.Helper()
 	line := p.expect("")
 	if why, found := strings.CutPrefix(line, "forbidden "); found {
 		notRun(p.t, why)
 	}
-	if line != "ok" {
-		p.t.Fatalf("%s said %q, want ok", p.name, line)
+	if line != word {
+		p.t.Fatalf("%s said %q, want %q", p.name, line, word)
 	}
 }
 

@@ -84,13 +84,14 @@ var _ = sceneOf("a process with an epoll that is held", func(s *scene) {
 
 // What the kernel says of an epoll waits for its lock, which a client can hold for ever.
 func TestT1AnEpollThatIsHeldKeepsNobodyFromKilling(t *testing.T) {
+	needsRealKernel(t, "qemu-user has no userfaultfd")
 	for _, how := range []string{"KillPeer", "KillOnClose", "KillOrphan"} {
 		t.Run(how, func(t *testing.T) {
 			path := testPath(t)
 			options := &Options{CloseTimeout: time.Millisecond, KillOnClose: how == "KillOnClose", KillOrphan: true}
 			server := listenHere(t, path, options)
 			client := start(t, "scene", sceneArgument{"a client with an epoll that is held", path})
-			client.expect("attached")
+			client.says("attached")
 			nextEvent(t, server, EventAttached)
 			switch how {
 			case "KillPeer":
@@ -115,11 +116,12 @@ func TestT1AnEpollThatIsHeldKeepsNobodyFromKilling(t *testing.T) {
 // Whoever looks for a copy of the token looks at every process, also at those that never
 // were clients.
 func TestT1AnEpollThatIsHeldKeepsNobodyOut(t *testing.T) {
+	needsRealKernel(t, "qemu-user has no userfaultfd")
 	path := testPath(t)
 	server := listenHere(t, path, nil)
 	client, token := handsOn(t, "hand on the token", path)
 	nextEvent(t, server, EventAttached)
-	start(t, "scene", sceneArgument{"a process with an epoll that is held", path}).expect("holds")
+	start(t, "scene", sceneArgument{"a process with an epoll that is held", path}).says("holds")
 	client.kill()
 	nextEvent(t, server, EventDied)
 	if _, err := Dial(testContext(t), path, nil); !errors.Is(err, ErrClientRunning) {

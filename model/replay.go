@@ -45,10 +45,22 @@ func (e *ReplayError) Error() string {
 		e.Index, e.Event, strings.Join(e.Could, ", "), strings.TrimRight(e.State, "\n"))
 }
 
+// An UndecidedError says that a search was given up. Whether the machine can do what was
+// recorded is not known: what comes at once, and in many orders, has too many states.
+type UndecidedError struct {
+	Index  int // of the event at which it was given up
+	Events int // how many there are
+}
+
+func (e *UndecidedError) Error() string {
+	return fmt.Sprintf("model: more than %d states, given up at event %d of %d", maxReplayed, e.Index, e.Events)
+}
+
 // Replay decides whether the machine can do what was recorded: it takes the
 // actions that the events stand for, in their order and no others that are
 // recorded, with any that are not in between. It returns how many events the
-// machine can follow, and a [*ReplayError] if that is not all of them.
+// machine can follow, and a [*ReplayError] if that is not all of them, or an
+// [*UndecidedError].
 func Replay[S comparable](m Machine[S], sees Observer[S], events []Event) (int, error) {
 	return replay(m, sees, events, true)
 }
@@ -186,7 +198,7 @@ func (r *replayer[S]) goOn(p place[S]) (bool, error) {
 		}
 	}
 	if len(r.known) > maxReplayed {
-		return false, fmt.Errorf("model: more than %d states, the last at event %d, %v", maxReplayed, p.at, r.events[p.at])
+		return false, &UndecidedError{p.at, len(r.events)}
 	}
 	return passed, nil
 }

@@ -328,3 +328,15 @@ func TestReplayForgetsTheDead(t *testing.T) {
 		}
 	}
 }
+
+// A search that is given up is no verdict.
+func TestReplaySaysThatASearchWasGivenUp(t *testing.T) {
+	step := rule[int]{Action{"Step", ""}, func(s *int) bool { *s++; return true }}
+	counter := machine([]int{0}, []rule[int]{step}, nil, func(s int) string { return fmt.Sprint(s) })
+	sees := func(int, Action, int) (Event, bool) { return Event{}, false }
+	_, err := Replay(counter, sees, []Event{{Who: "somebody", Name: "Never"}})
+	var undecided *UndecidedError
+	if !errors.As(err, &undecided) || undecided.Index != 0 || undecided.Events != 1 {
+		t.Errorf("a machine without an end and an event that never comes: %v", err)
+	}
+}
