@@ -28,9 +28,11 @@ func (e *Endpoint) TryReceiveInto(buf []byte) (Message, error) {
 	return e.tryReceive(buf, false)
 }
 
-// ReceiveBatch waits for at least one message and returns as many views as wait
-// and fit into the slice; an empty slice has room for none, and nothing is waited for. All of them count as delivered: if this process dies
-// before it has released them they come again, marked.
+// ReceiveBatch waits for at least one message and returns as many views as it finds and
+// as fit into the slice. It finds what had been committed at its last look at the sender,
+// and looks again only if it has nothing: what came since then comes with the next call. An
+// empty slice has room for none, and nothing is waited for. All that it returns counts
+// as delivered: if this process dies before it has released them they come again, marked.
 func (e *Endpoint) ReceiveBatch(ctx context.Context, into []Message) (int, error) {
 	return e.receiveBatch(ctx, nil, into, true)
 }
@@ -40,8 +42,8 @@ func (e *Endpoint) TryReceiveBatch(into []Message) (int, error) {
 	return e.tryReceiveBatch(nil, into, true)
 }
 
-// ReceiveBatchInto waits for at least one message and copies as many as wait and
-// fit into buf, one behind the other. If not even the first fits it returns a
+// ReceiveBatchInto waits for at least one message and copies as many as it finds, as
+// ReceiveBatch does, and as fit into buf, one behind the other. If not even the first fits it returns a
 // *ShortBufferError, and the messages stay.
 func (e *Endpoint) ReceiveBatchInto(ctx context.Context, buf []byte, into []Message) (int, error) {
 	return e.receiveBatch(ctx, buf, into, false)
