@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
@@ -31,9 +32,10 @@ type inputFile struct {
 // nothing to be compared with.
 var errChanged = errors.New("the file has changed since the demo began, or has no fixed size")
 
-// open opens the file, if it still is the one that was found.
+// open opens the file, if it still is the one that was found. It waits for no writer of
+// a pipe that has taken the file's place, and no read waits for what has yet to come.
 func (f inputFile) open() (*os.File, error) {
-	file, err := os.Open(string(f.Path))
+	file, err := os.OpenFile(string(f.Path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -72,23 +74,45 @@ func (f inputFile) readInto(data []byte) error {
 }
 
 // digest computes the SHA-256 of the file in this process, from the file itself.
-func (f inputFile) digest() (sum [sha256.Size]byte, err error) {
+func (f inputFile) digest(ctx context.Context) (sum [sha256.Size]byte, err error) {
 	file, err := f.open()
 	if err != nil {
 		return sum, err
 	}
 	defer file.Close()
 	hash := sha256.New()
-	if size, err := io.Copy(hash, file); err != nil {
+	if err := copySize(ctx, hash, file, f.Size); err != nil {
 		return sum, err
-	} else if size != f.Size {
-		return sum, errChanged // or one of those in /proc, which have no size
 	}
 	if err := f.check(file); err != nil {
 		return sum, err
 	}
 	hash.Sum(sum[:0])
 	return sum, nil
+}
+
+// copySize copies all that from has, if that is size bytes. It reads one byte more at
+// most: a file in /proc says that it has none, and can go on for hours. It looks at ctx
+// between two pieces.
+func copySize(ctx context.Context, to io.Writer, from io.Reader, size int64) error {
+	const piece = 256 << 10
+	for left := size + 1; ; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, err := io.CopyN(to, from, min(left, piece))
+		left -= n
+		switch {
+		case left == 0:
+			return errChanged
+		case errors.Is(err, io.EOF) && left == 1:
+			return nil
+		case errors.Is(err, io.EOF):
+			return errChanged
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // A skipped is a file or directory that takes no part, and why.
@@ -161,29 +185,24 @@ func ringSizeFor(files []inputFile) (int, error) {
 }
 
 // digestsOf computes the digests of all files without any IPC, on all cores. For
-// files that cannot be read, or have changed, it returns the error instead.
+// files that cannot be read, or have changed, it returns the error instead. When ctx
+// ends, that is the error of those that are not done.
 func digestsOf(ctx context.Context, files []inputFile) (digests [][sha256.Size]byte, errs []error) {
 	digests, errs = make([][sha256.Size]byte, len(files)), make([]error, len(files))
-	next := make(chan int)
+	next := make(chan int, len(files))
+	for i := range files {
+		next <- i
+	}
+	close(next)
 	var workers sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
-		workers.Add(1)
-		go func() {
-			defer workers.Done()
+		workers.Go(func() {
 			for i := range next {
-				digests[i], errs[i] = files[i].digest()
+				digests[i], errs[i] = files[i].digest(ctx)
 			}
-		}()
+		})
 	}
-	defer workers.Wait()
-	defer close(next)
-	for i := range files {
-		select {
-		case next <- i:
-		case <-ctx.Done():
-			return digests, errs // the caller looks at ctx
-		}
-	}
+	workers.Wait()
 	return digests, errs
 }
 

@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -192,7 +195,7 @@ func TestAFileThatChangesIsNoticed(t *testing.T) {
 	if err := file.readInto(buf); err != nil || string(buf) != "content" {
 		t.Errorf("unchanged: %q, %v", buf, err)
 	}
-	if sum, err := file.digest(); err != nil || sum != sha256.Sum256([]byte("content")) {
+	if sum, err := file.digest(t.Context()); err != nil || sum != sha256.Sum256([]byte("content")) {
 		t.Errorf("unchanged: %x, %v", sum, err)
 	}
 	for _, change := range []struct {
@@ -204,6 +207,7 @@ func TestAFileThatChangesIsNoticed(t *testing.T) {
 		{"shorter", func() error { return os.Truncate(path, 3) }, errChanged},
 		{"removed", func() error { return os.Remove(path) }, os.ErrNotExist},
 		{"something else", func() error { return os.Mkdir(path, 0o755) }, errChanged},
+		{"a pipe that nobody writes", func() error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o644)) }, errChanged},
 	} {
 		if err := change.change(); err != nil {
 			t.Fatal(err)
@@ -211,9 +215,50 @@ func TestAFileThatChangesIsNoticed(t *testing.T) {
 		if err := file.readInto(buf); !errors.Is(err, change.want) {
 			t.Errorf("%s: read: %v, want %v", change.name, err, change.want)
 		}
-		if _, err := file.digest(); !errors.Is(err, change.want) {
+		if _, err := file.digest(t.Context()); !errors.Is(err, change.want) {
 			t.Errorf("%s: digest: %v, want %v", change.name, err, change.want)
 		}
+	}
+}
+
+// endless is a file that never ends, and what happens when so much of it has been read.
+type endless struct {
+	size int64
+	at   int64
+	then func()
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	before := e.size
+	if e.size += int64(len(b)); before < e.at && e.size >= e.at {
+		e.then()
+	}
+	return len(b), nil
+}
+
+// A file in /proc says that it has 0 bytes, and some of them have no end.
+func TestAFileWithoutAnEndIsNotReadToItsEnd(t *testing.T) {
+	for _, size := range []int64{0, 1, 1 << 20} {
+		file := &endless{at: size + 2, then: func() { panic("it reads on") }}
+		if err := copySize(t.Context(), io.Discard, file, size); !errors.Is(err, errChanged) {
+			t.Errorf("%d bytes: %v, want %v", size, err, errChanged)
+		}
+		if file.size != size+1 {
+			t.Errorf("%d bytes: %d were read, want one more", size, file.size)
+		}
+	}
+}
+
+func TestAnInterruptEndsADigestInTheMiddleOfAFile(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("interrupted")
+	const size = 1 << 30
+	file := &endless{at: 10 << 20, then: func() { cancel(why) }}
+	if err := copySize(ctx, io.Discard, io.LimitReader(file, size), size); !errors.Is(err, why) {
+		t.Errorf("%v, want %v", err, why)
+	}
+	if file.size >= size {
+		t.Errorf("%d bytes were read after it", file.size-file.at)
 	}
 }
 
