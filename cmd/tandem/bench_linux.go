@@ -7,12 +7,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tandem-ipc/tandem/internal/chart"
 	"github.com/tandem-ipc/tandem/internal/measure"
@@ -80,7 +84,11 @@ func bench(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	f, err := evaluate(ctx, o, stderr)
+	var f *measure.File
+	err := preparePlot(o.plot)
+	if err == nil {
+		f, err = evaluate(ctx, o, stderr)
+	}
 	if err == nil {
 		err = showBench(f, o, stdout)
 	}
@@ -226,11 +234,35 @@ func benchFigure(r *measure.Row) string {
 	return fmt.Sprintf("%.3g [%.3g-%.3g]\t%.3g", value(measure.Median(r.Nanos)), min(low, high), max(low, high), measure.Median(r.Ratios()))
 }
 
-// drawBench draws two pictures.
-func drawBench(f *measure.File, dir string) error {
+// preparePlot makes the directory of the pictures, if there are to be any, and sees that
+// they can be written there: it would be late to find out when everything is measured.
+func preparePlot(dir string) error {
+	if dir == "" {
+		return nil
+	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("no picture can be made in %s: %w", dir, err)
+	}
+	for _, work := range []string{measure.RoundTrip, measure.OneWay} {
+		for _, form := range []string{".svg", ".png"} {
+			// Those of an earlier run stay as they are until there are new ones.
+			file, err := os.OpenFile(filepath.Join(dir, work+form), os.O_WRONLY|unix.O_NONBLOCK, 0)
+			if err == nil {
+				err = file.Close()
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// drawBench draws two pictures into a directory that preparePlot has seen.
+func drawBench(f *measure.File, dir string) error {
 	charts := map[string]chart.Chart{
 		measure.RoundTrip: {Title: "Round trip against size", Y: "time there and back, us"},
 		measure.OneWay:    {Title: "One way against size", Y: "GB/s"},

@@ -47,6 +47,44 @@ func TestBenchMeasuresAndDraws(t *testing.T) {
 	r.expectNothingLeft()
 }
 
+// What cannot be written is told before anything is measured, not after it.
+func TestBenchMeasuresNothingThatItCannotDraw(t *testing.T) {
+	base := t.TempDir()
+	write(t, filepath.Join(base, "file"), "")
+	for _, picture := range []string{"svg/roundtrip.svg", "png/oneway.png"} {
+		if err := os.MkdirAll(filepath.Join(base, picture), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, want := range map[string]string{
+		"file": "not a directory", "file/new": "not a directory", "svg": "svg/roundtrip.svg: is a directory", "png": "png/oneway.png: is a directory",
+	} {
+		r := newTandem(t, "bench", "-rounds", "1", "-time", "2ms", "-plot", filepath.Join(base, dir))
+		if status := r.run(); status != exitFailed || r.stdout.Len() > 0 {
+			t.Errorf("%s: exit status %d, want %d; it has measured: %q", dir, status, exitFailed, &r.stdout)
+		}
+		if text := r.stderr.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, want) {
+			t.Errorf("%s: %q, want one line that says %q", dir, text, want)
+		}
+		r.expectNothingLeft()
+	}
+}
+
+// The pictures of an earlier run are still there when a later one is interrupted.
+func TestBenchKeepsOlderPicturesUntilItDraws(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "roundtrip.svg"), "older")
+	if err := preparePlot(dir); err != nil {
+		t.Fatal(err)
+	}
+	if have, err := os.ReadFile(filepath.Join(dir, "roundtrip.svg")); err != nil || string(have) != "older" {
+		t.Errorf("have %q, %v", have, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("have %v, %v", entries, err)
+	}
+}
+
 func TestBenchPrintsJSON(t *testing.T) {
 	notRaced(t)
 	r := newTandem(t, "bench", "-rounds", "1", "-time", "2ms", "-json")
