@@ -36,6 +36,8 @@ func (a Addr) String() string { return string(a) }
 //   - ipc.ErrPeerDied, ipc.ErrPeerClosed: the peer's process died, or left, with the
 //     connection open; errors.As finds an *ipc.CorruptError;
 //   - ErrProtocol.
+//
+// A nil Conn, and one that neither Accept nor Dial has returned, is closed.
 type Conn struct {
 	a      *attachment
 	number uint64
@@ -76,16 +78,19 @@ func newConn(a *attachment, number uint64) *Conn {
 }
 
 // LocalAddr returns the path of the pair.
-func (c *Conn) LocalAddr() net.Addr { return Addr(c.a.endpoint.Path()) }
+func (c *Conn) LocalAddr() net.Addr { return Addr(c.orUnopened().a.endpoint.Path()) }
 
 // RemoteAddr returns the path of the pair.
-func (c *Conn) RemoteAddr() net.Addr { return Addr(c.a.endpoint.Path()) }
+func (c *Conn) RemoteAddr() net.Addr { return c.LocalAddr() }
 
 // Peer describes the process at the other side, as the kernel named it when it
 // attached: its user, its number, which is 0 if it cannot be seen from here, and the
 // number of its attachment. It stays so when that process has ended and another one is
 // attached.
 func (c *Conn) Peer() ipc.Peer {
+	if c = c.orUnopened(); c == unopened {
+		return ipc.Peer{}
+	}
 	who := c.a.who
 	who.State = ipc.PeerAttached
 	return who
@@ -98,6 +103,7 @@ func (c *Conn) fault(operation string, err error) error {
 // Read reads what has come, and waits if nothing has. It returns io.EOF when the
 // peer has ended the stream, by Close or CloseWrite, and all of it was read.
 func (c *Conn) Read(b []byte) (int, error) {
+	c = c.orUnopened()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
@@ -133,6 +139,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 // (M1), as long as the peer lives and reads. It waits for the peer to read, and for
 // space in the ring. Writes of several goroutines are not mixed.
 func (c *Conn) Write(b []byte) (int, error) {
+	c = c.orUnopened()
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	written := 0
@@ -217,6 +224,7 @@ func (c *Conn) stopWriting() {
 // CloseWrite ends the stream of this side: the peer reads what was written, and
 // then io.EOF. The other direction goes on.
 func (c *Conn) CloseWrite() error {
+	c = c.orUnopened()
 	c.mu.Lock()
 	reason := c.reason
 	if c.closed || c.finished {
@@ -237,6 +245,7 @@ func (c *Conn) CloseWrite() error {
 // Writes fail. What has come and was not read is dropped. Close does not wait for
 // the peer.
 func (c *Conn) Close() error {
+	c = c.orUnopened()
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()

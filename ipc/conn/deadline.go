@@ -23,6 +23,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 }
 
 func (c *Conn) set(t time.Time, read, write bool) error {
+	c = c.orUnopened()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {

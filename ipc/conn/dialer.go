@@ -11,7 +11,8 @@ import (
 )
 
 // A Dialer is the client of a pair, and makes its connections. It attaches to the
-// server with the first Dial, and again with the first one after the server has ended.
+// server with the first Dial, and again with the first one after the server has ended. A
+// nil Dialer, and one that NewDialer has not made, is closed.
 type Dialer struct {
 	path    string
 	options *Options
@@ -38,6 +39,7 @@ func NewDialer(path string, o *Options) *Dialer {
 // ipc.Dial, and while there are as many connections as the Listener takes. It returns
 // when the connection is on its way; Accept may come later.
 func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
+	d = d.orUnopened()
 	c, err := d.dial(ctx)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: Network, Addr: Addr(d.path), Err: err}
@@ -56,6 +58,9 @@ func (d *Dialer) DialContext(ctx context.Context, _, _ string) (net.Conn, error)
 }
 
 func (d *Dialer) dial(ctx context.Context) (*Conn, error) {
+	if err := checkContext(ctx); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.ctx, cancel)()
@@ -181,6 +186,7 @@ func serve(a *attachment, gone chan struct{}) {
 // Close leaves the server. Connections that are open end with net.ErrClosed, and at
 // the server with ipc.ErrPeerClosed, behind what was written; Dial fails from now on.
 func (d *Dialer) Close() error {
+	d = d.orUnopened()
 	d.closeOne.Do(func() {
 		d.cancel()
 		d.attaching <- struct{}{} // for ever

@@ -9,7 +9,8 @@ import (
 	"github.com/tandem-ipc/tandem/ipc"
 )
 
-// A Listener is the server of a pair as a net.Listener. It outlives its clients.
+// A Listener is the server of a pair as a net.Listener. It outlives its clients. A nil
+// Listener, and one that Listen has not made, is closed.
 type Listener struct {
 	endpoint *ipc.Endpoint
 	own      hello
@@ -54,12 +55,13 @@ func newListener(endpoint *ipc.Endpoint, o *Options) *Listener {
 }
 
 // Addr returns the path of the pair.
-func (l *Listener) Addr() net.Addr { return Addr(l.endpoint.Path()) }
+func (l *Listener) Addr() net.Addr { return Addr(l.orUnopened().endpoint.Path()) }
 
 // Accept returns the next connection, waiting for it. It comes also when its client
 // has died since: what that one wrote is read first. After Close the error is
 // net.ErrClosed, and no other error is returned.
 func (l *Listener) Accept() (net.Conn, error) {
+	l = l.orUnopened()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.pending) == 0 && !l.closing {
@@ -78,6 +80,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 // closed. The pair is closed behind the last of them, and Closed tells when. If there
 // is none, Close closes the pair itself, and returns what ipc.Endpoint.Close returns.
 func (l *Listener) Close() error {
+	l = l.orUnopened()
 	attachment := l.stop()
 	if attachment != nil && attachment.busy() {
 		return nil
@@ -88,12 +91,13 @@ func (l *Listener) Close() error {
 // Abort is Close, but connections do not go on: they end with net.ErrClosed, and at
 // the client with ipc.ErrPeerClosed. It returns what ipc.Endpoint.Close returns.
 func (l *Listener) Abort() error {
+	l = l.orUnopened()
 	l.stop()
 	return l.finish()
 }
 
 // Closed is closed when the Listener has left the path, and another can listen.
-func (l *Listener) Closed() <-chan struct{} { return l.closed }
+func (l *Listener) Closed() <-chan struct{} { return l.orUnopened().closed }
 
 // stop accepts nothing more, and returns the attachment that is there.
 func (l *Listener) stop() *attachment {
