@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -14,8 +15,9 @@ import (
 // server with the first Dial, and again with the first one after the server has ended. A
 // nil Dialer, and one that NewDialer has not made, is closed.
 type Dialer struct {
-	path    string
-	options *Options
+	path     string
+	settings settings
+	wrong    error // of the options, which Dial returns
 
 	attaching chan struct{} // capacity 1: held while the fields below are looked at
 	endpoint  *ipc.Endpoint // the last one; nil before the first
@@ -28,9 +30,11 @@ type Dialer struct {
 	closeErr error
 }
 
-// NewDialer returns a Dialer for a path. It does nothing yet.
+// NewDialer returns a Dialer for a path. It reads the options, and does nothing else yet:
+// if they make no sense, each Dial says so.
 func NewDialer(path string, o *Options) *Dialer {
-	d := &Dialer{path: path, options: o, attaching: make(chan struct{}, 1)}
+	d := &Dialer{path: path, attaching: make(chan struct{}, 1)}
+	d.settings, d.wrong = o.read()
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
@@ -58,7 +62,7 @@ func (d *Dialer) DialContext(ctx context.Context, _, _ string) (net.Conn, error)
 }
 
 func (d *Dialer) dial(ctx context.Context) (*Conn, error) {
-	if err := checkContext(ctx); err != nil {
+	if err := cmp.Or(d.wrong, checkContext(ctx)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -107,13 +111,10 @@ func (d *Dialer) attach(ctx context.Context) (*attachment, <-chan struct{}, erro
 			return d.current, d.gone, nil
 		}
 	}
-	if err := d.options.check(); err != nil {
-		return nil, nil, err
-	}
 	var endpoint *ipc.Endpoint
 	var err error
 	if d.endpoint == nil {
-		endpoint, err = ipc.Dial(ctx, d.path, d.options.ipc())
+		endpoint, err = ipc.Dial(ctx, d.path, d.settings.ipc)
 	} else {
 		endpoint, err = d.endpoint.Redial(ctx)
 	}
@@ -123,7 +124,7 @@ func (d *Dialer) attach(ctx context.Context) (*attachment, <-chan struct{}, erro
 	d.endpoint = endpoint
 	var number [8]byte
 	_, _ = rand.Read(number[:]) // it does not fail
-	a := newAttachment(endpoint, binary.LittleEndian.Uint64(number[:]), hello{d.options.windowSize(), d.options.connLimit()})
+	a := newAttachment(endpoint, binary.LittleEndian.Uint64(number[:]), d.settings.own)
 	if err := greet(ctx, a); err != nil {
 		_ = endpoint.Close()
 		return nil, nil, err

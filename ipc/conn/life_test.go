@@ -68,7 +68,7 @@ func TestAConnectionKnowsWhoMadeItAlsoBehindADeath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener := newListener(endpoint, nil)
+	listener := newListener(endpoint, must(t, (*Options)(nil).read))
 	first := start(t, "hasty client", path)
 	first.expect("opened")
 	first.kill()
@@ -391,6 +391,60 @@ func TestOptionsOutOfRangeAreErrors(t *testing.T) {
 		if _, err := NewDialer(testPath(t), o).Dial(testContext(t)); err == nil {
 			t.Errorf("Dial took %+v", o)
 		}
+	}
+}
+
+// must returns what f does if that is no error.
+func must[T any](t testing.TB, f func() (T, error)) T {
+	t.Helper()
+	value, err := f()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// What the caller does with an Options later is his own affair, at the first server and
+// at each that comes after it.
+func TestOptionsAreReadOnce(t *testing.T) {
+	path, uid := testPath(t), uint32(os.Geteuid())
+	o := &Options{WindowSize: 1000, IPC: &ipc.Options{ServerUIDs: []uint32{uid}, AllowUIDs: []uint32{uid}}}
+	dialer := NewDialer(path, o)
+	defer dialer.Close()
+	change := func() {
+		o.WindowSize, o.IPC.ServerUIDs[0], o.IPC.AllowUIDs[0], o.IPC.HandshakeTimeout = -1, uid+1, uid+1, -1
+	}
+	change()
+	for range 2 {
+		*o.IPC, o.WindowSize = ipc.Options{AllowUIDs: []uint32{uid}, ServerUIDs: []uint32{uid}, Wait: true}, 2000
+		listener, err := Listen(testContext(t), path, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change()
+		server, client := (&pair{t, listener, dialer}).connect()
+		if server.a.peer.windowSize != 1000 || client.a.peer.windowSize != 2000 {
+			t.Errorf("the windows are %d and %d, want 1000 and 2000", server.a.peer.windowSize, client.a.peer.windowSize)
+		}
+		if err := listener.Abort(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Options that make no sense are an error of each Dial, also of one that would have
+// nothing to wait for.
+func TestADialWithWrongOptionsWaitsForNothing(t *testing.T) {
+	dialer := NewDialer(testPath(t), &Options{WindowSize: -1})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 2 {
+		if _, err := dialer.Dial(ctx); err == nil || errors.Is(err, context.Canceled) {
+			t.Errorf("Dial: %v, want what is wrong with the options", err)
+		}
+	}
+	if err := dialer.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -33,21 +33,22 @@ type Listener struct {
 // Listen becomes the server of a path, with the errors of ipc.Listen. ctx bounds
 // Listen only.
 func Listen(ctx context.Context, path string, o *Options) (*Listener, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	endpoint, err := ipc.Listen(ctx, path, o.ipc())
+	s, err := o.read()
 	if err != nil {
 		return nil, err
 	}
-	l := newListener(endpoint, o)
+	endpoint, err := ipc.Listen(ctx, path, s.ipc)
+	if err != nil {
+		return nil, err
+	}
+	l := newListener(endpoint, s)
 	go l.serve()
 	return l, nil
 }
 
-func newListener(endpoint *ipc.Endpoint, o *Options) *Listener {
+func newListener(endpoint *ipc.Endpoint, s settings) *Listener {
 	l := &Listener{
-		endpoint: endpoint, own: hello{o.windowSize(), o.connLimit()},
+		endpoint: endpoint, own: s.own,
 		served: make(chan struct{}), closed: make(chan struct{}),
 	}
 	l.arrived.L = &l.mu

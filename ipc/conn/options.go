@@ -2,6 +2,7 @@ package conn
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -15,7 +16,7 @@ const (
 )
 
 // Options configures Listen and NewDialer. The zero value, and nil, mean the
-// defaults. An Options is read once and never changed.
+// defaults. An Options is read once, by the call that is given it, and never changed.
 type Options struct {
 	// IPC configures the pair; nil means its defaults. FailOnHang has no effect.
 	IPC *ipc.Options
@@ -56,13 +57,24 @@ func (o *Options) connLimit() int {
 	return o.ConnLimit
 }
 
-// ipc returns the options of the pair. A hang ends no wait here: the loop that
-// receives would only ask again.
-func (o *Options) ipc() *ipc.Options {
-	if o == nil || o.IPC == nil {
-		return nil
+// A settings is what was read of Options: what the caller changes later, a list of users
+// too, changes nothing in it.
+type settings struct {
+	ipc *ipc.Options
+	own hello
+}
+
+// read is the one reading of the caller's options. A hang ends no wait here: the loop
+// that receives would only ask again.
+func (o *Options) read() (settings, error) {
+	if err := o.check(); err != nil {
+		return settings{}, err
 	}
-	options := *o.IPC
+	options := ipc.Options{}
+	if o != nil && o.IPC != nil {
+		options = *o.IPC
+	}
+	options.AllowUIDs, options.ServerUIDs = slices.Clone(options.AllowUIDs), slices.Clone(options.ServerUIDs)
 	options.FailOnHang = false
-	return &options
+	return settings{&options, hello{o.windowSize(), o.connLimit()}}, nil
 }

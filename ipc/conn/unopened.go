@@ -27,7 +27,7 @@ func newUnopened() *Conn {
 }
 
 func newUnopenedListener() *Listener {
-	l := newListener(nowhere, nil)
+	l := newListener(nowhere, settings{})
 	l.closing, l.closeErr = true, closedFault("close")
 	endAtOnce(&l.closeOne, l.closed)
 	return l
