@@ -3,7 +3,6 @@ package conn
 import (
 	"context"
 	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 
@@ -243,9 +242,7 @@ func (a *attachment) opened(number uint64) error {
 // end ends the attachment for a reason, if it has not ended. Each connection is told
 // once it has received all that came before.
 func (a *attachment) end(reason error) {
-	if errors.Is(reason, ipc.ErrClosed) {
-		reason = net.ErrClosed // this side has closed, which net has a name for
-	}
+	reason = ownWords(reason)
 	a.mu.Lock()
 	if a.reason != nil {
 		a.mu.Unlock()

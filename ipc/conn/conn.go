@@ -161,7 +161,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 			c.a.chunkSize.Store(int64(size+1) / 2)
 		case errors.Is(err, context.Canceled): // claim says why, or that it may go on
 		default:
-			return written, c.fault("write", err)
+			return written, c.fault("write", ownWords(err))
 		}
 	}
 }

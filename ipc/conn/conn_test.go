@@ -6,9 +6,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"reflect"
+	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -27,6 +31,55 @@ func TestConnIsANetConn(t *testing.T) {
 	})
 }
 
+// callOfIPC matches the calls of an ipc.Endpoint, of its messages and its reservations, that
+// neither a connection nor what makes it has.
+var callOfIPC = func() *regexp.Regexp {
+	ours := map[string]bool{}
+	for _, of := range []any{(*Conn)(nil), (*Listener)(nil), (*Dialer)(nil)} {
+		for i := range reflect.TypeOf(of).NumMethod() {
+			ours[reflect.TypeOf(of).Method(i).Name] = true
+		}
+	}
+	var calls []string
+	for _, of := range []any{(*ipc.Endpoint)(nil), ipc.Message{}, ipc.Reservation{}} {
+		for i := range reflect.TypeOf(of).NumMethod() {
+			if name := reflect.TypeOf(of).Method(i).Name; !ours[name] {
+				calls = append(calls, name)
+			}
+		}
+	}
+	return regexp.MustCompile(`\b(` + strings.Join(calls, "|") + `)\b`)
+}()
+
+// An error of a connection advises no call that its user does not have.
+func TestEndsAreToldInTheWordsOfThisPackage(t *testing.T) {
+	for _, call := range []string{"Redial", "Unreleased", "Release", "Flush", "Commit", "TrySend"} {
+		if callOfIPC.FindString("x: "+call) != call {
+			t.Fatalf("%s is not looked for: the test is blind", call)
+		}
+	}
+	corrupt := &ipc.CorruptError{Invariant: "I1", Detail: "readPos 8 went back"}
+	for _, end := range []error{ipc.ErrPeerDied, ipc.ErrPeerClosed, ipc.ErrClosed, corrupt} {
+		for _, err := range []error{end, fmt.Errorf("%w: more", end), &ipc.PeerError{Err: end}} {
+			own := ownWords(err)
+			want := end
+			if end == ipc.ErrClosed {
+				want = net.ErrClosed
+			}
+			if !errors.Is(own, want) || callOfIPC.MatchString(own.Error()) || strings.Contains(own.Error(), "ipc") {
+				t.Errorf("%v became %v, which is to be %v in words of its own", err, own, want)
+			}
+			var peer *ipc.PeerError
+			if had := errors.As(err, &peer); want == end && errors.As(own, &peer) != had {
+				t.Errorf("%v has lost its *ipc.PeerError", own)
+			}
+		}
+	}
+	if other := errors.New("other"); ownWords(other) != other || ownWords(nil) != nil {
+		t.Error("what is no end of a peer is changed")
+	}
+}
+
 // wantError checks an error that comes from a connection.
 func wantError(t testing.TB, err, want error) {
 	t.Helper()
@@ -39,6 +92,9 @@ func wantError(t testing.TB, err, want error) {
 	}
 	if fault.Timeout() != (want == os.ErrDeadlineExceeded) {
 		t.Fatalf("%v: Timeout is %v", err, fault.Timeout())
+	}
+	if call := callOfIPC.FindString(err.Error()); call != "" {
+		t.Fatalf("%v: it speaks of %s, which this package does not have", err, call)
 	}
 }
 

@@ -71,7 +71,7 @@ func (d *Dialer) dial(ctx context.Context) (*Conn, error) {
 	for {
 		a, gone, err := d.attach(ctx)
 		if err != nil {
-			return nil, d.orClosed(err)
+			return nil, d.orClosed(ownWords(err))
 		}
 		c, err := a.open(ctx)
 		if err == nil {

@@ -77,7 +77,7 @@ var plantedBugs = []planted{
 	{"what the dead wrote is dropped", "WhatADeadClientWrote", "conn.go", "	c.reason = reason\n	c.readable", "	c.reason = reason\n	c.received.clear()\n	c.readable"},
 	{"a death wakes no Write", "ADeathWakes", "conn.go", "	c.readable.Broadcast()\n	c.stopWriting()\n}", "	c.readable.Broadcast()\n}"},
 	{"a death wakes no Read", "ADeathWakes", "conn.go", "	c.reason = reason\n	c.readable.Broadcast()\n", "	c.reason = reason\n"},
-	{"a death is a close of this side", "KilledClients", "attachment.go", "if errors.Is(reason, ipc.ErrClosed) {", "if reason != nil {"},
+	{"a death is a close of this side", "KilledClients", "words.go", "case errors.Is(err, ipc.ErrClosed):", "case err != nil:"},
 	{"a frozen peer is an end", "AFrozenPeer", "options.go", "	options.FailOnHang = false\n", ""},
 	{"frames for a former client are taken", "AServersBreak", "dialer.go", "parse(m); ok && f.stamp == a.stamp {", "parse(m); ok {"},
 	{"the answer to a former client's hello counts", "AnAnswerToADeadClients", "dialer.go", "!ok || f.stamp != a.stamp || f.kind", "!ok || f.kind"},
