@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -19,8 +20,9 @@ type attachment struct {
 	own      hello    // what this side takes
 	peer     hello    // what the other side takes
 
-	accept func(*Conn) // at the server: takes a new connection, without waiting
-	idle   func()      // at the server: the last connection has said its close
+	accept   func(*Conn)   // at the server: takes a new connection, without waiting
+	idle     func()        // at the server: nobody waits for a connection's close any more
+	patience time.Duration // at the server: how long one waits for that
 
 	ctx    context.Context // ends with the attachment
 	cancel context.CancelFunc
@@ -34,7 +36,7 @@ type attachment struct {
 	mu         sync.Mutex
 	conns      map[uint64]*Conn
 	lastNumber uint64
-	talking    int // connections that have not said their close
+	talking    int // connections that have not said their close, or given it up
 	owing      []*Conn
 	owes       chan struct{} // capacity 1: "look at owing"
 	reason     error         // why it has ended
@@ -157,7 +159,8 @@ func (a *attachment) restore(c *Conn) {
 	}
 }
 
-// quiet counts a connection that has said its close, or will never.
+// quiet counts a connection that has said its close, or whose close nobody waits for any
+// more.
 func (a *attachment) quiet() {
 	a.mu.Lock()
 	a.talking--

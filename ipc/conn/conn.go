@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -69,6 +70,8 @@ type Conn struct {
 	owedCredit            int
 	owesFinish, owesClose bool
 	postponed, saidClose  bool
+	givenUp               bool        // nobody waits for the close
+	patience              *time.Timer // until then
 }
 
 func newConn(a *attachment, number uint64) *Conn {
@@ -271,6 +274,9 @@ func (c *Conn) sayLast(owed *bool) {
 	defer c.mu.Unlock()
 	*owed = true
 	c.pay()
+	if c.owesClose {
+		c.hurry()
+	}
 }
 
 // receive takes bytes that have come, which lie in m, and reports whether it keeps m.

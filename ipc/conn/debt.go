@@ -3,6 +3,7 @@ package conn
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -65,6 +66,32 @@ func (c *Conn) closesEarly(kind frameKind) bool {
 	return true
 }
 
+// giveUp has nobody wait for this connection's close any more; c.mu is held. The clerk
+// goes on trying to send it.
+func (c *Conn) giveUp() {
+	if c.givenUp {
+		return
+	}
+	c.givenUp = true
+	if c.patience != nil {
+		c.patience.Stop()
+	}
+	c.a.quiet()
+}
+
+// hurry gives up in a while, at the server, if the close is not sent; c.mu is held. A
+// client that takes nothing would else keep a Listener that is closed as long as it likes.
+func (c *Conn) hurry() {
+	if c.a.accept == nil || c.givenUp {
+		return
+	}
+	c.patience = time.AfterFunc(c.a.patience, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.giveUp()
+	})
+}
+
 // leave ends the connection if both sides have closed it; c.mu is held.
 func (c *Conn) leave() {
 	if c.saidClose && c.peerGone {
@@ -91,7 +118,7 @@ func (c *Conn) paid(kind frameKind, body []byte) {
 	case closeFrame:
 		c.saidClose = true
 		c.leave()
-		c.a.quiet()
+		c.giveUp()
 	case finishFrame:
 		c.owesFinish = false
 	case creditFrame:

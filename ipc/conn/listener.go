@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -14,6 +15,7 @@ import (
 type Listener struct {
 	endpoint *ipc.Endpoint
 	own      hello
+	patience time.Duration // with a client that takes nothing
 	served   chan struct{} // closed when nothing is received any more
 
 	mu      sync.Mutex
@@ -48,7 +50,7 @@ func Listen(ctx context.Context, path string, o *Options) (*Listener, error) {
 
 func newListener(endpoint *ipc.Endpoint, s settings) *Listener {
 	l := &Listener{
-		endpoint: endpoint, own: s.own,
+		endpoint: endpoint, own: s.own, patience: s.patience(),
 		served: make(chan struct{}), closed: make(chan struct{}),
 	}
 	l.arrived.L = &l.mu
@@ -79,7 +81,10 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Close stops accepting. As with every net.Listener, connections that were accepted
 // go on, so that http.Server.Shutdown can wait for them; those that were not are
 // closed. The pair is closed behind the last of them, and Closed tells when. If there
-// is none, Close closes the pair itself, and returns what ipc.Endpoint.Close returns.
+// is none, Close closes the pair itself, and returns what ipc.Endpoint.Close returns. A
+// connection that is closed, and to whose client that cannot be said for
+// ipc.Options.CloseTimeout, because the ring to it is full, is waited for no longer: if it
+// is the last, it ends at the client with ipc.ErrPeerClosed.
 func (l *Listener) Close() error {
 	l = l.orUnopened()
 	attachment := l.stop()
@@ -128,7 +133,8 @@ func (l *Listener) finish() error {
 func (l *Listener) finishIfClosing() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closing {
+	// What has gone may be a former client's: those of the one that is there go on.
+	if l.closing && (l.attachment == nil || !l.attachment.busy()) {
 		go func() { _ = l.finish() }()
 	}
 }
@@ -196,7 +202,7 @@ func (l *Listener) expel(a *attachment, err error) {
 // it finds the reason in the hello of this side.
 func (l *Listener) greet(f frame) {
 	a := newAttachment(l.endpoint, f.stamp, l.own)
-	a.accept, a.idle = l.arrive, l.finishIfClosing
+	a.accept, a.idle, a.patience = l.arrive, l.finishIfClosing, l.patience
 	peer, err := decodeHello(f.body)
 	l.replace(a)
 	a.begin(peer)
@@ -222,5 +228,8 @@ func (l *Listener) arrive(c *Conn) {
 	l.mu.Unlock()
 	if closing {
 		_ = c.Close()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.giveUp() // else a client that takes nothing could open one after the other
 	}
 }

@@ -3,6 +3,7 @@ package conn
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tandem-ipc/tandem/ipc"
 )
@@ -62,6 +63,15 @@ func (o *Options) connLimit() int {
 type settings struct {
 	ipc *ipc.Options
 	own hello
+}
+
+// patience is how long a Listener that is closed waits for a client that takes nothing:
+// as long as the endpoint waits for it to leave.
+func (s settings) patience() time.Duration {
+	if s.ipc == nil || s.ipc.CloseTimeout == 0 {
+		return ipc.DefaultCloseTimeout
+	}
+	return s.ipc.CloseTimeout
 }
 
 // read is the one reading of the caller's options. A hang ends no wait here: the loop

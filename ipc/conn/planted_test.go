@@ -96,7 +96,13 @@ var plantedBugs = []planted{
 	{"Dial goes on beyond its context", "ADialEndsWithItsContext", "dialer.go", "			if ctx.Err() != nil { //", "			if false { //"},
 	{"Close of the Listener ends connections", "ACloseOfTheListener", "listener.go", "attachment != nil && attachment.busy()", "attachment != nil && false"},
 	{"what nobody accepted stays", "ACloseOfTheListener", "listener.go", "	for _, c := range pending {\n		_ = c.Close()", "	for range pending {"},
-	{"what comes after Close stays", "ACloseOfTheListener", "listener.go", "	if closing {\n		_ = c.Close()\n	}", ""},
+	{"what comes after Close stays", "ACloseOfTheListener", "listener.go", "		_ = c.Close()\n		c.mu.Lock()\n", "		c.mu.Lock()\n"},
+	{"a client that takes nothing keeps the Listener", "TakesNothingKeeps", "debt.go", "if c.a.accept == nil || c.givenUp {", "if true {"},
+	{"a close that finds no room is not waited for", "ACloseThatFindsNoRoom", "debt.go", "time.AfterFunc(c.a.patience, func", "time.AfterFunc(0, func"},
+	{"what comes after Close is waited for", "CameAfterClose", "listener.go", "		c.giveUp() //", "		//"},
+	{"the last connection of a former client ends all", "AFormerClientsConnection", "listener.go", "if l.closing && (l.attachment == nil || !l.attachment.busy()) {", "if l.closing {"},
+	{"what nobody has opened panics", "NobodyHasOpened", "unopened.go", "if c == nil || c.a == nil {", "if false {"},
+	{"an end advises calls of ipc", "EndsAreTold", "words.go", "case errors.Is(err, ipc.ErrPeerDied):", "case false:"},
 	{"the pair is not closed after the last", "ACloseOfTheListener", "attachment.go", "	last := a.talking == 0\n", "	last := false\n"},
 
 	// Peers that break the rules.
