@@ -159,7 +159,7 @@ func (e *PeerError) Error() string {
 	if e.Ends > 1 {
 		return fmt.Sprintf("%v: one of %d ends, of clients %d to %d", e.Err, e.Ends, e.First, e.Last)
 	}
-	return e.Err.Error()
+	return fmt.Sprint(e.Err) // nil in one that a test of the user's has made
 }
 
 func (e *PeerError) Unwrap() error { return e.Err }

@@ -1,11 +1,13 @@
 package ipc
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -120,6 +122,26 @@ func TestEveryErrorSaysWhatItMeansOrWhatToDo(t *testing.T) {
 		if declared[name] == nil {
 			t.Errorf("errorSamples has %s, which is no exported error", name)
 		}
+	}
+}
+
+// A user can make an error of each exported type himself, as a stub in a test, and print it.
+func TestTheZeroValueOfEachErrorHasAText(t *testing.T) {
+	for name, samples := range errorSamples {
+		zero := reflect.New(reflect.TypeOf(samples[0]).Elem()).Interface().(error)
+		func() {
+			defer func() {
+				if cause := recover(); cause != nil {
+					t.Errorf("%s panics: %v", name, cause)
+				}
+			}()
+			if text := zero.Error(); text == "" || strings.Contains(text, "%!") {
+				t.Errorf("%s: %q", name, text)
+			}
+			if errors.Is(zero, ErrPeerDied) || ended(zero) != (name == "CorruptError") {
+				t.Errorf("%s is an error that it does not name", name)
+			}
+		}()
 	}
 }
 
