@@ -165,6 +165,66 @@ func TestADirectoryThatIsAFileIsToldAtOnce(t *testing.T) {
 	refuses(t, "Dial", file, before, err, unix.ENOTDIR, file)
 }
 
+// What is advised can help: to try again does not, where the path itself leads nowhere.
+func TestAPathThatLeadsNowhereIsToldWithWhatHelps(t *testing.T) {
+	directory := filepath.Dir(testPath(t))
+	within := func(name string) string { return filepath.Join(directory, name) }
+	for link, to := range map[string]string{"loop": within("loop"), "long": strings.Repeat("n", 300)} {
+		if err := os.Symlink(to, within(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(within("file"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path         string
+		errno        error
+		listen, dial string // what the error says; nothing where it waits, or says something else
+	}{
+		{within("file/s"), unix.ENOTDIR, "not a directory: use another", "not a directory: use another"},
+		{within("file/below/s"), unix.ENOTDIR, "not a directory: use another", "not a directory: use another"},
+		{"/dev/null/s", unix.ENOTDIR, "not a directory: use another", "not a directory: use another"},
+		{within("loop/s"), unix.ELOOP, "lead in a circle", "lead in a circle"},
+		{within("loop"), unix.ELOOP, "", "lead in a circle"},
+		{within("long/s"), unix.ENAMETOOLONG, "too long: use another", "too long: use another"},
+		{"/proc/s", unix.ENOENT, "the file system of /proc seems to take no such file", ""},
+		{"/proc/self/s", unix.ENOENT, "the file system of /proc/self seems to take no such file", ""},
+	} {
+		for name, open := range map[string]func(context.Context, string, *Options) (*Endpoint, error){"Listen": Listen, "Dial": Dial} {
+			says := map[string]string{"Listen": c.listen, "Dial": c.dial}[name]
+			if says == "" {
+				continue
+			}
+			before := footprintOf(within("file"))
+			_, err := open(testContext(t), c.path, nil)
+			refuses(t, name, within("file"), before, err, c.errno, says)
+			for _, useless := range []string{"try again", "create the", "create it"} {
+				if err != nil && strings.Contains(err.Error(), useless) {
+					t.Errorf("%s on %s: %v: to %q does not help", name, c.path, err, useless)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"file", "loop", "long"} {
+		if err := os.Remove(within(name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Where a file system takes no files, a directory that may be written is not what lacks.
+func TestAFileSystemWithoutFilesOfItsUsersIsNamed(t *testing.T) {
+	for _, directory := range []string{"/sys/kernel", "/dev/pts"} {
+		if unix.Faccessat(unix.AT_FDCWD, directory, unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil {
+			continue // this user may not write there: that is told
+		}
+		before := footprintOf("")
+		_, err := Listen(testContext(t), directory+"/s", nil)
+		refuses(t, "Listen", "", before, err, fs.ErrPermission, "the file system of "+directory+" seems to take no such file")
+	}
+}
+
 func TestAPathThatIsNotASocketIsForeignAndUntouched(t *testing.T) {
 	for name, make := range map[string]func(path string) error{
 		"regular file": func(path string) error { return os.WriteFile(path, []byte("mine"), 0o644) },

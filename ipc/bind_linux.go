@@ -81,7 +81,7 @@ func (s *server) bind(stale unix.Stat_t) (err error) {
 		mode = 0o666 // the kernel's word on who connects decides
 	}
 	if err := bindSocket(s.listener, path, mode); err != nil {
-		return fmt.Errorf("ipc: bind %s: %w: the server needs to make files in its directory", path, err)
+		return fmt.Errorf("ipc: bind %s: %w: the server needs to make files in its directory, and a socket, which not every file system takes", path, err)
 	}
 	if err := retry(func() error { return unix.Lstat(path, &s.socket) }); err != nil {
 		return fmt.Errorf("ipc: stat %s: %w: the server needs to search its directory", path, err)

@@ -3,6 +3,7 @@
 package ipc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -43,8 +44,7 @@ func connect(path string) (*conn, error) {
 		}
 		return nil, errNoServer
 	case errors.Is(err, unix.ECONNREFUSED):
-		var stat unix.Stat_t
-		if unix.Stat(path, &stat) == nil && stat.Mode&unix.S_IFMT != unix.S_IFSOCK { // connect follows links too
+		if isNoSocket(path) {
 			return nil, fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
 		}
 		if isMount(path) {
@@ -56,12 +56,23 @@ func connect(path string) (*conn, error) {
 	case errors.Is(err, unix.EPROTOTYPE):
 		return nil, fmt.Errorf("%w: another program listens on %s", ErrForeign, path)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		// Who may not write a file learns of connect only that, whatever it is.
+		if isNoSocket(path) {
+			return nil, fmt.Errorf("%w: %s is not a socket", ErrForeign, path)
+		}
 		if shut := shutDirectory(path); shut != "" {
 			return nil, &shutOutError{path, shut, err}
 		}
 		return nil, fmt.Errorf("%w: connect to %s: %w", ErrRefused, path, err)
 	}
-	return nil, fmt.Errorf("ipc: connect to %s: %w: nothing was attached: try again", path, err)
+	return nil, fmt.Errorf("ipc: connect to %s: %w: nothing was attached: %s", path, err, cmp.Or(wayAdvice(err), "try again"))
+}
+
+// isNoSocket reports whether there is something else at the path, or behind a link there:
+// connect follows links too.
+func isNoSocket(path string) bool {
+	var stat unix.Stat_t
+	return unix.Stat(path, &stat) == nil && stat.Mode&unix.S_IFMT != unix.S_IFSOCK
 }
 
 // A shutOutError is an ErrRefused that no server has to do with.
@@ -130,7 +141,7 @@ func checkDirectory(path string) error {
 		return fmt.Errorf("ipc: the directory of %s: %w (%w): create it first", path, errNoDirectory, err)
 	}
 	if err != nil {
-		return fmt.Errorf("ipc: the directory of %s: %w: create it first", path, err)
+		return fmt.Errorf("ipc: the directory of %s: %w: nothing was attached: %s", path, err, cmp.Or(wayAdvice(err), "the client needs to search it"))
 	}
 	return nil
 }

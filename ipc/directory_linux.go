@@ -21,6 +21,9 @@ func checkDirectoryTrust(path string) *insecureError {
 	if err := retry(func() error { return unix.Stat(directory, &stat) }); err != nil {
 		return nil // opening the lock file says it better
 	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil // and here too: it is no directory
+	}
 	return judgeDirectory(directory, &stat)
 }
 

@@ -215,7 +215,7 @@ var _ = sceneOf("a read-only directory", func(s *scene) {
 	}
 	before := footprintOf("")
 	_, err := Listen(s.ctx, s.path+"2", nil)
-	s.must("Listen", err, unix.EROFS)
+	s.must("Listen", err, unix.EROFS, "is read-only: use a path on another one")
 	nothingLeft(s, "", before)
 	client, err := Dial(s.ctx, s.path, nil)
 	if err != nil {

@@ -397,6 +397,8 @@ var _ = sceneOf("use a closed directory", func(s *scene) {
 	if strings.Contains(err.Error(), "AllowUIDs") || !strings.HasPrefix(s.path, directory+"/") {
 		s.fail("Dial blames the server, or another directory: %v", err)
 	}
+	_, err = Dial(s.ctx, "/proc/version", nil) // which this user may not write: there is no server to refuse him
+	s.must("Dial", err, ErrForeign, "not a socket")
 	nothingLeft(s, "", before)
 })
 

@@ -118,20 +118,3 @@ func passing(err error) string {
 	}
 	return ""
 }
-
-// cannotOpen says what to do about it.
-func cannotOpen(path string, err error) error {
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("ipc: open %s: %w: create the directory %s first", path, err, directoryOf(path))
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENXIO):
-		return fmt.Errorf("%w: %s is not a regular file (%w)", ErrForeign, path, err)
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EROFS):
-		hint := ""
-		if shut := shutDirectory(path); shut != "" {
-			hint = fmt.Sprintf(": user %d may not go through the directory %s", unix.Geteuid(), shut)
-		}
-		return fmt.Errorf("ipc: open %s: %w: the server needs to write in its directory, and in this file if another server has made it%s", path, err, hint)
-	}
-	return fmt.Errorf("ipc: open %s: %w: nothing was started: try again, or use another path", path, err)
-}
