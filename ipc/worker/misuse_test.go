@@ -76,7 +76,7 @@ func TestAWorkerThatNeverServedHasDiedQuickly(t *testing.T) {
 }
 
 var _ = part("fails late", func() {
-	time.Sleep(5 * time.Millisecond) // longer than MinUptime
+	time.Sleep(5 * time.Millisecond) // sleep: it is to last longer than MinUptime
 	leave(errors.New("no licence"))
 })
 
