@@ -206,6 +206,7 @@ func (c *client) attach(path string) error {
 	e.attachment.Store(p.Attachment)
 	e.peerPID, e.peerUID = c.conn.peer.who.pid, c.conn.peer.uid // not what it says of itself
 	e.peerInterval = intervalFrom(p)
+	e.sharesProcessor.Store(sharesProcessor(e.peerPID))
 	if err := e.join(own, peer); err != nil {
 		return err
 	}

@@ -65,16 +65,21 @@ type waiter struct {
 	armed   step.ID
 	budget  time.Duration // how long the next spin may take
 	misses  int           // waits in a row that spinning did not end
+	probe   int           // after how many of them a full spin is tried again
 	watched <-chan struct{}
 	unwatch func() bool
 }
 
 // The bounds between which an adaptive spin moves, and how it moves: about the
-// cost of waking a halted virtual processor, and next to nothing.
+// cost of waking a halted virtual processor, and next to nothing. A full spin is tried
+// again after firstProbe misses, and while that misses too after twice as many as before,
+// up to every lastProbe: where it never pays, as with one processor for both processes, it
+// costs less than a thousandth.
 const (
 	maxSpin    = 50 * time.Microsecond
 	minSpin    = 2 * time.Microsecond
-	probeEvery = 64 // after this many misses, try a full spin again
+	firstProbe = 64
+	lastProbe  = 4096
 )
 
 // An end is what await needs to know of a producer or a consumer.
@@ -185,11 +190,9 @@ func (e *Endpoint) spinBudget(w *waiter) time.Duration {
 	switch {
 	case e.spinOption > 0:
 		return e.spinOption
-	case e.spinOption < 0 || runtime.NumCPU() == 1:
+	case e.spinOption < 0, e.sharesProcessor.Load():
 		return 0
-	case w.misses%probeEvery == probeEvery-1:
-		return maxSpin
-	case w.misses == 0:
+	case w.misses == 0 || w.misses == w.probe:
 		return maxSpin
 	default:
 		return w.budget // 0 once it is known not to pay
@@ -199,8 +202,11 @@ func (e *Endpoint) spinBudget(w *waiter) time.Duration {
 // adapt learns from a wait that spinning ended, or did not.
 func (w *waiter) adapt(hit bool) {
 	if hit {
-		w.misses, w.budget = 0, maxSpin
+		w.misses, w.probe, w.budget = 0, firstProbe, maxSpin
 		return
+	}
+	if w.misses == w.probe {
+		w.probe += min(max(w.probe, firstProbe), lastProbe)
 	}
 	w.misses++
 	if w.budget /= 2; w.budget < minSpin {

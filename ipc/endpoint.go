@@ -80,6 +80,9 @@ type Endpoint struct {
 	granted Peer   // at a server: the client that was granted last
 	peerPID int
 	peerUID uint32
+
+	sharesProcessor atomic.Bool // with the peer
+
 	// peerInterval is the time between the peer's beats, as it says; 0 if it does not.
 	peerInterval time.Duration
 	anew         bool  // the peer was killed: its silence counts from now

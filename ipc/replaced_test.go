@@ -114,7 +114,7 @@ func TestL7ACorruptClientThatDiesDuringABatchHarmsNoSuccessor(t *testing.T) {
 	comeAndGoCorrupt(t, server)
 	client := comeCorrupt(t, server)
 	var batch []Message // more than the ring holds
-	for kind := uint32(4); kind < 100; kind++ {
+	for kind := uint32(4); len(batch) <= os.Getpagesize()/recordAlign; kind++ {
 		batch = append(batch, Message{Kind: kind, Data: pattern(kind)})
 	}
 	within = func() {

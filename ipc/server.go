@@ -139,6 +139,7 @@ func (s *server) announce(a *attachment) {
 	a.ready, s.e.pending = true, 0
 	s.e.attachment.Store(a.number)
 	s.e.state, s.e.peerPID, s.e.peerUID = PeerAttached, a.who.pid, a.conn.peer.uid
+	s.e.sharesProcessor.Store(sharesProcessor(a.who.pid))
 	s.e.tally.attachments++
 	s.e.emit(Event{Kind: EventAttached})
 }
