@@ -103,7 +103,7 @@ func self() owner { return owner{pid: os.Getpid(), start: startTime(os.Getpid())
 
 // lockServer takes byte 0, and says who holds it else.
 func (s *server) lockServer(ctx context.Context) error {
-	if err := s.acquire(ctx, s.lock.tryLock, s.serverRunning); err != nil {
+	if err := s.acquire(ctx, s.lockBehindCopy(ctx), s.serverRunning); err != nil {
 		return err
 	}
 	record, err := s.lock.read()
@@ -119,6 +119,27 @@ func (s *server) lockServer(ctx context.Context) error {
 	}
 	s.e.hook(step.ServerLocked, 0)
 	return nil
+}
+
+// lockBehindCopy returns tryLock for byte 0, which once waits a little for a copy of the
+// lock of a server that has ended: one that was killed as it started a process leaves it
+// in that, until it has come to its exec.
+func (s *server) lockBehindCopy(ctx context.Context) func() (bool, error) {
+	waited := false
+	return func() (bool, error) {
+		ok, err := s.lock.tryLock()
+		if ok || err != nil || waited {
+			return ok, err
+		}
+		if former, _ := s.lock.holders(); former.fate() != fateEnded {
+			return false, nil
+		}
+		waited = true
+		if err = poll(ctx, copyGrace, s.lock.tryLock); errors.Is(err, errStillTaken) || err != nil && ctx.Err() != nil {
+			return false, nil
+		}
+		return err == nil, err
+	}
 }
 
 // lockToken takes the token of the latest attachment: no client of any generation
