@@ -58,7 +58,10 @@ func (p *played) killOnClose(w *world, c coordinate) {
 		p.mourn(w, killClose, c.Deaths[0])
 		w.server.mourned = true
 	}
-	if err == nil || w.server.last >= step.ClientKilled {
+	w.mu.Lock() // one that was broken off goes on
+	last := w.server.last
+	w.mu.Unlock()
+	if err == nil || last >= step.ClientKilled {
 		<-client.gone()
 	} else if !w.refuse() { // it is frozen, alive, and keeps the next server out
 		return
