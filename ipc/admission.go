@@ -328,8 +328,9 @@ func (s *server) tokenHolders() []int {
 	return latest.holders()
 }
 
-// copyGrace is how long a newcomer waits for the token of a client that has ended: a
-// child process has a copy between its fork and its exec.
+// copyGrace is how long a newcomer waits for the token of a client that has ended, and
+// Listen for the lock of a process that has ended: a child has a copy between its fork
+// and its exec.
 const copyGrace = 100 * time.Millisecond
 
 // takeToken takes the token for the newcomer. While the former client shows no

@@ -211,11 +211,12 @@ func (r *row) scribble(c *rawClient) {
 // send sends to the clients what fits. A sender who looks for space may be the first to
 // see that a client has taken back what it released.
 func (r *row) send(n int) {
+	var corrupt *CorruptError
 	for range n {
 		switch err := r.server.TrySend(r.sent+1, pattern(r.sent+1)); {
 		case err == nil:
 			r.sent++
-		case !errors.Is(err, ErrFull) && !ended(err):
+		case !errors.Is(err, ErrFull) && !errors.As(err, &corrupt):
 			r.t.Fatalf("send: %v", err)
 		}
 	}

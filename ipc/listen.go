@@ -103,7 +103,7 @@ func self() owner { return owner{pid: os.Getpid(), start: startTime(os.Getpid())
 
 // lockServer takes byte 0, and says who holds it else.
 func (s *server) lockServer(ctx context.Context) error {
-	if err := s.acquire(ctx, s.lockBehindCopy(ctx), s.serverRunning); err != nil {
+	if err := s.acquire(ctx, s.lock.tryLock, s.lock.server, s.serverRunning); err != nil {
 		return err
 	}
 	record, err := s.lock.read()
@@ -121,27 +121,6 @@ func (s *server) lockServer(ctx context.Context) error {
 	return nil
 }
 
-// lockBehindCopy returns tryLock for byte 0, which once waits a little for a copy of the
-// lock of a server that has ended: one that was killed as it started a process leaves it
-// in that, until it has come to its exec.
-func (s *server) lockBehindCopy(ctx context.Context) func() (bool, error) {
-	waited := false
-	return func() (bool, error) {
-		ok, err := s.lock.tryLock()
-		if ok || err != nil || waited {
-			return ok, err
-		}
-		if former, _ := s.lock.holders(); former.fate() != fateEnded {
-			return false, nil
-		}
-		waited = true
-		if err = poll(ctx, copyGrace, s.lock.tryLock); errors.Is(err, errStillTaken) || err != nil && ctx.Err() != nil {
-			return false, nil
-		}
-		return err == nil, err
-	}
-}
-
 // lockToken takes the token of the latest attachment: no client of any generation
 // lives. One that has outlived its server and does not leave is killed if that is
 // wanted (C6).
@@ -153,7 +132,7 @@ func (s *server) lockToken(ctx context.Context) error {
 	if s.e.options.KillOrphan {
 		err = s.killOrphan(ctx)
 	} else {
-		err = s.acquire(ctx, s.token.tryLock, s.clientRunning)
+		err = s.acquire(ctx, s.token.tryLock, s.lock.client, s.clientRunning)
 	}
 	if err == nil {
 		s.e.hook(step.TokenLocked, 0)
@@ -188,14 +167,21 @@ func inVain(err, why error) error {
 	return fmt.Errorf("ipc: listen: %w: nothing was started: %w", err, why)
 }
 
-// acquire takes a lock, at once or, with Options.Wait, when it is free.
-func (s *server) acquire(ctx context.Context, tryLock func() (bool, error), failure func(context.Context) error) error {
+// acquire takes a lock, at once or, with Options.Wait, when it is free. If the process that
+// the lock file names as its owner has ended, it waits for copyGrace all the same.
+func (s *server) acquire(ctx context.Context, tryLock func() (bool, error), named func() owner, failure func(context.Context) error) error {
 	ok, err := tryLock()
 	switch {
 	case err != nil || ok:
 		return err
-	case !s.e.options.Wait:
+	case !s.e.options.Wait && named().fate() != fateEnded:
 		return failure(ctx)
+	case !s.e.options.Wait:
+		err := poll(ctx, copyGrace, tryLock)
+		if errors.Is(err, errStillTaken) || ctx.Err() != nil && err != nil {
+			return failure(ctx)
+		}
+		return err
 	}
 	if err := poll(ctx, noLimit, tryLock); err != nil {
 		return inVain(err, failure(ctx))

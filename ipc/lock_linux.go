@@ -181,6 +181,11 @@ func (l *lockFile) holders() (server, client owner) {
 	return r.server, r.client
 }
 
+// server and client are the owner of the server lock and that of the latest token, as far
+// as the file says.
+func (l *lockFile) server() owner { server, _ := l.holders(); return server }
+func (l *lockFile) client() owner { _, client := l.holders(); return client }
+
 // write replaces the record. It always has the same length, so that a reader
 // never finds a longer one's end behind it.
 func (l *lockFile) write(r lockRecord) error {

@@ -41,7 +41,8 @@ type Options struct {
 
 	// Spin is how long a wait watches the peer's position before it sleeps in
 	// the kernel. 0 adapts it to what has paid off lately, up to about the cost
-	// of a wake-up; NoSpin sleeps at once.
+	// of a wake-up, and sleeps at once if this process and the peer's are bound to the same
+	// processor when they attach; NoSpin always sleeps at once.
 	Spin time.Duration
 
 	// HeartbeatInterval is the time between two beats, and the longest that a

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -54,22 +55,32 @@ var (
 		os.Exit(7)
 	})
 
-	// It answers all that it gets, and releases nothing.
-	_ = roguePart("releases nothing", func(r *rogue) {
-		r.hello()
-		for {
-			m, err := r.endpoint.Receive(context.Background())
-			if errors.Is(err, ipc.ErrViewsHeld) {
-				continue
-			}
-			leave(err)
-			if h, err := parseHeader(m.Kind, m.Data); err == nil && m.Kind == kindRequest {
-				r.send(kindStarted, header{id: h.id}, nil)
-				r.send(kindAnswer, header{id: h.id}, []byte("yes"))
-			}
-		}
-	})
+	// They answer all that they get. One releases nothing, and one the first, when that is
+	// in the way.
+	_ = roguePart("releases nothing", func(r *rogue) { r.hoard(0) })
+	_ = roguePart("releases one", func(r *rogue) { r.hoard(1) })
 )
+
+func (r *rogue) hoard(releases int) {
+	r.hello()
+	var held []ipc.Message
+	for {
+		m, err := r.endpoint.Receive(context.Background())
+		if errors.Is(err, ipc.ErrViewsHeld) {
+			if releases > 0 {
+				releases--
+				_ = held[0].Release()
+			}
+			continue
+		}
+		leave(err)
+		held = append(held, m)
+		if h, err := parseHeader(m.Kind, m.Data); err == nil && m.Kind == kindRequest {
+			r.send(kindStarted, header{id: h.id}, nil)
+			r.send(kindAnswer, header{id: h.id}, []byte("yes"))
+		}
+	}
+}
 
 // A worker that is traced has ended when it is dead, whoever has its status.
 func TestAWorkerThatATracerHidesHasEnded(t *testing.T) {
@@ -87,7 +98,7 @@ func TestAWorkerThatATracerHidesHasEnded(t *testing.T) {
 		return cmd
 	}}))
 	if says := mustCall(t, p, "echo", ""); says != "traces\n" {
-		t.Skip("NOT RUN: ", says)
+		notRun(t, says)
 	}
 	death := j.await(t, "its end", func(e Event) bool { return e.Kind == EventEnded }).Death
 	if death.ExitCode != -1 || death.Signal != 0 || death.Reason != ReasonExited {
@@ -125,6 +136,24 @@ func TestAWorkerThatTakesNothingKeepsNoCall(t *testing.T) {
 	}
 }
 
+// It takes one more, and then nothing: who waits still is not forgotten for that.
+func TestAWorkerThatTakesOneMoreAndThenNothingIsKilled(t *testing.T) {
+	p, j := startPool(t, quick(Config{Command: command(t, "releases one"), MaxMessage: 30000, Concurrency: 4,
+		HangTimeout: time.Second, StopTimeout: 50 * time.Millisecond}))
+	var calls sync.WaitGroup
+	for range 4 { // two have room, and a third one later
+		calls.Go(func() {
+			if _, err := p.Call(testContext(t), "echo", make([]byte, 30000)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	if deaths := j.deaths(); len(deaths) == 0 || deaths[0].Reason != ReasonHung {
+		t.Errorf("deaths %+v", deaths)
+	}
+}
+
 // What the kernel does not let go of is not waited for for ever.
 func TestAWorkerThatCannotBeKilledIsLeft(t *testing.T) {
 	p, _ := startPool(t, patient(Config{StopTimeout: 50 * time.Millisecond}))
@@ -135,7 +164,7 @@ func TestAWorkerThatCannotBeKilledIsLeft(t *testing.T) {
 	}
 	pidfd := pidfdOf(gone.Process.Pid)
 	if pidfd == nil {
-		t.Skip("NOT RUN: no pidfd")
+		notRun(t, "no pidfd")
 	}
 	_ = gone.Wait() // so the signals go nowhere
 	stuck := func() *process {

@@ -292,6 +292,16 @@ func (j *journal) nobodyIsLeft(t testing.TB) {
 	}
 }
 
+// notRun skips a test that this machine forbids, and says so where everything is to be
+// checked.
+func notRun(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		fmt.Fprintf(os.Stderr, "NOT RUN: %s: %s\n", t.Name(), why)
+	}
+	t.Skip("NOT RUN: " + why)
+}
+
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(watchdog); !holds(); runtime.Gosched() {

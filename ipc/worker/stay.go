@@ -46,7 +46,7 @@ type stay struct {
 	leavesFor Reason  // why it was sent away, if it leaves in good order
 
 	begun     time.Time
-	fullSince atomic.Int64 // in nanoseconds from then; 0 if there was space at the last look
+	fullSince atomic.Int64 // the age since when nobody has found space; 0 if the last one did
 }
 
 func newStay(s *slot, start uint64) *stay {
@@ -84,30 +84,47 @@ func (y *stay) send(ctx context.Context, kind uint32, h header, method string, p
 	return commit(r, kind, h, method, payload)
 }
 
-// reserve finds space for a frame, as send does. If nobody has found any for HangTimeout,
-// since somebody found none, the process is killed: it may beat, and answer, and release
-// nothing.
+// reserve finds space for a frame, as send does.
 func (y *stay) reserve(ctx context.Context, size int) (ipc.Reservation, error) {
 	r, err := y.slot.endpoint.TryReserve(size)
 	if errors.Is(err, ipc.ErrFull) {
-		y.fullSince.CompareAndSwap(0, max(1, int64(time.Since(y.begun))))
-		since := y.fullSince.Load()
-		left := y.slot.pool.config.HangTimeout + time.Duration(since) - time.Since(y.begun)
-		defer time.AfterFunc(left, func() {
-			if y.fullSince.Load() == since {
-				y.kill(ReasonHung, nil)
-			}
-		}).Stop()
-		both, cancel := context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(y.ctx, cancel)()
-		r, err = y.slot.endpoint.Reserve(both, size)
+		r, err = y.awaitSpace(ctx, size)
 	}
 	if err == nil && y.fullSince.Load() != 0 {
 		y.fullSince.Store(0)
 	}
 	return r, err
 }
+
+// awaitSpace waits for space. If nobody has found any for HangTimeout, since somebody
+// found none, it kills the process: that may beat, and answer, and release nothing.
+func (y *stay) awaitSpace(ctx context.Context, size int) (ipc.Reservation, error) {
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(y.ctx, cancel)()
+	patience := y.slot.pool.config.HangTimeout
+	for {
+		y.fullSince.CompareAndSwap(0, y.age()) // also if another sender has found space since
+		left := patience - time.Duration(y.age()-y.fullSince.Load())
+		if left <= 0 {
+			y.kill(ReasonHung, nil)
+			return y.slot.endpoint.Reserve(both, size) // until it has ended
+		}
+		r, err := y.reserveWithin(both, left, size)
+		if err == nil || both.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return r, err
+		}
+	}
+}
+
+func (y *stay) reserveWithin(ctx context.Context, limit time.Duration, size int) (ipc.Reservation, error) {
+	within, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return y.slot.endpoint.Reserve(within, size)
+}
+
+// age is how long it has been there, in nanoseconds, and never 0.
+func (y *stay) age() int64 { return max(1, int64(time.Since(y.begun))) }
 
 // kill ends the process, and records why, unless there is a reason already.
 func (y *stay) kill(reason Reason, cause error) {
