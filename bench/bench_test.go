@@ -4,6 +4,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tandem-ipc/tandem/bench/internal/page"
@@ -25,6 +26,17 @@ func TestThePlanHasEachRowOfThePage(t *testing.T) {
 		if !slices.Contains(planned, name) {
 			t.Errorf("the page speaks of %q, which is not measured", name)
 		}
+	}
+}
+
+func TestCompareNamesTheRowsThatLieApart(t *testing.T) {
+	row := func(name string, nanos ...float64) *measure.Row { return &measure.Row{Name: name, Nanos: nanos} }
+	a := &measure.File{Rows: []*measure.Row{row("same", 1, 2, 3), row("touches", 1, 2, 3), row("apart", 1, 2, 3), row("new", 1), row("failed")}}
+	b := &measure.File{Rows: []*measure.Row{row("same", 1, 2, 3), row("touches", 3, 4, 5), row("apart", 4, 5, 6), row("failed", 1)}}
+	var said strings.Builder
+	compare(a, b, &said)
+	if want := "apart: 2 ns [1-3], and 5 ns [4-6]\nthe spreads of 2 of 3 rows overlap\n"; said.String() != want {
+		t.Errorf("%q, want %q", said.String(), want)
 	}
 }
 

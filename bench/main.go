@@ -7,6 +7,7 @@
 //	go run ./bench                         the same with longer rounds
 //	go run ./bench -scale                  many pairs, and rings of other sizes, into the last result file
 //	go run ./bench -report                 the page, its pictures and the README's numbers, from the last result file
+//	go run ./bench -compare FILE           the rows that differ from those of another result file
 //	go run ./bench -plots FILE -out DIR    pictures of what tandem bench -json has measured
 //
 // bench/run.sh first builds the contenders in other languages, and then runs it.
@@ -49,6 +50,7 @@ func main() {
 type order struct {
 	quick, scale, report bool
 	plots, out, file     string
+	compare              string
 	rounds               int
 	only                 string
 	root                 string
@@ -59,6 +61,7 @@ func bench(ctx context.Context) error {
 	flag.BoolVar(&o.quick, "quick", false, "shorter times in each round; the rounds are as many")
 	flag.BoolVar(&o.scale, "scale", false, "measure many pairs and rings of other sizes, and put them into the result file")
 	flag.BoolVar(&o.report, "report", false, "measure nothing: write the page from the result file")
+	flag.StringVar(&o.compare, "compare", "", "measure nothing: name the rows of the result file whose spread lies apart from that of this `file`")
 	flag.StringVar(&o.plots, "plots", "", "measure nothing: draw the result `file`")
 	flag.StringVar(&o.out, "out", "", "draw into this `directory`, for -plots")
 	flag.StringVar(&o.file, "file", "", "the result `file` (default: the last one in bench/results, or a new one)")
@@ -80,6 +83,8 @@ func bench(ctx context.Context) error {
 	switch {
 	case o.plots != "":
 		return drawFile(o)
+	case o.compare != "":
+		return compareFiles(o)
 	case o.report:
 		path, err := o.existing()
 		if err != nil {
@@ -88,6 +93,23 @@ func bench(ctx context.Context) error {
 		return page.Write(o.root, path)
 	}
 	return run(ctx, o)
+}
+
+func compareFiles(o order) error {
+	path, err := o.existing()
+	if err != nil {
+		return err
+	}
+	now, err := measure.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	then, err := measure.ReadFile(o.compare)
+	if err != nil {
+		return err
+	}
+	compare(now, then, os.Stdout)
+	return nil
 }
 
 func drawFile(o order) error {

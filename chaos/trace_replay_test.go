@@ -2,7 +2,7 @@ package chaos
 
 import "testing"
 
-// What was given up is told, and is a failure if it is more than a little.
+// The report names the searches that were given up. More than a few of them are a failure.
 func TestWhatIsGivenUpIsToldAndIsNotMuch(t *testing.T) {
 	for _, c := range []struct {
 		given, decided int

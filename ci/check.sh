@@ -22,8 +22,8 @@ export GORACE="atexit_sleep_ms=10${GORACE:+ $GORACE}"
 
 stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities laws guide guard test race integrations fuzz demo chaos mutants tla)
 
-# What runs only if it is asked for: emulated needs packages that make a bare machine
-# another one (binfmt_misc), and not every survivor of mutation is judged yet.
+# What runs only if it is asked for: emulated takes four to five minutes, with which the
+# whole would take more than forty, and not every survivor of mutation is judged yet.
 more=(emulated mutation)
 
 # Analysers run at a version and not as tools of go.mod, where they would enter

@@ -38,7 +38,7 @@ func (e *Endpoint) account() (account, error) {
 		return account{}, &CorruptError{"I2", fmt.Sprintf("deliveredPos %d went back from %d", a.deliveredPos, e.deliveredSeen)}
 	}
 	e.deliveredSeen = a.deliveredPos
-	e.out.readPos.raise(a.readPos) // who is told of a release is not told later that there was none (I1)
+	e.out.readPos.raise(a.readPos) // Flush and Unreleased report this release: the peer cannot take it back (I1)
 	return a, nil
 }
 

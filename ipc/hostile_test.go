@@ -211,9 +211,9 @@ func TestT1ViewsIntoTheMemoryOfACorruptClientStayReadable(t *testing.T) {
 	}
 }
 
-// Who was told of a release acts on it, whoever told: Flush and Unreleased look at the
-// peer's position as a sender does.
-func TestI1AReleaseThatSomebodyWasToldOfIsNotTakenBack(t *testing.T) {
+// A caller acts on the releases that Flush and Unreleased report, as a sender does. So the
+// peer cannot take them back.
+func TestI1AReleaseThatWasReportedIsNotTakenBack(t *testing.T) {
 	for name, told := range map[string]func(*Endpoint) error{
 		"Flush":      func(e *Endpoint) error { return e.Flush(testContext(t)) },
 		"Unreleased": func(e *Endpoint) error { _, err := e.Unreleased(); return err },

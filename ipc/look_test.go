@@ -113,8 +113,8 @@ func TestT1AnEpollThatIsHeldKeepsNobodyFromKilling(t *testing.T) {
 	}
 }
 
-// Whoever looks for a copy of the token looks at every process, also at those that never
-// were clients.
+// A server that looks for a copy of the token looks at every process, also at those that
+// never were clients.
 func TestT1AnEpollThatIsHeldKeepsNobodyOut(t *testing.T) {
 	needsRealKernel(t, "qemu-user has no userfaultfd")
 	path := testPath(t)

@@ -76,7 +76,7 @@ type queued struct {
 }
 
 // queueModel is a queue whose state is a string of its messages. Its operations return
-// what they took out, or how many they put in. The end is told once, or for ever.
+// what they took out, or how many they put in. The end comes once, or for ever.
 func queueModel(forEver bool) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return "" },
@@ -167,7 +167,7 @@ func (c *crowd) record(who int, call int64, in queued, out any) {
 	c.history = append(c.history, porcupine.Operation{ClientId: who + 1, Input: in, Call: call, Output: out, Return: returned})
 }
 
-// toldEnd reports whether a receiver was told the end.
+// toldEnd reports whether the end has come to a receiver.
 func (c *crowd) toldEnd() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

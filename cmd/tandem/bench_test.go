@@ -47,7 +47,7 @@ func TestBenchMeasuresAndDraws(t *testing.T) {
 	r.expectNothingLeft()
 }
 
-// What cannot be written is told before anything is measured, not after it.
+// The command says that it cannot write its pictures before it measures, and not after that.
 func TestBenchMeasuresNothingThatItCannotDraw(t *testing.T) {
 	base := t.TempDir()
 	write(t, filepath.Join(base, "file"), "")

@@ -17,13 +17,13 @@ func Watched[Options any](options *Options, hook Hook) *Options {
 }
 
 // WatchedFrom is Watched, and has the positions of a new generation begin at start, a
-// multiple of 8, in both directions, as if so much had been sent before. The hook is told
-// how far they are from there.
+// multiple of 8, in both directions, as if so much had been sent before. The hook gets
+// their distance from there.
 func WatchedFrom[Options any](options *Options, start uint64, hook Hook) *Options {
 	if start != 0 && hook != nil {
 		told := hook
 		hook = func(at ID, value uint64) {
-			if at < Beaten || at == AccountTaken { // what is told are positions
+			if at < Beaten || at == AccountTaken { // the value is a position
 				value -= start
 			}
 			told(at, value)

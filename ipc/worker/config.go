@@ -58,8 +58,8 @@ type Config struct {
 
 	// Handlers are what the handlers of a worker can ask for, see Ask, and tell, see Tell. They
 	// run in the service, each in a goroutine of its own, and must expect any request: it comes from
-	// a process that may be out of order. The context of one that was asked ends with the worker;
-	// that of one that was told, when Close has waited StopTimeout for it. They must not call
+	// a process that may be out of order. The context of a handler that answers an Ask ends with the
+	// worker; that of one that takes a Tell ends after Close has waited StopTimeout for it. They must not call
 	// Close, which waits for them, nor Replace, which waits for the worker that asks. MaxAsks
 	// is how many run at a time for one worker.
 	Handlers Handlers

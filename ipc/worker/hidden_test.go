@@ -82,7 +82,7 @@ func (r *rogue) hoard(releases int) {
 	}
 }
 
-// A worker that is traced has ended when it is dead, whoever has its status.
+// A traced worker has ended when it is dead, though its tracer has its status.
 func TestAWorkerThatATracerHidesHasEnded(t *testing.T) {
 	held, letGo, err := os.Pipe()
 	if err != nil {

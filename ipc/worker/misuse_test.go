@@ -152,8 +152,8 @@ func TestTheKeptLinesAreTheFirstOfTheCauseAndTheLast(t *testing.T) {
 	}
 }
 
-// A handler that was told something, and waits for what does not come, ends with its
-// context some time after the workers have left.
+// A handler that takes a Tell, and waits for what does not come, ends with its context some
+// time after the workers have left.
 func TestAHandlerThatWasToldHoldsUpNoClose(t *testing.T) {
 	began, ended, enough := make(chan struct{}), make(chan error, 1), make(chan struct{})
 	p, _ := startPool(t, Config{Command: command(t, "tells"), StopTimeout: 20 * time.Millisecond, Handlers: Handlers{

@@ -27,7 +27,7 @@ type Pool struct {
 	receivers   sync.WaitGroup
 	recyclers   sync.WaitGroup
 	serving     sync.WaitGroup  // handlers of the service
-	told        context.Context // of those that were told something
+	told        context.Context // of those that take a Tell
 	giveUp      context.CancelFunc
 	closing     sync.Once
 	closed      chan struct{} // closed when Close is done, with closeErr

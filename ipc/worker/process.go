@@ -129,10 +129,10 @@ func (s *slot) launch(y *stay) (*process, error) {
 // often it is looked for.
 const statusTimeout = time.Second
 
-// see returns when the process has ended, and as a rule has waited for it. Its pidfd, if
-// there is one, says that it has. Its status goes first to whoever traces it, and a
-// worker can have itself traced by a process that never takes it: then it is waited for
-// when that lets go, by a goroutine that keeps no thread, and is not known.
+// see returns after the process has ended. Its pidfd, if there is one, says that it has.
+// As a rule see has its status then. But the kernel gives that to a tracer first, and a
+// worker can have a tracer that never takes it. Then the status stays unknown, and a
+// goroutine without a thread reaps the process when the tracer has gone.
 func (p *process) see(pidfd *os.File) {
 	if pidfd != nil {
 		awaitPidfd(pidfd)
