@@ -118,8 +118,9 @@ func (p *Pool) decide(f *flight, y *stay, death Death) {
 	}
 }
 
-// judge counts quick deaths, and returns the pause after this one. One that never served
-// was of no use, however long it lasted; a worker that has answered was, and a death with a suspect is the call's matter, which
+// judge counts quick deaths, and returns the pause after this one. A worker that has never
+// served was of no use, however long it lasted; one that has answered was. A death with a
+// suspect is the call's matter, which
 // has its own count.
 //
 // Preconditions: mu is held.

@@ -87,8 +87,8 @@ type Death struct {
 	Suspects []Suspect      // calls that were started and not answered, and the notification
 }
 
-// String is one line: what ended, how, and its last line of standard error; of a Go
-// program that has panicked the one that says why.
+// String is one line: what ended, how, and its last line of standard error. If a Go program
+// has panicked, it is the line that says why.
 func (d Death) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "worker %d (process %d) %v", d.Worker, d.PID, d.Reason)
@@ -107,7 +107,7 @@ func (d Death) String() string {
 	return b.String()
 }
 
-// panicStatus is with what the Go runtime exits that has panicked.
+// panicStatus is the exit status of a Go program that has panicked.
 const panicStatus = 2
 
 func (d Death) lastWord() string {

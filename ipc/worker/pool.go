@@ -49,7 +49,9 @@ type Pool struct {
 }
 
 // Start starts a pool of workers. It does not wait for them to serve: calls do. ctx is for
-// the life of the pool, its end closes the pool.
+// the life of the pool, its end closes the pool. In a worker Start returns an error until
+// the worker has called Serve: a program that forgot to ask IsWorker would start itself
+// again and again.
 func Start(ctx context.Context, config Config) (_ *Pool, err error) {
 	switch config, err = config.withDefaults(); {
 	case err != nil:

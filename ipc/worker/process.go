@@ -81,7 +81,7 @@ type process struct {
 	pidfd  *os.File
 	pid    int
 	begun  time.Time
-	killed atomic.Int64     // when the last SIGKILL was sent, in nanoseconds of its life; 0: never
+	killed atomic.Int64     // when kill was first called, in nanoseconds of its life; 0: never
 	ended  chan struct{}    // closed when the process has ended
 	state  *os.ProcessState // how it ended; nil if that is not known. Set before ended is closed
 }
@@ -224,7 +224,8 @@ func (p *process) kill() {
 // its channel when it has let go of that.
 func (c Config) killPatience() time.Duration { return 2 * max(c.StopTimeout, time.Second) }
 
-// isLost reports whether the process was killed so long ago, and has not ended.
+// isLost reports whether kill was called longer than patience ago, which does not matter
+// once ended is closed.
 func (p *process) isLost(patience time.Duration) bool {
 	killed := time.Duration(p.killed.Load())
 	return killed != 0 && time.Since(p.begun)-killed > patience
