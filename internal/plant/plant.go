@@ -19,7 +19,11 @@ import (
 	"strings"
 )
 
-// An Edit replaces a text that stands once in a file of the package.
+// An Edit replaces a text of Go that stands once in a file of the package, or in one function
+// of it: File is NAME.go, NAME.go:FUNCTION or NAME.go:TYPE.METHOD. What counts are
+// its tokens, not its white space and comments; and it follows what is renamed or moved: for
+// a name that the package does not have any more stands the one that has its place, and a
+// text that has left its file is looked for in the others.
 type Edit struct{ File, Old, New string }
 
 // A Bug has a name, by which it is awakened.
@@ -32,28 +36,24 @@ type Bug struct {
 const awake = "TANDEM_PLANTED"
 
 // Alone returns the files that the bug changes, by their absolute names, as they are
-// with it. It is an error if the text of an edit does not stand there once.
+// with it. It is an error if there is not one place for each edit.
 func (b Bug) Alone(directory string) (map[string]string, error) {
-	changed := map[string]string{}
+	g := &ground{directory: directory, changed: map[string]string{}, renamed: map[string]string{}}
 	for _, e := range b.Edits {
-		name, err := filepath.Abs(filepath.Join(directory, e.File))
+		place, err := g.find(e)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", b.Name, err)
 		}
-		text, begun := changed[name]
-		if !begun {
-			content, err := os.ReadFile(name)
-			if err != nil {
-				return nil, err
-			}
-			text = string(content)
+		text, err := g.text(place.name)
+		if err == nil {
+			text, err = g.put(place, text, e)
 		}
-		if n := strings.Count(text, e.Old); n != 1 {
-			return nil, fmt.Errorf("%s: %s has the text %d times, want once:\n%s", b.Name, e.File, n, e.Old)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", b.Name, err)
 		}
-		changed[name] = strings.Replace(text, e.Old, e.New, 1)
+		g.changed[place.name] = text
 	}
-	return changed, nil
+	return g.changed, nil
 }
 
 // A Shared build has many bugs in it, asleep.

@@ -130,19 +130,6 @@ func TestABugDoesTheSameAloneAndAmongOthers(t *testing.T) {
 	}
 }
 
-// A text that does not stand there, or twice, is no place for a bug.
-func TestABugNeedsItsPlace(t *testing.T) {
-	directory := t.TempDir()
-	if err := os.WriteFile(filepath.Join(directory, "a.go"), []byte("package a\n\n// a a\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, old := range []string{"a", "b"} {
-		if _, err := Together(directory, []Bug{{"it", []Edit{{"a.go", old, "c"}}}}); err == nil || !strings.Contains(err.Error(), "want once") {
-			t.Errorf("%q: %v", old, err)
-		}
-	}
-}
-
 // A binary that could not be started has found nothing.
 func TestOnlyATestThatFailsHasFoundSomething(t *testing.T) {
 	sh := func(script string) (output string, err error) {
