@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks everything: ci/check.sh            runs all stages,
-#                    ci/check.sh vet laws   only these.
+#                    ci/check.sh vet laws   only these,
+#                    ci/check.sh quick      what is worth a minute before each commit.
 #
 # Stages run one after the other, because the tests with real processes want
 # the machine to themselves; the model checker alone runs beside them. A stage that cannot run is a failure: what was not
@@ -24,7 +25,7 @@ stages=(tools modules format vet systems arm64 staticcheck gosec vulnerabilities
 
 # What runs only if it is asked for: emulated takes four to five minutes, with which the
 # whole would take more than forty, and not every survivor of mutation is judged yet.
-more=(emulated mutation)
+more=(quick emulated mutation)
 
 # Analysers run at a version and not as tools of go.mod, where they would enter
 # the module graph of everybody who imports ipc.
@@ -81,6 +82,12 @@ stage_tools() {
 	go version
 	uname -srm
 	echo "$(nproc) processors"
+}
+
+stage_quick() {
+	stage_format
+	stage_vet
+	go test -short -count=1 ./ci ./ipc ./model
 }
 
 stage_modules() {

@@ -87,6 +87,9 @@ func said(t *testing.T, c configuration, dir, cfg string) []string {
 // that the comparison with the manifest says so, and for the right reason.
 func TestSpecBrokenOnPurposeIsNoticed(t *testing.T) {
 	needTLC(t)
+	if testing.Short() {
+		t.Skip("it runs the checker once for each fault")
+	}
 	whole := configurationNamed(t, "channel_client_consumes")
 	dir, cfg := copySpec(t, whole)
 	if all := said(t, whole, dir, cfg); all != nil {
