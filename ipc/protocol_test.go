@@ -4,7 +4,9 @@ package ipc
 
 import (
 	"fmt"
+	"math/bits"
 	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,7 +21,7 @@ import (
 // cells trimmed, without the head.
 func section(t *testing.T, document, heading string) [][]string {
 	t.Helper()
-	_, rest, found := strings.Cut(document, "\n## "+heading+"\n")
+	_, rest, found := strings.Cut(document, "# "+heading+"\n")
 	if !found {
 		t.Fatalf("docs/PROTOCOL.md has no section %q", heading)
 	}
@@ -136,13 +138,73 @@ func TestEveryStepIsReported(t *testing.T) {
 	}
 }
 
+// comparePacket lists the differences between the document's bytes of a packet and the code's.
+func comparePacket(rows [][]string) (differences []string) {
+	fields, offset := reflect.TypeFor[packet](), 0
+	for i := range fields.NumField() {
+		size := int(fields.Field(i).Type.Size())
+		want := fmt.Sprint(offset, " ", size, " ", strings.ToLower(fields.Field(i).Name))
+		got := "nothing"
+		if i < len(rows) {
+			name, _, _ := strings.Cut(rows[i][2], ":")
+			got = fmt.Sprint(rows[i][0], " ", rows[i][1], " ", strings.ToLower(strings.ReplaceAll(name, " ", "")))
+		}
+		if got != want {
+			differences = append(differences, fmt.Sprintf("field %d of a packet is %q in the document, %q in the code", i+1, got, want))
+		}
+		offset += size
+	}
+	if offset != packetSize || len(rows) != fields.NumField() {
+		differences = append(differences, fmt.Sprintf("a packet has %d bytes and %d fields, %d in the document", offset, fields.NumField(), len(rows)))
+	}
+	return differences
+}
+
+// The document says which numbers tell the protocol, its version and its layout.
+func TestNumbersMatchTheProtocolDocument(t *testing.T) {
+	document := protocolDocument(t)
+	var text strings.Builder
+	for _, f := range layoutFields {
+		fmt.Fprintf(&text, "%s@%d ", f.name, f.offset)
+	}
+	fmt.Fprintf(&text, "header %d align %d", headerSize, recordAlign)
+	hash := uint64(14695981039346656037) // FNV-1a, by its definition
+	for _, b := range []byte(text.String()) {
+		hash = (hash ^ uint64(b)) * 1099511628211
+	}
+	begin, end := text.String()[:len("magic@0 version@8 fingerprint@16")], text.String()[strings.Index(text.String(), "goodbye@"):]
+	for what, want := range map[string]string{
+		"the magic of a segment": fmt.Sprintf("0x%016x: the bytes `tandem`", segmentMagic),
+		"the magic of a packet":  fmt.Sprintf("0x%016x: the bytes `tandmt1`", packetMagic),
+		"the fingerprint":        fmt.Sprintf("of this table: 0x%x,", hash),
+		"what is hashed":         fmt.Sprintf("`%s` … `%s`", begin, end),
+		"the version":            fmt.Sprintf("This is version %d of the protocol", protocolVersion),
+		"the largest ring":       fmt.Sprintf("from one page to 2^%d", bits.TrailingZeros64(MaxRingSize)),
+	} {
+		if !strings.Contains(document, want) {
+			t.Errorf("the document does not say %s: %q", what, want)
+		}
+	}
+	if hash != layoutFingerprint() {
+		t.Errorf("the fingerprint is %#x, and FNV-1a of its text %#x", layoutFingerprint(), hash)
+	}
+}
+
 func TestHandshakeMatchesTheProtocolDocument(t *testing.T) {
 	document := protocolDocument(t)
 	if !strings.Contains(document, fmt.Sprintf("little endian, %d bytes", packetSize)) {
 		t.Errorf("the document does not say that a packet has %d bytes", packetSize)
 	}
-	names := map[int]string{packetHello: "hello", packetGrant: "grant", packetRefuse: "refuse", packetReady: "ready"}
 	rows := section(t, document, "Handshake")
+	for _, d := range comparePacket(rows) {
+		t.Error(d)
+	}
+	rows[3][1] = "4" // a planted difference is found
+	if len(comparePacket(rows)) != 1 {
+		t.Error("a field of another size is not noticed: the check is blind")
+	}
+	names := map[int]string{packetHello: "hello", packetGrant: "grant", packetRefuse: "refuse", packetReady: "ready"}
+	rows = section(t, document, "Packets")
 	if len(rows) != len(names) {
 		t.Errorf("%d packets in the document, %d in the code", len(rows), len(names))
 	}
