@@ -9,10 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -82,7 +80,7 @@ func bench(args []string, stdout, stderr io.Writer) int {
 	if done {
 		return status
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := interruptible()
 	defer stop()
 	var f *measure.File
 	err := preparePlot(o.plot)
@@ -94,7 +92,7 @@ func bench(args []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "tandem bench: %v\n", err)
-		return exitFailed
+		return endedWith(ctx, exitFailed)
 	}
 	return exitOK
 }

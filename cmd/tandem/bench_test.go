@@ -117,7 +117,7 @@ func TestAnInterruptedBenchLeavesNothing(t *testing.T) {
 			return dir != ""
 		})
 		r.signal(s)
-		if status := r.wait(); status != exitFailed || r.stderr.Len() == 0 {
+		if status := r.wait(); status != 128+int(s) || r.stderr.Len() == 0 {
 			t.Errorf("%v: exit status %d, stderr %q", s, status, &r.stderr)
 		}
 		if _, err := os.Stat(dir); !os.IsNotExist(err) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"os/signal"
 	"slices"
 	"strings"
@@ -39,7 +38,7 @@ The progress is shown on the standard error, the result on the standard output:
 for each layer its verdict, the runs that it judged, the deaths in them, and at how
 many different steps of the protocol, or system calls, somebody died or stopped.
 The exit status is 0 only if every layer has passed, but for those that this
-machine does not permit, which are named; 1 if not; 2 for wrong usage.
+machine does not permit, which are named; 1 if not; 2 for wrong usage; 130 after ^C.
 
 `
 
@@ -149,7 +148,7 @@ func breakAndJudge(args []string, stdout, stderr io.Writer) int {
 		return status
 	}
 	signal.Ignore(syscall.SIGPIPE) // as in the demo
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := interruptible()
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second ^C is final
 
@@ -160,5 +159,9 @@ func breakAndJudge(args []string, stdout, stderr io.Writer) int {
 			return exitFailed
 		}
 	}
-	return max(r.tell(o.json, stdout, stderr), map[bool]int{true: exitOK, false: exitFailed}[err == nil])
+	status = r.tell(o.json, stdout, stderr)
+	if err != nil {
+		status = max(status, exitFailed)
+	}
+	return endedWith(ctx, status)
 }

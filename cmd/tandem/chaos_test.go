@@ -237,7 +237,7 @@ func TestAnInterruptedRunIsSavedAndDoesNotPass(t *testing.T) {
 	}
 	r.signal(syscall.SIGINT)
 	_, _ = io.Copy(io.Discard, said)
-	if status := r.wait(); status != exitFailed {
+	if status := r.wait(); status != 128+int(syscall.SIGINT) {
 		t.Errorf("exit status %d", status)
 	}
 	if have := r.chaosResult(); !have.Interrupted || have.Verdict == chaos.Pass || len(have.Layers) != 1 {
@@ -261,7 +261,7 @@ func TestAnInterruptionBreaksNoPromiseInAnyLayer(t *testing.T) {
 			r.start()
 			until(t, "some cases have begun", func() bool { return r.ticks() > 20 })
 			r.signal(syscall.SIGINT)
-			if status := r.wait(); status != exitFailed {
+			if status := r.wait(); status != 128+int(syscall.SIGINT) {
 				t.Errorf("exit status %d", status)
 			}
 			have := r.chaosResult()

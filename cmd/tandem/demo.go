@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
-	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -32,7 +31,8 @@ skipped, named and counted. A file that is too large for a message is an error.
 
 The progress is shown on the standard error, the result on the standard output.
 The exit status is 0 only if every digest agrees, nothing was lost, duplicated
-or out of order, and all deaths have taken place; 1 if not; 2 for wrong usage.
+or out of order, and all deaths have taken place; 1 if not; 2 for wrong usage;
+130 after ^C.
 
 `
 
@@ -84,7 +84,7 @@ func demo(args []string, stdout, stderr io.Writer) int {
 	// Whoever reads the output may leave early. Then it is lost, but nothing
 	// else is: the processes and the files are still cleaned up.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := interruptible()
 	defer stop()
 
 	begun := time.Now()
@@ -104,7 +104,7 @@ func demo(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	if !r.OK {
-		return exitFailed
+		return endedWith(ctx, exitFailed)
 	}
 	return exitOK
 }

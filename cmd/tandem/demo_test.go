@@ -239,8 +239,8 @@ func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		r := startLong(t)
 		r.signal(signal)
-		if status := r.wait(); status != exitFailed {
-			t.Errorf("%v: exit status %d, want %d", signal, status, exitFailed)
+		if status, want := r.wait(), 128+int(signal); status != want {
+			t.Errorf("%v: exit status %d, want %d", signal, status, want)
 		}
 		if have := r.result(); have.OK || !strings.Contains(have.Error, "interrupted") {
 			t.Errorf("%v: have %+v", signal, have)

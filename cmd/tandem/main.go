@@ -8,11 +8,12 @@
 //	tandem help     a summary of the commands
 //
 // Each command explains itself with -help. The exit status is 0 only if all
-// that a command is about to show was shown, 1 if it was not, and 2 for a
-// command line that makes no sense.
+// that a command is about to show was shown, 1 if it was not, 2 for a command line
+// that makes no sense, and 128 more than the number of the signal that has interrupted it.
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -34,6 +35,39 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
+
+// An interruption is a signal that asks a command to end.
+type interruption struct{ signal syscall.Signal }
+
+func (i interruption) Error() string { return "interrupted: " + i.signal.String() }
+
+// interruptible returns a context that such a signal ends.
+func interruptible() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		select {
+		case s := <-signals:
+			cancel(interruption{s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
+}
+
+// endedWith is the exit status of an interruptible command: also when it was interrupted, and
+// has not done all for that.
+func endedWith(ctx context.Context, status int) int {
+	var by interruption
+	if status == exitFailed && errors.As(context.Cause(ctx), &by) {
+		return 128 + int(by.signal)
+	}
+	return status
+}
 
 // A command is one word behind "tandem". One without a summary is a part that
 // another command plays in a process of its own, and is not for people.
@@ -68,6 +102,8 @@ func tandem(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	switch args[0] {
+	case "-version", "--version":
+		args = append([]string{"version"}, args[1:]...)
 	case "help", "-h", "-help", "--help":
 		if len(args) == 1 {
 			return said(usage(stdout), "tandem help", stderr)

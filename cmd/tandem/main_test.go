@@ -175,6 +175,8 @@ func TestTheCommandLineIsExplained(t *testing.T) {
 		{[]string{"help", "dmeo"}, exitUsage, "", `no command "dmeo"`},
 		{[]string{"help", "demo", "dir"}, exitUsage, "", `no argument "dir"`},
 		{[]string{"version"}, exitOK, "tandem", ""},
+		{[]string{"--version"}, exitOK, "tandem", ""},
+		{[]string{"-version", "x"}, exitUsage, "", `no argument "x"`},
 		{[]string{"version", "-h"}, exitOK, "usage: tandem version", ""},
 		{[]string{"version", "x"}, exitUsage, "", `no argument "x"`},
 		{[]string{"version", "-bogus"}, exitUsage, "", "-bogus"},

@@ -166,6 +166,24 @@ func TestEachContenderDoesEachWork(t *testing.T) {
 	}
 }
 
+// A run in which no message comes, because it is too short, is made again for longer.
+func TestARunThatIsTooShortIsMadeAgain(t *testing.T) {
+	s := newSession(t)
+	s.Time = time.Millisecond / 2 // for a driver it is 0 ms
+	rows, err := s.Measure(context.Background(), []Cell{
+		{Contender: "tandem", Work: RoundTrip, Form: Copy, Wait: Default, Place: Free, Size: 8},
+		{Contender: "pipe", Work: OneWay, Form: Copy, Wait: Default, Place: Free, Size: 8},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		if !row.Measured() || row.Checked == 0 {
+			t.Errorf("%s: %s, checked %d", row.Name, row.Why(), row.Checked)
+		}
+	}
+}
+
 // A contender that spoils, loses or repeats a message is shown as such, and its figures
 // are not quoted.
 func TestEachPlantedFaultIsShown(t *testing.T) {
