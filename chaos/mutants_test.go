@@ -219,13 +219,12 @@ func TestEachMutantIsOne(t *testing.T) {
 // TestTheRecordNamesPlantedBugs holds that the bugs which the record of what was found
 // says are planted again are.
 func TestTheRecordNamesPlantedBugs(t *testing.T) {
-	text, err := os.ReadFile("../docs/TESTING.md")
+	text, err := os.ReadFile("../docs/RECORD.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, record, found := strings.Cut(string(text), "\n## Record\n")
 	named := 0
-	for line := range strings.Lines(record) {
+	for line := range strings.Lines(string(text)) {
 		cells := strings.Split(line, " | ")
 		if len(cells) < 4 {
 			continue
@@ -237,7 +236,7 @@ func TestTheRecordNamesPlantedBugs(t *testing.T) {
 			}
 		}
 	}
-	if !found || named < 20 {
+	if named < 20 {
 		t.Errorf("the record names %d planted bugs", named)
 	}
 }
