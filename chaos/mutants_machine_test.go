@@ -4,10 +4,10 @@ package chaos
 // file systems that stall, limits of memory.
 func init() {
 	mutants = append(mutants, []mutant{
-		{"memory of any file", "TestT1AGrantedFile", []edit{{"segment_linux.go",
+		{"memory of any file", "TestT1I0AGrantedFile", []edit{{"segment_linux.go",
 			"	if uint32(system.Type) != unix.TMPFS_MAGIC { //",
 			"	if system.Type == 1 { //"}}},
-		{"memory that its owner cannot write", "TestT1AGrantedFile", []edit{{"segment_linux.go",
+		{"memory that its owner cannot write", "TestT1I0AGrantedFile", []edit{{"segment_linux.go",
 			"seals&^unix.F_SEAL_EXEC != want {\n",
 			"seals&want != want {\n"}}},
 		{"a mapping where a huge page fits", "TestT1AMapping", []edit{{"segment_linux.go",

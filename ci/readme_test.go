@@ -11,7 +11,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -119,37 +121,69 @@ func TestTheExamplesOfThePagesCompile(t *testing.T) {
 	}
 }
 
-// promise matches a row of the README's table of promises.
-var promise = regexp.MustCompile(`^\| ([LMT]\d+)\b`)
+// The pages that define rules, and which: the promises, how they are kept, and what
+// one side checks of the other. A row of a table does it, and only there.
+var definitions = map[string]*regexp.Regexp{
+	"README.md":        regexp.MustCompile(`^\| ([LMT]\d+)\b`),
+	"docs/DESIGN.md":   regexp.MustCompile(`^\| ([CW]\d+)\b`),
+	"docs/PROTOCOL.md": regexp.MustCompile(`^\| (I\d+)\b`),
+}
 
-// promisesHaveTests holds that go test -run NAME runs something for each promise.
-func promisesHaveTests(files tree) (broken []string, looked int) {
-	readme, found := files["README.md"]
-	if !found {
-		return []string{"README.md is missing"}, 0
-	}
+// ruleName matches what looks like the name of a rule.
+var ruleName = regexp.MustCompile(`\b[LMTCWID]\d{1,2}\b`)
+
+// rulesHaveTests holds that each rule is defined once, that none is named which is not
+// defined, and that go test -run NAME runs something for each.
+func rulesHaveTests(files tree) (broken []string, looked int) {
 	tests, broken := testNames(files)
-	for _, line := range linesOf(readme.Data) {
-		row := promise.FindStringSubmatch(line)
-		if row == nil {
+	defined := map[string]bool{}
+	for page, definition := range definitions {
+		text, found := files[page]
+		if !found {
+			broken = append(broken, page+" is missing")
 			continue
 		}
-		looked++
-		named := regexp.MustCompile(`^Test([A-Z]\d+)*` + row[1] + `(\D|$)`)
-		shown := false
-		for test := range tests {
-			shown = shown || named.MatchString(test)
+		for _, line := range linesOf(text.Data) {
+			row := definition.FindStringSubmatch(line)
+			if row == nil {
+				continue
+			}
+			looked++
+			if defined[row[1]] {
+				broken = append(broken, fmt.Sprintf("%s: %s is defined again", page, row[1]))
+			}
+			defined[row[1]] = true
+			named := regexp.MustCompile(`^Test([A-Z]\d+)*` + row[1] + `(\D|$)`)
+			shown := false
+			for test := range tests {
+				shown = shown || named.MatchString(test)
+			}
+			if !shown {
+				broken = append(broken, fmt.Sprintf("%s: no test is named for %s", page, row[1]))
+			}
 		}
-		if !shown {
-			broken = append(broken, fmt.Sprintf("README.md: no test is named for %s", row[1]))
+	}
+	for name, file := range files {
+		if strings.HasPrefix(name, "ci/") || !slices.Contains([]string{".go", ".md", ".tla"}, path.Ext(name)) {
+			continue
+		}
+		for i, line := range linesOf(file.Data) {
+			for _, used := range ruleName.FindAllString(line, -1) {
+				if looked++; !defined[used] {
+					broken = append(broken, fmt.Sprintf("%s:%d: no page defines %s", name, i+1, used))
+				}
+			}
 		}
 	}
 	return broken, looked
 }
 
-func TestEachPromiseHasTestsOfItsName(t *testing.T) {
+func TestEachRuleIsDefinedOnceAndHasTestsOfItsName(t *testing.T) {
 	readme := string(sound()["README.md"].Data)
-	enforce(t, promisesHaveTests,
+	enforce(t, rulesHaveTests,
+		plant{"a rule that nobody tests", "docs/DESIGN.md", "| C1 | leave | else |\n", "C1"},
+		plant{"a rule defined twice", "README.md", readme + "| L1 Again | at most one |\n", "defined again"},
+		plant{"a rule that is none", "ipc/errors.go", "package ipc\n\n// ErrFull keeps D9.\n", "no page defines D9"},
 		plant{"a promise that nobody tests", "README.md", readme + "| L9 Other | it holds |\n", "L9"},
 		plant{"its test has another name", "ipc/promise_test.go", "package ipc\n\nfunc TestL12(t *testing.T) {}\n", "L1"},
 		plant{"no README", "README.md", "", "missing"},

@@ -198,6 +198,7 @@ func sound() tree {
 		"ci/check.sh":                 "#!/bin/sh\ngo test ./...\ngo run ./cmd/tandem demo -json\n",
 		answers:                       `{"exclude-rules": [{"path": "/(chaos|cmd)/", "rules": ["G404"], "why": "what is drawn is drawn again from its seed"}]}`,
 		"ci/repo_test.go":             "// Package ci has only tests.\npackage ci\n",
+		"docs/DESIGN.md":              "| rule | what | without it |\n",
 		"docs/SECURITY.md":            "| attack | by | outcome | test |\n|---|---|---|---|\n| scribbles | client | dropped | `TestLaw` |\n",
 		failures:                      "| it dies | what | test |\n|---|---|---|\n| it dies | `ErrFull`, `*CorruptError`, `net.OpError` | `TestLaw` |\n",
 		"ci/law_test.go":              "package ci\n\nfunc TestLaw(t *testing.T) {}\n",

@@ -114,7 +114,7 @@ func TestL2AWaitingClientFollowsTheFirst(t *testing.T) {
 	second.expect("attached 1 2")
 }
 
-func TestL3NoServerStartsWhileAClientOutlivesItsServer(t *testing.T) {
+func TestL3C6NoServerStartsWhileAClientOutlivesItsServer(t *testing.T) {
 	path := testPath(t)
 	server := startActor(t, actorArgument{Path: path})
 	server.ask("listening 1", "listen")

@@ -79,7 +79,7 @@ func (c ringCrash) perform(victim *process) {
 	}
 }
 
-func TestM1M2M4M5WhatADeadClientCommittedArrivesAndNothingElse(t *testing.T) {
+func TestM1M2M4M5W6WhatADeadClientCommittedArrivesAndNothingElse(t *testing.T) {
 	for _, row := range producerCrashes {
 		t.Run(row.String(), func(t *testing.T) {
 			path := testPath(t)
@@ -97,7 +97,7 @@ func TestM1M2M4M5WhatADeadClientCommittedArrivesAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestM1M2M4M5WhatADeadServerCommittedArrivesAndNothingElse(t *testing.T) {
+func TestM1M2M4M5C9WhatADeadServerCommittedArrivesAndNothingElse(t *testing.T) {
 	for _, row := range producerCrashes {
 		t.Run(row.String(), func(t *testing.T) {
 			path := testPath(t)
@@ -166,7 +166,7 @@ func TestM6ADeadServersAccountIsExact(t *testing.T) {
 	}
 }
 
-func TestM3ASecondDeathDoesNotUnmarkWhatTheFirstSaw(t *testing.T) { // W7
+func TestM3W7ASecondDeathDoesNotUnmarkWhatTheFirstSaw(t *testing.T) { // W7
 	path := testPath(t)
 	server := listenHere(t, path, nil)
 	sendAll(t, server, 1, 2, 3)

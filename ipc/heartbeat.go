@@ -9,7 +9,7 @@ import (
 // pathLookEvery is how many ticks pass between two looks at the path (C5).
 const pathLookEvery = 20
 
-// pulse proves that this process lives, and judges whether its peer does (D6).
+// pulse proves that this process lives, and judges whether its peer does.
 // It looks twice in a heartbeat, so that a hang is told within the timeout and
 // one heartbeat (L6).
 //

@@ -152,7 +152,7 @@ func awaitBlocked(t testing.TB, function string) {
 
 // The numbers of attachments are known beforehand, and the words that hold them
 // stay when a client goes.
-func TestL5AHostileClientDoesNotSpeakForItsSuccessor(t *testing.T) {
+func TestL5I4AHostileClientDoesNotSpeakForItsSuccessor(t *testing.T) {
 	expelled := func(t *testing.T, write func(c *control, next uint64)) (server *Endpoint) {
 		server = listenHere(t, testPath(t), hostileOptions())
 		client := rawAttach(t, server.Path())

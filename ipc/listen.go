@@ -16,7 +16,7 @@ import (
 )
 
 // listen is Listen. The server lock is held from here to the end of Close, the
-// token of the latest attachment while no client must exist (D2).
+// token of the latest attachment while no client must exist.
 func listen(ctx context.Context, path string, o *Options) (*Endpoint, error) {
 	if err := checkEnded(ctx, "listen on", path); err != nil {
 		return nil, err

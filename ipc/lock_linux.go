@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serverByte is the one lock of the lock file (D2). Locks belong to open file
+// serverByte is the one lock of the lock file. Locks belong to open file
 // descriptions, not to processes: whoever holds the descriptor holds the lock,
 // and the kernel frees it with the last copy, which is what proves a death. Who
 // lets go of a lock while it lives says so, see letGo. No client ever gets a

@@ -58,7 +58,7 @@ type record struct {
 	next uint64
 }
 
-// load reads the header at pos, once; only the copy is used (D9).
+// load reads the header at pos, once; only the copy is used.
 func (r ring) load(pos uint64) record {
 	header := r.header(pos).Load()
 	return record{uint32(header >> 32), int(uint32(header)), pos, pos + recordSize(int(uint32(header)))}

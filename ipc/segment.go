@@ -6,7 +6,7 @@ import (
 )
 
 // A segment is one process's shared memory: its control page and the ring that
-// it sends on. The owner maps it writable, the peer read-only (D3).
+// it sends on. The owner maps it writable, the peer read-only.
 type segment struct {
 	mem     []byte // control page, ring, ring again
 	control *control
@@ -44,7 +44,7 @@ func (s *segment) format(owner Role, generation uint64, at positions) {
 }
 
 // check refuses memory that is not what the handshake said. Nothing of it is
-// used later: geometry comes from the handshake (D9).
+// used later: geometry comes from the handshake.
 func (s *segment) check(owner Role, generation uint64) error {
 	for _, word := range []struct {
 		name string
@@ -80,7 +80,7 @@ func (s *segment) positions() positions {
 }
 
 // checkPair reads the positions of two segments, once, and refuses those that do
-// not fit each other. What it returns is checked; the memory may change (D9).
+// not fit each other. What it returns is checked; the memory may change.
 func checkPair(own, peer *segment) (ownAt, peerAt positions, err error) {
 	ownAt, peerAt = own.positions(), peer.positions()
 	for _, d := range []struct {

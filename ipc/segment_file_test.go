@@ -125,7 +125,7 @@ func ordinary(t *testing.T, directory string, owner Role, ringSize uint64) (int,
 	return fd, err
 }
 
-func TestT1AGrantedFileIsAMemfdOfOrdinaryPagesOfThePromisedSizeOrRefused(t *testing.T) {
+func TestT1I0AGrantedFileIsAMemfdOfOrdinaryPagesOfThePromisedSizeOrRefused(t *testing.T) {
 	needsRealKernel(t, cutOffLeaks)
 	ringSize := uint64(os.Getpagesize())
 	tried := 0

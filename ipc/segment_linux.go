@@ -11,7 +11,7 @@ import (
 )
 
 // Seals of a segment: its size is fixed for ever, so that no access can fault;
-// and, for the server's, nobody who comes later can write it (D3).
+// and, for the server's, nobody who comes later can write it.
 const (
 	segmentSeals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 	serverSeals  = segmentSeals | unix.F_SEAL_FUTURE_WRITE
