@@ -112,6 +112,32 @@ func TestAWorkerThatATracerHidesHasEnded(t *testing.T) {
 // A worker that answers, and releases nothing that it was sent, keeps no call for longer
 // than Timeout, and is ended: else it would be the one with the fewest calls, and get
 // each new one.
+// Another sender finds space between two looks of one that finds none: that is no long time
+// without space, however old the worker is.
+func TestASenderThatFindsSpaceStarvesNoOther(t *testing.T) {
+	y := &stay{begun: time.Now().Add(-10000 * time.Hour)}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				y.fullSince.Store(0)
+			}
+		}
+	}()
+	for range 100_000 {
+		if long := y.starved(); long > 1000*time.Hour {
+			t.Errorf("nobody has found space for %v", long)
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+}
+
 func TestAWorkerThatTakesNothingKeepsNoCall(t *testing.T) {
 	p, j := startPool(t, quick(Config{Command: command(t, "releases nothing"), MaxMessage: 30000,
 		Timeout: 100 * time.Millisecond, HangTimeout: time.Second, StopTimeout: 50 * time.Millisecond}))

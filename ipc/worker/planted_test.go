@@ -80,6 +80,7 @@ var plantedBugs = []planted{
 	{"a Goexit keeps a place that adopts", "KeepsNoPlaceThatAdopts", "adopt.go", "cmd, err := s.pool.command()", "cmd, err := c.Command(), error(nil)"},
 	{"a status is waited for", "ATracerHides", "process.go", "	if pidfd != nil {\n", "	if pidfd != nil && pidfd == nil {\n"},
 	{"who takes nothing is kept", "TakesNothing", "stay.go", "		if left <= 0 {", "		if left = max(left, time.Millisecond); false {"},
+	{"space found meanwhile is no space", "FindsSpace", "stay.go", "	now, since := y.age(), y.fullSince.Load()\n	if since == 0 {\n		since = now\n		y.fullSince.CompareAndSwap(0, since)\n	}\n	return time.Duration(now - since)\n", "	y.fullSince.CompareAndSwap(0, y.age())\n	return time.Duration(y.age() - y.fullSince.Load())\n"},
 	{"one look at a full ring is enough", "TakesOneMore", "stay.go", "		if err == nil || both.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {\n			return r, err", "		if err == nil || both.Err() != nil || !errors.Is(err, context.DeadlineExceeded) || y.slot.endpoint != nil {\n			if err == nil || both.Err() != nil {\n				return r, err\n			}\n			return y.slot.endpoint.Reserve(both, size)"},
 	{"a timeout counts from the commit", "TakesNothing", "call.go", "if ctx.Err() == nil && within.Err() != nil {", "if false {"},
 	{"who is lost is waited for", "CannotBeKilled", "process.go", "	return killed != 0 && time.Since", "	return false && time.Since"},

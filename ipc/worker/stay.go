@@ -104,8 +104,7 @@ func (y *stay) awaitSpace(ctx context.Context, size int) (ipc.Reservation, error
 	defer context.AfterFunc(y.ctx, cancel)()
 	patience := y.slot.pool.config.HangTimeout
 	for {
-		y.fullSince.CompareAndSwap(0, y.age()) // also if another sender has found space since
-		left := patience - time.Duration(y.age()-y.fullSince.Load())
+		left := patience - y.starved()
 		if left <= 0 {
 			y.kill(ReasonHung, nil)
 			return y.slot.endpoint.Reserve(both, size) // until it has ended
@@ -115,6 +114,16 @@ func (y *stay) awaitSpace(ctx context.Context, size int) (ipc.Reservation, error
 			return r, err
 		}
 	}
+}
+
+// starved is for how long nobody has found space, of those that have looked.
+func (y *stay) starved() time.Duration {
+	now, since := y.age(), y.fullSince.Load()
+	if since == 0 { // this is the first, or another sender has found space since
+		since = now
+		y.fullSince.CompareAndSwap(0, since)
+	}
+	return time.Duration(now - since)
 }
 
 func (y *stay) reserveWithin(ctx context.Context, limit time.Duration, size int) (ipc.Reservation, error) {
