@@ -141,7 +141,7 @@ type Stats struct {
 	Unasked  uint64 // answers and starts of calls that nobody made, or that were answered before
 	Stale    uint64 // messages of processes that had ended
 	Told     uint64 // notifications of workers that were handled
-	Dropped  uint64 // notifications of workers without a handler, or that waited when too many did
+	Dropped  uint64 // notifications of workers without a handler, or that waited when too many did, or came after Close
 	Waiting  int    // calls that wait for a worker now
 	Running  int    // calls that are with a worker now
 }

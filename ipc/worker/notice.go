@@ -124,6 +124,10 @@ func (s *slot) noticed(y *stay, h header, data []byte) error {
 	r := &Request{Method: string(method), Data: bytes.Clone(payload), Attempt: 1}
 	n := notice{stay: y, request: r, cost: costOf(payload)}
 	p.mu.Lock()
+	if p.deaf {
+		p.stats.Dropped++
+		return nil
+	}
 	s.notices, s.backlog = append(s.notices, n), s.backlog+n.cost
 	if !s.noticing {
 		s.noticing = true

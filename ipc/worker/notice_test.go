@@ -380,6 +380,26 @@ func TestANotificationIsDroppedBeforeItsHandlerBegins(t *testing.T) {
 	eventually(t, "the next is handled", func() bool { return slices.Equal(b.all(), []string{"next"}) })
 }
 
+// A process that the kernel does not end can send when the pool is closed: no handler runs then.
+func TestANotificationAfterCloseIsDropped(t *testing.T) {
+	b := &board{}
+	p, _ := startPool(t, quick(Config{Handlers: b.handlers(filepath.Join(t.TempDir(), "gate"))}))
+	mustCall(t, p, "echo", "")
+	p.mu.Lock()
+	s, y := p.slots[0], p.slots[0].current
+	p.mu.Unlock()
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.mu.Lock()
+	err := s.noticed(y, header{methodSize: len("note")}, []byte("notelate"))
+	p.mu.Unlock()
+	p.serving.Wait()
+	if all, dropped := b.all(), p.Stats().Dropped; err != nil || len(all) > 0 || dropped != 1 {
+		t.Errorf("%v, handled %q, dropped %d, want one that is dropped", err, all, dropped)
+	}
+}
+
 func TestNotificationsWithTypes(t *testing.T) {
 	var got board
 	note := Method[int, struct{}]{Name: "typed note"}

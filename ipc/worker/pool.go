@@ -42,6 +42,7 @@ type Pool struct {
 	suspects  *list.List     // of *call: they wait for a worker of their own
 	running   int            // flights
 	shut      bool           // no more calls
+	deaf      bool           // no more notifications: from a process that was left to the kernel, say
 	ids       uint64         // of flights: unique over all starts of all workers
 	starts    uint64
 	stats     Stats
@@ -119,6 +120,9 @@ func (p *Pool) Close() error {
 		close(p.stopping)
 		p.supervisors.Wait()
 		p.recyclers.Wait()
+		p.mu.Lock()
+		p.deaf = true
+		p.mu.Unlock()
 		late := time.AfterFunc(p.config.StopTimeout, p.giveUp)
 		p.serving.Wait()
 		late.Stop()
