@@ -345,11 +345,18 @@ func hasMark(fd int) bool {
 	return err == nil && offset != 0
 }
 
+// The functions of ipc that stacks are searched for. A test holds that there are such.
+const (
+	admitting = "/ipc.(*server).admit("
+	retiring  = "/ipc.(*server).retire("
+	renewing  = "/ipc.(*server).retireToken("
+)
+
 // admissionRuns reports whether a goroutine is on its way from one step of an
 // admission to the next, where it may be making a token, or closing its copy of
 // one. One that waits is not: at a step, for a lock, or for the time to try again.
 func admissionRuns() bool {
-	return goroutineIs("/ipc.(*server).admit(", func(state string) bool {
+	return goroutineIs(admitting, func(state string) bool {
 		return !strings.HasPrefix(state, "chan receive") && !strings.HasPrefix(state, "select") && !strings.HasPrefix(state, "sync.Mutex.Lock")
 	})
 }
@@ -357,9 +364,8 @@ func admissionRuns() bool {
 // retireRuns reports whether a server's goroutine is retiring the token of a client that
 // has left: it makes a file and renames it, with no step in between.
 func retireRuns() bool {
-	return goroutineIs("/ipc.(*server).retire", func(state string) bool {
-		return !strings.HasPrefix(state, "sync.Mutex.Lock")
-	})
+	running := func(state string) bool { return !strings.HasPrefix(state, "sync.Mutex.Lock") }
+	return goroutineIs(retiring, running) || goroutineIs(renewing, running)
 }
 
 // storeRuns reports whether a goroutine is on its way from one step to the next,

@@ -3,6 +3,8 @@ package chaos
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -13,6 +15,33 @@ import (
 	"github.com/tandem-ipc/tandem/internal/step"
 	"github.com/tandem-ipc/tandem/ipc"
 )
+
+// A stack is searched for a function by its name, which a change of ipc can take away.
+func TestTheFunctionsThatStacksAreSearchedForAreThere(t *testing.T) {
+	files, err := filepath.Glob("../ipc/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := regexp.MustCompile(`(?m)^func \(\w+ (\*?\w+)\) (\w+)\(`)
+	methods := map[string]bool{}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range declared.FindAllStringSubmatch(string(text), -1) {
+			methods["/ipc.("+m[1]+")."+m[2]+"("] = true
+		}
+	}
+	for _, function := range []string{admitting, retiring, renewing} {
+		if !methods[function] {
+			t.Errorf("ipc has no %s", function)
+		}
+	}
+	if methods["/ipc.(*server).nothing("] || len(methods) < 100 {
+		t.Errorf("%d methods were found: the check is blind", len(methods))
+	}
+}
 
 // The kernel takes the token from a server that dies with it in its hand. An
 // admission has it from before it settles the client that has left, if the one
