@@ -461,7 +461,16 @@ func TestASocketThatAnswersNothingIsWaitedForUntilTheContextEnds(t *testing.T) {
 	_, err := Dial(ctx, path, &Options{HandshakeTimeout: 20 * time.Millisecond})
 	refuses(t, "Dial", path, before, err, context.DeadlineExceeded, path)
 	ctx, cancel = context.WithCancel(t.Context())
-	_, err = Dial(ctx, path, &Options{HandshakeTimeout: watchdog, hook: cancelAt(step.HelloSent, cancel)})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Dial(ctx, path, &Options{HandshakeTimeout: time.Hour, hook: cancelAt(step.HelloSent, cancel)})
+		ended <- err
+	}()
+	select {
+	case err = <-ended:
+	case <-time.After(watchdog):
+		t.Fatalf("Dial goes on after the end of its context\n%s", stacks())
+	}
 	refuses(t, "Dial that is cancelled while it waits for the answer", path, before, err, context.Canceled, path)
 	_, err = Listen(testContext(t), path, nil)
 	refuses(t, "Listen", path, before, err, ErrServerRunning, path)

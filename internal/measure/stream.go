@@ -200,7 +200,8 @@ func pipe() *Transport {
 		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 1<<20); err != nil {
 			return nil, fmt.Errorf("the size of a pipe: %w", err)
 		}
-		return newStream(rawSocket(r.Fd()), keep{w, r}, s), nil
+		in := rawSocket(r.Fd())
+		return newStream(in, keep{w, r}, s), meet(in, w)
 	}
 	return &Transport{
 		Name: "pipe", Version: goVersion,
@@ -221,6 +222,16 @@ func pipe() *Transport {
 		},
 		Dial: func(s *Setup) (Link, error) { return open(s, false) },
 	}
+}
+
+// meet returns when both sides have opened both pipes: what is in one is lost when all who have
+// opened it are gone.
+func meet(r io.Reader, w io.Writer) error {
+	_, err := w.Write([]byte{0})
+	if err == nil {
+		_, err = io.ReadFull(r, make([]byte, 1))
+	}
+	return err
 }
 
 // keep writes to one file, and keeps another one from being collected.
