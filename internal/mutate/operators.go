@@ -22,11 +22,14 @@ type maker struct {
 	*target
 	of  *function
 	all []*mutant
+
+	indifferent map[ast.Node]bool
 }
 
 // mutantsOf are all mutants of a function, in the order of their places.
 func (t *target) mutantsOf(f *function) []*mutant {
 	m := &maker{target: t, of: f}
+	m.indifferent = m.indifferentIn(f.decl.Body)
 	for _, list := range lists(f.decl.Body) {
 		for i, statement := range list {
 			m.leaveOut(statement)

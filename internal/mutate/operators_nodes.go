@@ -34,6 +34,51 @@ func (m *maker) otherwise(what ast.Node, at token.Pos, operator token.Token) {
 	}
 }
 
+// indifferentIn are the constants of a function that may well have another value: how many
+// units a time is, how much room a new slice or map has, and what is negative beside an error.
+// Such a mutant costs a run of all tests, and says nothing.
+func (m *maker) indifferentIn(body *ast.BlockStmt) map[ast.Node]bool {
+	all := map[ast.Node]bool{}
+	ast.Inspect(body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.BinaryExpr:
+			if of, _ := m.typeOf(n); n.Op == token.MUL && of != nil && of.String() == "time.Duration" {
+				all[n.X], all[n.Y] = true, true
+			}
+		case *ast.CallExpr:
+			if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "make" && len(n.Args) > 1 {
+				_, isSlice := underlying(m.typeOf(n.Args[0])).(*types.Slice)
+				_, isMap := underlying(m.typeOf(n.Args[0])).(*types.Map)
+				if isMap || isSlice && len(n.Args) == 3 {
+					all[n.Args[len(n.Args)-1]] = true
+				}
+			}
+		case *ast.ReturnStmt:
+			last := len(n.Results) - 1
+			if last < 1 || m.text(n.Results[last]) == "nil" {
+				return true
+			}
+			if of, _ := m.typeOf(n.Results[last]); !m.isError(of) {
+				return true
+			}
+			for _, result := range n.Results[:last] {
+				if negative, ok := result.(*ast.UnaryExpr); ok && negative.Op == token.SUB {
+					all[negative.X] = true
+				}
+			}
+		}
+		return true
+	})
+	return all
+}
+
+func underlying(of types.Type, _ bool) types.Type {
+	if of == nil {
+		return nil
+	}
+	return of.Underlying()
+}
+
 // node plants what is wrong in one node.
 func (m *maker) node(n ast.Node) {
 	switch n := n.(type) {
@@ -62,7 +107,7 @@ func (m *maker) node(n ast.Node) {
 	case *ast.BranchStmt:
 		m.otherwise(n, n.TokPos, n.Tok)
 	case *ast.BasicLit:
-		if value, err := strconv.ParseInt(n.Value, 0, 64); n.Kind == token.INT && err == nil {
+		if value, err := strconv.ParseInt(n.Value, 0, 64); n.Kind == token.INT && err == nil && !m.indifferent[n] {
 			m.replace(n, strconv.FormatInt(value+1, 10))
 			m.replace(n, strconv.FormatInt(value-1, 10))
 		}

@@ -10,6 +10,7 @@ var toy = map[string]string{
 import (
 	"errors"
 	"sync"
+	"time"
 )
 
 var mu sync.Mutex
@@ -46,6 +47,16 @@ func Check(bad bool) error {
 func InAChild() int { return 7 }
 
 func Unasked() int { return 3 }
+
+// Indifferent has constants that may well be others, and one that may not.
+func Indifferent(bad bool) (int, error) {
+	time.Sleep(50 * time.Microsecond)
+	room := append(make([]int, 0, 40), 60)
+	if bad {
+		return -70, errors.New("bad")
+	}
+	return room[0], nil
+}
 
 func First[T any](all ...T) T { return all[0] }
 `,
@@ -85,6 +96,12 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestIndifferent(t *testing.T) {
+	if n, err := Indifferent(false); n != 60 || err != nil {
+		t.Error(n, err)
+	}
+}
+
 func TestInAChild(t *testing.T) {
 	if os.Getenv("TOY_CHILD") != "" {
 		println("it is", InAChild())
@@ -101,7 +118,7 @@ func TestThatFailsAnyway(t *testing.T) { t.Error(Unasked()) }
 `,
 }
 
-// toyOutcomes are what becomes of some of its mutants, and by which test.
+// toyOutcomes are what becomes of some of its mutants, and by which test; "" of what is none.
 var toyOutcomes = map[string]string{
 	"toy.go Larger: > -> <=: a > b":                                 "found by TestLarger",
 	"toy.go Larger: > -> >=: a > b":                                 "survived",
@@ -117,4 +134,8 @@ var toyOutcomes = map[string]string{
 	"toy.go Check: negated: bad":                                    "found by TestCheck",
 	"toy.go InAChild: 7 -> 8":                                       "found by TestInAChild",
 	"toy.go Unasked: 3 -> 4":                                        "survived",
+	"toy.go Indifferent: 60 -> 61":                                  "found by TestIndifferent",
+	"toy.go Indifferent: 50 -> 51":                                  "",
+	"toy.go Indifferent: 40 -> 41":                                  "",
+	"toy.go Indifferent: 70 -> 71":                                  "",
 }

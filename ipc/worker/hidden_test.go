@@ -33,26 +33,20 @@ var (
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	})
 
-	// It has itself traced, says so in its only answer, and ends.
+	// It has itself traced, says so in its only answer, and ends. A signal would stop its
+	// first thread for good, which is the one that is traced: that one blocks them all, and
+	// does nothing else.
 	_ = roguePart("is traced", func(r *rogue) {
-		_ = unix.Prctl(unix.PR_SET_PTRACER, ^uintptr(0), 0, 0, 0) // where only those above may trace
-		binary, err := os.Executable()
-		leave(err)
-		tracer := exec.Command(binary)
-		tracer.Env = append(os.Environ(), partVariable+"=tracer")
-		tracer.Stdin = os.NewFile(3, "the test")
-		tracer.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		out, err := tracer.StdoutPipe()
-		leave(err)
-		leave(tracer.Start())
-		word := make([]byte, 100)
-		n, err := out.Read(word)
-		leave(err)
-		r.hello()
-		id := r.request()
-		r.send(kindStarted, header{id: id}, nil)
-		r.send(kindAnswer, header{id: id}, word[:n])
-		os.Exit(7)
+		if unix.Gettid() != os.Getpid() {
+			leave(errors.New("this is not the first thread"))
+		}
+		var all unix.Sigset_t
+		for i := range all.Val {
+			all.Val[i] = ^all.Val[i]
+		}
+		leave(unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil))
+		go r.isTraced()
+		<-time.After(10 * watchdog)
 	})
 
 	// They answer all that they get. One releases nothing, and one the first, when that is
@@ -60,6 +54,34 @@ var (
 	_ = roguePart("releases nothing", func(r *rogue) { r.hoard(0) })
 	_ = roguePart("releases one", func(r *rogue) { r.hoard(1) })
 )
+
+// In init the main goroutine is on the first thread.
+func init() {
+	if os.Getenv(partVariable) == "is traced" {
+		runtime.LockOSThread()
+	}
+}
+
+func (r *rogue) isTraced() {
+	_ = unix.Prctl(unix.PR_SET_PTRACER, ^uintptr(0), 0, 0, 0) // where only those above may trace
+	binary, err := os.Executable()
+	leave(err)
+	tracer := exec.Command(binary)
+	tracer.Env = append(os.Environ(), partVariable+"=tracer")
+	tracer.Stdin = os.NewFile(3, "the test")
+	tracer.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := tracer.StdoutPipe()
+	leave(err)
+	leave(tracer.Start())
+	word := make([]byte, 100)
+	n, err := out.Read(word)
+	leave(err)
+	r.hello()
+	id := r.request()
+	r.send(kindStarted, header{id: id}, nil)
+	r.send(kindAnswer, header{id: id}, word[:n])
+	os.Exit(7)
+}
 
 func (r *rogue) hoard(releases int) {
 	r.hello()
