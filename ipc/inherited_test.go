@@ -231,6 +231,9 @@ func TestL7NothingOfAClientPassesToItsSuccessor(t *testing.T) {
 		t.Run(former.name, func(t *testing.T) {
 			server := listenHere(t, testPath(t), lastingOptions())
 			former.live(t, server)
+			if server.hung.Load() { // the successor's first beat would take it back
+				t.Errorf("nobody is there, behind a client that %s, and it is called hung", former.name)
+			}
 			beside := fieldsBesideAClient(t, server)
 			for _, path := range slices.Sorted(maps.Keys(beside)) {
 				if beside[path] != fresh[path] && !named(path) {
