@@ -51,6 +51,7 @@ var inMidCall = map[string]func(ctx context.Context, t *testing.T, cc *grpc.Clie
 		if err != nil {
 			t.Fatal(err)
 		}
+		mustCall(t, cc) // it comes after the stream's beginning: the worker has that, else gRPC would begin it again elsewhere
 		return func() error {
 			for stream.Send(&testpb.StreamingInputCallRequest{Payload: &testpb.Payload{Body: make([]byte, 1000)}}) == nil {
 			}
