@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// A clientInC is a process of examples/c/client.c, which was written from docs/PROTOCOL.md alone.
+// A clientInC is a process of examples/c/client.c, which follows docs/PROTOCOL.md and shares no
+// code with this package.
 type clientInC struct {
 	cmd            *exec.Cmd
 	stdout, stderr bytes.Buffer
@@ -112,8 +113,7 @@ func echoes(t *testing.T, server *Endpoint, count int, seen func(total int)) (ti
 	return times, end
 }
 
-// A client in another language, which knows nothing of this one but the protocol's page, keeps
-// the contract beside it.
+// A client in another language keeps the contract beside a server in Go.
 func TestAClientInCKeepsTheContract(t *testing.T) {
 	program := buildClientInC(t)
 	listen := func(t *testing.T) *Endpoint {

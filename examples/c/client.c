@@ -1,5 +1,5 @@
-// A client of tandem's protocol, version 1, in C. It was written from docs/PROTOCOL.md alone, to see whether
-// that page is enough, and shows what a client in another language has to do. ipc/cclient_test.go runs it.
+// A client of tandem's protocol, version 1, in C. It follows docs/PROTOCOL.md and shares no code with package ipc, so
+// it shows what a client in another language has to do. ipc/cclient_test.go runs it.
 //
 //     gcc -std=c11 -O2 -Wall -Wextra -pthread client.c -o client
 //     client PATH [COUNT]

@@ -110,3 +110,16 @@ func TestAnEditFollowsAnother(t *testing.T) {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
+
+// Each bug that has lost its place is named.
+func TestPlacesNamesTheBugsThatHaveLostTheirs(t *testing.T) {
+	directory := bed(t, map[string]string{"a.go": plot})
+	found := Bug{"found", []Edit{{"a.go", "g.count >= limit", "true"}}}
+	if err := Places(directory, []Bug{found}); err != nil {
+		t.Error(err)
+	}
+	err := Places(directory, []Bug{{"first", []Edit{{"a.go", "nothing()", ""}}}, found, {"second", []Edit{{"a.go", "g.count++", ""}}}})
+	if err == nil || !strings.Contains(err.Error(), "first: ") || !strings.Contains(err.Error(), "second: ") || strings.Contains(err.Error(), "found: ") {
+		t.Errorf("%v, want the first and the second named", err)
+	}
+}

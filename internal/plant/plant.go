@@ -56,6 +56,17 @@ func (b Bug) Alone(directory string) (map[string]string, error) {
 	return g.changed, nil
 }
 
+// Places returns an error for each bug that does not find its place. The tests of a package
+// ask it apart from their others: whether a change of the code is a fault is not for it to say.
+func Places(directory string, bugs []Bug) error {
+	var all []error
+	for _, b := range bugs {
+		_, err := b.Alone(directory)
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
 // A Shared build has many bugs in it, asleep.
 type Shared struct {
 	Files map[string]string // of the package, as they are with the bugs, by their absolute names
