@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks everything: ci/check.sh            runs all stages,
 #                    ci/check.sh vet laws   only these,
-#                    ci/check.sh quick      what is worth a minute before each commit.
+#                    ci/check.sh quick      what is worth two minutes before each commit.
 #
 # Stages run one after the other, because the tests with real processes want
 # the machine to themselves; the model checker alone runs beside them. A stage that cannot run is a failure: what was not
